@@ -1,0 +1,49 @@
+"""A Vision Transformer and an image captioner written by hand, with attention to look at."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minivit import explain as explain
+    from minivit.attention import AttentionRows as AttentionRows
+    from minivit.attention import MultiHeadAttention as MultiHeadAttention
+    from minivit.checkpoint import CheckpointError as CheckpointError
+    from minivit.checkpoint import load_model as load_model
+    from minivit.checkpoint import save_model as save_model
+    from minivit.preprocess import BadImageError as BadImageError
+    from minivit.preprocess import Preprocess as Preprocess
+    from minivit.preprocess import open_image as open_image
+    from minivit.vit import VisionTransformer as VisionTransformer
+    from minivit.config import ViTConfig as ViTConfig
+
+# Where each public name lives. Names are imported when they are first used, so that a command can
+# answer --help without waiting for torch.
+_HOME = {
+    "AttentionRows": "attention",
+    "MultiHeadAttention": "attention",
+    "CheckpointError": "checkpoint",
+    "load_model": "checkpoint",
+    "save_model": "checkpoint",
+    "BadImageError": "preprocess",
+    "Preprocess": "preprocess",
+    "open_image": "preprocess",
+    "VisionTransformer": "vit",
+    "ViTConfig": "config",
+}
+_SUBPACKAGES = ("explain", "viz", "data", "training")
+
+__all__ = [*_HOME, "explain"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"minivit.{_HOME[name]}"), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"minivit.{name}")
+    raise AttributeError(f"module 'minivit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME, *_SUBPACKAGES])

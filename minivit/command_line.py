@@ -1,0 +1,89 @@
+"""What all commands share: common flags, exit statuses, one line for bad input.
+
+Exit status 0: done; 2: bad input, named in one line on standard error; 130: Ctrl-C. Nothing here
+imports torch before it is needed, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import torch
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --seed, --device and --debug."""
+    group = parser.add_argument_group("common options")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    group.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute; auto takes a GPU when there is one (default: %(default)s)",
+    )
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with status 2 and the message alone."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
+    """Calls a command and turns what happens into an exit status.
+
+    Args:
+        command: Gets the parsed arguments; what it returns is the exit status, None meaning 0.
+        arguments: Parsed, with a `debug` field.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        return command(arguments) or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ValueError) as error:
+        if arguments.debug:
+            raise
+        print(one_line(error), file=sys.stderr)
+        return 2
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks; of a system error its file and reason."""
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        return f"error: {named}{error.strerror}"
+    return "error: " + " ".join(str(error).split())
+
+
+def pick_device(name: str) -> torch.device:
+    """The device behind --device.
+
+    Args:
+        name: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        ValueError: The device is not there.
+    """
+    import torch
+
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, available in there.items() if available)
+    if not there[name]:
+        raise ValueError(f"--device {name}: this machine has no {name} device; use --device cpu")
+    return torch.device(name)

@@ -1,0 +1,181 @@
+"""What a model is, apart from its weights: frozen dataclasses that travel with the checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from minivit.blocks import ACTIVATIONS, Activation
+
+SIZES = {  # width, depth, heads: table 1 of the paper; tiny and small: DeiT (arXiv:2012.12877)
+    "debug": (32, 2, 2),  # for tests and tutorials: a forward pass in a millisecond
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Everything that decides what a `VisionTransformer` computes, except its weights.
+
+    Attributes:
+        image_size: (height, width) in pixels that the position embeddings are made for.
+        patch_size: (height, width) in pixels.
+        in_channels: Channels of the picture.
+        dim: D, width of the tokens.
+        depth: Number of blocks.
+        num_heads: Heads of each attention.
+        hidden_dim: Width inside the MLPs.
+        num_classes: Outputs of the head; 0: no head, and the model gives the pooled features.
+        activation: Flavour of the MLPs; see `minivit.blocks.MLP`.
+        layer_norm_eps: Epsilon of every LayerNorm.
+        pooling: What the head sees: the class token, or the mean over the patch tokens.
+        class_token: Whether there is one.
+        distillation_token: Whether there is one, with a head of its own (DeiT). The logits are the
+            mean of the two heads.
+        num_register_tokens: Tokens without a place and without an output (arXiv:2309.16588).
+        position_embedding: "learned", or "sine" for the fixed one.
+        position_prefix: Whether class and distillation tokens have position embeddings too.
+            Register tokens never have.
+        position_antialias: Low-pass the position embeddings when their grid shrinks.
+        position_offset: See `minivit.embeddings.resize_position_embedding`.
+        norm_before: LayerNorm between embedding and blocks (CLIP).
+        norm_pooled: LayerNorm after pooling instead of before it; `encode` then returns tokens that
+            were not normalised.
+        representation_dim: Width of the tanh layer before the head (the paper's pre-training
+            head); 0: none.
+        qkv_bias: Whether Q, K and V have a bias.
+        patch_bias: Whether the patch embedding has a bias.
+        head_bias: Whether the head has a bias.
+        layer_scale: Start value of LayerScale; None: no LayerScale.
+        dropout: Of embeddings and branches.
+        attention_dropout: Of attention weights.
+        drop_path: Stochastic depth of the last block; it grows linearly from 0 at the first.
+    """
+
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    dim: int
+    depth: int
+    num_heads: int
+    hidden_dim: int
+    num_classes: int
+    activation: Activation
+    layer_norm_eps: float
+    in_channels: int = 3
+    pooling: Literal["cls", "mean"] = "cls"
+    class_token: bool = True
+    distillation_token: bool = False
+    num_register_tokens: int = 0
+    position_embedding: Literal["learned", "sine"] = "learned"
+    position_prefix: bool = True
+    position_antialias: bool = True
+    position_offset: float = 0.0
+    norm_before: bool = False
+    norm_pooled: bool = False
+    representation_dim: int = 0
+    qkv_bias: bool = True
+    patch_bias: bool = True
+    head_bias: bool = True
+    layer_scale: float | None = None
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size"):  # JSON has lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, choices in (
+            ("activation", tuple(ACTIVATIONS)),
+            ("pooling", ("cls", "mean")),
+            ("position_embedding", ("learned", "sine")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}"
+                )
+        for name in ("dim", "depth", "num_heads", "hidden_dim", "in_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads is {self.num_heads}, which does not divide dim {self.dim}")
+        if self.pooling == "cls" and not self.class_token:
+            raise ValueError("pooling is 'cls' but class_token is False: use pooling='mean'")
+        if self.distillation_token and not self.class_token:
+            raise ValueError(
+                "a distillation token stands beside a class token: class_token is False"
+            )
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """(rows, cols) of patches of a picture of `image_size`."""
+        return (
+            self.image_size[0] // self.patch_size[0],
+            self.image_size[1] // self.patch_size[1],
+        )
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Class, distillation and register tokens: all that come before the patches."""
+        return self.class_token + self.distillation_token + self.num_register_tokens
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ViTConfig:
+        """The reverse of `to_dict`.
+
+        Raises:
+            ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
+        """
+        valid = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - valid)
+        if unknown:
+            raise ValueError(
+                f"unknown ViT config field {', '.join(unknown)}; valid: {', '.join(sorted(valid))}"
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"ViT config: {error}") from None
+
+    @classmethod
+    def from_name(cls, name: str, **overrides: Any) -> ViTConfig:
+        """The config of a published size, such as "vit_small_patch16_384" (or without "vit_").
+
+        Sizes: debug, tiny, small, base, large; 1,000 classes (debug: 10), erf GELU and epsilon
+        1e-6 as published.
+
+        Args:
+            name: Size, patch size and image size in pixels.
+            **overrides: Any field.
+
+        Raises:
+            ValueError: A name of another form, or an unknown field.
+        """
+        match = re.fullmatch(rf"(?:vit_)?({'|'.join(SIZES)})_patch(\d+)_(\d+)", name)
+        if match is None:
+            raise ValueError(
+                f"unknown ViT size {name!r}: expected SIZE_patchP_PIXELS such as "
+                f"small_patch16_224, SIZE one of {', '.join(SIZES)}"
+            )
+        dim, depth, num_heads = SIZES[match[1]]
+        patch, pixels = int(match[2]), int(match[3])
+        values: dict[str, Any] = {
+            "image_size": (pixels, pixels),
+            "patch_size": (patch, patch),
+            "dim": dim,
+            "depth": depth,
+            "num_heads": num_heads,
+            "hidden_dim": 4 * dim,
+            "num_classes": 10 if match[1] == "debug" else 1000,
+            "activation": "gelu",
+            "layer_norm_eps": 1e-6,
+        }
+        return cls.from_dict(values | overrides)

@@ -1,0 +1,305 @@
+"""From a photo to the tensor that a model was trained on: open, resize, crop, normalise.
+
+    x = (pixels / 255 - mean) / std,   pixels: uint8, (height, width, 3)  ->  x: float32, (3, H, W)
+
+Sizes are rounded as the code that trained the public weights rounds them, so that the result is
+equal to torchvision's (0.29) bit for bit: `Resize` cuts the longer side with int(), `CenterCrop`
+rounds its offset half to even, and a crop that is not square is sized as timm's `ResizeKeepRatio`
+does it. One difference, on purpose: a strip so long that its resized copy would not fit in memory
+is cut before it is resized (equal up to one grey level).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+Mode = Literal["crop", "squash", "fit_longest", "fit_shortest"]
+Filter = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+
+# Photo formats only: Pillow would hand an EPS file to Ghostscript, which runs it as a program.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000", "ICO")
+_MOST_PIXELS = 2**25  # of an enlarged copy made only to be cropped: 128 MB in Pillow's memory
+
+
+class BadImageError(ValueError):
+    """A picture that cannot be used; the message is one line: what was found, and what to do."""
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Opens a photo as an upright 8-bit RGB picture; of an animation, the first frame.
+
+    The EXIF orientation is applied, other metadata (colour profile too) is dropped, colours are
+    converted by `to_rgb`. The file is closed on return.
+
+    Raises:
+        BadImageError: the file is missing, a folder, empty, unreadable, damaged, not a picture, or
+            larger than `PIL.Image.MAX_IMAGE_PIXELS` (Pillow itself only warns up to twice that).
+    """
+    name = os.fspath(path)
+    Image.init()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata, which is not used
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            formats = [known for known in _FORMATS if known in Image.OPEN]
+            with Image.open(name, formats=formats) as image:
+                return to_rgb(_upright(image))
+    except Exception as error:  # on damaged files Pillow's decoders raise anything, even KeyError
+        shown = name if name and name.isprintable() else repr(name)
+        raise BadImageError(f"{shown}: {_explain(name, error)}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts any Pillow mode to 8-bit RGB; a picture that is plain RGB is returned as it is.
+
+    Transparency is laid on white. Grey of more than 8 bits keeps its contrast: integers (I;16, I)
+    are scaled from 0..65535, floats (F) from 0..1, or from 0..255 if they go above 1; what lies
+    outside of these is stretched from its minimum to its maximum. EXIF is not looked at.
+
+    Raises:
+        TypeError: not a Pillow image.
+        BadImageError: the picture has no pixels.
+    """
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"expected a PIL image, found {type(image).__name__}; see open_image")
+    if min(image.size) < 1:
+        raise BadImageError(f"the picture is {image.size} pixels; each side must be at least 1")
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return Image.fromarray(_eight_bit(image)).convert("RGB")
+    if image.has_transparency_data:
+        if image.mode == "La":  # Pillow knows one way out of premultiplied grey
+            image = image.convert("LA")
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A copy turned as EXIF asks; damaged EXIF data is no reason to refuse a photo."""
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        orientation = None
+    bare = image.copy()
+    bare.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    if orientation in range(2, 9):
+        # exif_transpose writes the remaining tags back, and fails where one of them is broken:
+        # the copy carries this single tag.
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        bare.info["exif"] = exif.tobytes()
+    return ImageOps.exif_transpose(bare)
+
+
+def _eight_bit(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Grey of any depth -> (height, width) uint8; the ranges are those that `to_rgb` states."""
+    grey = np.asarray(image).astype(np.float64)
+    finite = grey[np.isfinite(grey)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    largest = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
+    if low >= 0 and high <= largest:
+        low, high = 0.0, largest
+    grey = np.nan_to_num(grey, nan=low, posinf=high, neginf=low)
+    scaled = np.rint((grey - low) * (255 / (high - low))).astype(np.uint8)
+    if isinstance(key := image.info.get("transparency"), int):  # this level means "see-through"
+        scaled[grey == key] = 255
+    return scaled
+
+
+def _explain(name: str, error: Exception) -> str:
+    """What is wrong with a file that did not open, and what to do about it, in one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, BadImageError):
+        return reason
+    if isinstance(error, FileNotFoundError):
+        return "no such file; check the path"
+    if os.path.isdir(name):
+        return "this is a folder; give the path of a picture in it"
+    if isinstance(error, PermissionError):
+        return "permission denied; make the file readable (chmod +r)"
+    if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+        found, limit = re.search(r"\d+ pixels", reason), Image.MAX_IMAGE_PIXELS
+        return (
+            f"the picture has {found.group() if found else 'too many pixels'}, the limit is {limit}; "
+            "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
+        )
+    if isinstance(error, UnidentifiedImageError):
+        if os.path.getsize(name) == 0:
+            return "the file is empty (0 bytes); copy or download it again"
+        return "not a picture that Pillow can read here; save it as JPEG or PNG"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"the file cannot be read ({error.strerror}); check the path and the disk"
+    return f"the picture is damaged or cut short ({reason}); copy or download it again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """The transform that belongs to a set of weights; saved with them.
+
+    Modes:
+        crop: shorter side to floor(size / crop_fraction), then the centre; the usual evaluation.
+        squash: straight to image_size, the aspect is lost.
+        fit_longest: longer side to max(image_size), shorter side cut by int(); CATR's way.
+        fit_shortest: the whole photo, shorter side to min(image_size), both sides rounded to the
+            nearest multiple of multiple_of; for a ViT on a grid that is not square.
+
+    Attributes:
+        image_size: (height, width) in pixels; in the two fit modes the model gets another size.
+        crop_fraction: in (0, 1]; below 1 in mode crop only.
+        filter: Pillow's resampling filter.
+        mean, std: of red, green, blue, on the scale 0..1.
+        multiple_of: the patch size, or 1; each side of the result is a multiple of it.
+
+    Raises:
+        ValueError: a field has an impossible value, or the fields contradict each other.
+    """
+
+    image_size: tuple[int, int]
+    mode: Mode
+    crop_fraction: float = 1.0
+    filter: Filter
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        def require(good: bool, name: str, expected: str) -> None:
+            if not good:
+                found = getattr(self, name)
+                raise ValueError(f"preprocess {name}: found {found!r}, expected {expected}")
+
+        for name, count, kind in (("image_size", 2, int), ("mean", 3, float), ("std", 3, float)):
+            value = getattr(self, name)
+            good = isinstance(value, tuple) and len(value) == count
+            good = good and all(type(number) in (int, kind) for number in value)
+            require(good, name, f"a tuple of {count} {kind.__name__}s")
+        require(min(self.image_size) > 0, "image_size", "(height, width), both at least 1")
+        require(all(map(math.isfinite, self.mean)), "mean", "finite numbers")
+        require(all(0 < number < math.inf for number in self.std), "std", "numbers above 0")
+        step, fraction = self.multiple_of, self.crop_fraction
+        require(type(step) is int and step > 0, "multiple_of", "a whole number of at least 1")
+        require(type(fraction) in (int, float) and 0 < fraction <= 1, "crop_fraction", "in (0, 1]")
+        require(self.mode in get_args(Mode), "mode", " | ".join(get_args(Mode)))
+        require(self.filter in get_args(Filter), "filter", " | ".join(get_args(Filter)))
+        require(self.mode == "crop" or fraction == 1, "crop_fraction", f"1.0 in mode {self.mode}")
+        if self.mode == "fit_longest":
+            require(step == 1, "multiple_of", "1 in mode fit_longest")
+        elif self.mode != "fit_shortest":
+            fits = all(side % step == 0 for side in self.image_size)
+            require(fits, "image_size", f"multiples of multiple_of={step}")
+
+    def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The region that the model sees, (left, top, right, bottom) in the photo's own pixels.
+
+        Pixel (x, y) of the photo, as `open_image` gives it, covers x..x+1 and y..y+1. Raises
+        BadImageError for a side below 1.
+        """
+        (new_width, new_height), (left, top, right, bottom) = self._plan(width, height)
+        x, y = width / new_width, height / new_height
+        return left * x, top * y, min(right * x, width), min(bottom * y, height)
+
+    def view(self, image: Image.Image) -> Image.Image:
+        """The RGB picture that the model sees, resized and cropped, before normalisation.
+
+        Raises:
+            BadImageError: no pixels, or so long that the whole of it cannot be shown to a model.
+        """
+        rgb = to_rgb(image)
+        size, cut = self._plan(*rgb.size)
+        seen = (cut[2] - cut[0], cut[3] - cut[1])
+        resample = Image.Resampling[self.filter.upper()]
+        if math.prod(size) <= max(_MOST_PIXELS, rgb.width * rgb.height):
+            return rgb.resize(size, resample).crop(cut)
+        if seen == size:
+            raise BadImageError(
+                f"the picture is {rgb.size} pixels, which mode {self.mode} would enlarge to {size}; "
+                "crop the picture, or use mode crop or squash"
+            )
+        # A long strip: resize only what is seen, with 4 pixels beside it (Lanczos reaches 3).
+        box = self.crop_box(*rgb.size)
+        left, top = (max(0, math.floor(edge) - 4) for edge in box[:2])
+        right, bottom = (min(s, math.ceil(e) + 4) for s, e in zip(rgb.size, box[2:], strict=True))
+        inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+        return rgb.crop((left, top, right, bottom)).resize(seen, resample, box=inner)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """A photo in any Pillow mode -> (3, H, W) float32, normalised; raises as `view` does."""
+        pixels = torch.from_numpy(np.array(self.view(image)))
+        scaled = pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)  # (H,W,3)->(3,H,W)
+        mean, std = self._statistics(scaled.device)
+        return scaled.sub(mean).div(std)
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Normalised (..., 3, H, W) -> colours in 0..1, same shape; half precision gives float32.
+
+        Raises:
+            ValueError: the third dimension from the end is not 3.
+        """
+        if images.ndim < 3 or images.shape[-3] != 3:
+            raise ValueError(f"images: found shape {tuple(images.shape)}, expected (..., 3, H, W)")
+        mean, std = self._statistics(images.device)
+        return (images * std + mean).clamp(0, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON knows them (lists for tuples)."""
+        items = asdict(self).items()
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """The inverse of `to_dict`; raises ValueError for an unknown, missing or bad field."""
+        valid = [field.name for field in fields(cls)]
+        unknown, missing = sorted(set(values) - set(valid)), sorted(set(valid) - set(values))
+        if unknown or missing:
+            raise ValueError(f"preprocess: unknown {unknown}, missing {missing}; expected {valid}")
+        arguments: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**arguments)
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (3, 1, 1) float32."""
+        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float32, device=device)
+        return mean.view(3, 1, 1), std.view(3, 1, 1)
+
+    def _plan(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """(width, height) of the resized picture, and the box that is cut out of it."""
+        if min(width, height) < 1:
+            raise BadImageError(f"the picture is {(width, height)}; each side must be at least 1")
+        short, long = min(width, height), max(width, height)
+        out_height, out_width = self.image_size
+        if self.mode == "squash":
+            size = (out_width, out_height)
+        elif self.mode == "fit_longest":
+            side = max(self.image_size)
+            size = (max(1, int(side * width / long)), max(1, int(side * height / long)))
+        elif self.mode == "fit_shortest":
+            # the nearest multiple, half up, in whole numbers: (2 a + b) // (2 b) rounds a / b
+            twice, per_step = 2 * min(self.image_size), short * self.multiple_of
+            columns, rows = ((twice * s + per_step) // (2 * per_step) for s in (width, height))
+            size = (max(1, columns) * self.multiple_of, max(1, rows) * self.multiple_of)
+        else:
+            wide = math.floor(out_width / self.crop_fraction)
+            high = math.floor(out_height / self.crop_fraction)
+            if wide == high:  # torchvision's Resize(int)
+                longer = int(wide * long / short)
+                size = (wide, longer) if width <= height else (longer, wide)
+            else:  # timm's ResizeKeepRatio
+                ratio = min(height / high, width / wide)
+                size = (round(width / ratio), round(height / ratio))
+            left, top = round((size[0] - out_width) / 2), round((size[1] - out_height) / 2)
+            return size, (left, top, left + out_width, top + out_height)
+        return size, (0, 0, *size)

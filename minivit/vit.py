@@ -1,0 +1,318 @@
+"""The Vision Transformer.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (arXiv:2010.11929)::
+
+    z₀  = [x_class; x¹E; …; xᴺE] + E_pos            patch and position embedding   (1)
+    z'ₗ = MSA(LN(zₗ₋₁)) + zₗ₋₁                      attention                      (2)
+    zₗ  = MLP(LN(z'ₗ)) + z'ₗ                        MLP                            (3)
+    y   = LN(z_L⁰)                                  the class token after the norm (4)
+
+The options beyond the paper are those that public checkpoints need: distillation token (DeiT),
+register tokens and LayerScale (DINOv2), a norm before the blocks (CLIP), mean pooling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, cast, overload
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from minivit.attention import AttentionRows
+from minivit.blocks import EncoderBlock
+from minivit.config import ViTConfig
+from minivit.embeddings import (
+    PatchEmbedding,
+    resize_position_embedding,
+    sine_position_embedding,
+)
+from minivit.preprocess import Preprocess
+
+
+class VisionTransformer(nn.Module):
+    """Pictures in, logits out; and on request the attention weights beside them.
+
+    Args:
+        config: What to build.
+        preprocess: How a photo becomes an input; by default the original ViT's: shorter side to
+            `image_size` (bicubic), centre crop, values from -1 to 1.
+        labels: Names of the classes.
+
+    Attributes:
+        gradient_checkpointing: Set it to True to compute blocks again in the backward pass instead
+            of keeping what they computed: less memory, about a third more time.
+
+    Raises:
+        ValueError: As many labels as classes were expected and not given.
+    """
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        *,
+        preprocess: Preprocess | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if labels is not None and len(labels) != config.num_classes:
+            raise ValueError(f"{len(labels)} labels for {config.num_classes} classes")
+        self.config = config
+        self.labels = None if labels is None else tuple(labels)
+        self.preprocess = preprocess or Preprocess(
+            image_size=config.image_size,
+            mode="crop",
+            filter="bicubic",
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        )
+        self.gradient_checkpointing = False
+        dim = config.dim
+
+        self.patch_embed = PatchEmbedding(
+            config.patch_size, config.in_channels, dim, bias=config.patch_bias
+        )
+        rows, cols = self.patch_embed.grid_size(*config.image_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
+        self.dist_token = (
+            nn.Parameter(torch.zeros(1, 1, dim)) if config.distillation_token else None
+        )
+        self.reg_token = (
+            nn.Parameter(torch.zeros(1, config.num_register_tokens, dim))
+            if config.num_register_tokens
+            else None
+        )
+        num_positions = rows * cols
+        if config.position_prefix:
+            num_positions += config.class_token + config.distillation_token
+        self.pos_embed = (
+            nn.Parameter(torch.zeros(1, num_positions, dim))
+            if config.position_embedding == "learned"
+            else None
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+        def norm() -> nn.LayerNorm:
+            return nn.LayerNorm(dim, eps=config.layer_norm_eps)
+
+        self.norm_pre = norm() if config.norm_before else nn.Identity()
+        self.blocks = nn.ModuleList(
+            EncoderBlock(
+                dim,
+                config.num_heads,
+                hidden_dim=config.hidden_dim,
+                activation=config.activation,
+                layer_norm_eps=config.layer_norm_eps,
+                qkv_bias=config.qkv_bias,
+                layer_scale=config.layer_scale,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                drop_path=config.drop_path * index / max(1, config.depth - 1),
+            )
+            for index in range(config.depth)
+        )
+        self.norm = nn.Identity() if config.norm_pooled else norm()
+        self.fc_norm = norm() if config.norm_pooled else nn.Identity()
+        self.pre_logits = (
+            nn.Sequential(nn.Linear(dim, config.representation_dim), nn.Tanh())
+            if config.representation_dim
+            else nn.Identity()
+        )
+        self.head = self._make_head(config.representation_dim or dim)
+        self.head_dist = self._make_head(dim) if config.distillation_token else None
+        self.initialize()
+
+    def _make_head(self, width: int) -> nn.Module:
+        if not self.config.num_classes:
+            return nn.Identity()
+        return nn.Linear(width, self.config.num_classes, bias=self.config.head_bias)
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Starting weights as in the paper's published code.
+
+        Patch embedding: truncated normal by fan-in (LeCun). Position embedding and tokens: truncated
+        normal 0.02. Attention and MLP: Xavier uniform, biases 1e-6 normal in the MLP and 0
+        elsewhere. Head: zeros.
+        """
+        config = self.config
+        fan_in = config.in_channels * math.prod(config.patch_size)
+        _truncated_normal(self.patch_embed.proj.weight, math.sqrt(1 / fan_in))
+        if self.patch_embed.proj.bias is not None:
+            nn.init.zeros_(self.patch_embed.proj.bias)
+        for token in (self.cls_token, self.dist_token, self.reg_token, self.pos_embed):
+            if token is not None:
+                _truncated_normal(token, 0.02)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                parts = module.weight.chunk(3) if name.endswith("attn.qkv") else [module.weight]
+                for part in parts:  # Q, K and V are three square matrices, not one tall one
+                    nn.init.xavier_uniform_(part)
+                if module.bias is not None:
+                    nn.init.normal_(module.bias, std=1e-6 if ".mlp." in name else 0.0)
+        for head in (self.head, self.head_dist):
+            if isinstance(head, nn.Linear):
+                nn.init.zeros_(head.weight)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """(rows, cols) of patches of a picture of the config's image size."""
+        return self.config.grid_size
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Class, distillation and register tokens: all that come before the patches."""
+        return self.config.num_prefix_tokens
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Equation 1: patch tokens and prefix tokens with their positions.
+
+        Args:
+            images: (B, C, height, width); position embeddings are resized where the size is not
+                the config's.
+
+        Returns:
+            (B, N, D), N = prefix tokens + rows * cols.
+
+        Raises:
+            ValueError: The pictures do not have the config's channels, or a side is not a whole
+                number of patches.
+        """
+        config = self.config
+        if images.dim() != 4 or images.shape[1] != config.in_channels:
+            raise ValueError(
+                f"pictures are {tuple(images.shape)}, expected (B, {config.in_channels}, height, "
+                "width)"
+            )
+        patches = self.patch_embed(images)  # (B, rows·cols, D)
+        position = self._positions(self.patch_embed.grid_size(*images.shape[-2:]), patches)
+        num_placed = position.shape[1] - patches.shape[1]  # prefix tokens that have a position
+        patches = patches + position[:, num_placed:]
+        prefix = [t for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None]
+        if prefix:
+            tokens = torch.cat(prefix, dim=1)  # (1, P, D)
+            placed = tokens[:, :num_placed] + position[:, :num_placed]
+            tokens = torch.cat([placed, tokens[:, num_placed:]], dim=1)
+            tokens = tokens.expand(images.shape[0], -1, -1).to(patches.dtype)
+            patches = torch.cat([tokens, patches], dim=1)  # (B, P + rows·cols, D)
+        return cast(Tensor, self.norm_pre(self.dropout(patches)))
+
+    def _positions(self, grid: tuple[int, int], like: Tensor) -> Tensor:
+        """(1, placed prefix tokens + rows * cols, D) position embeddings for a grid."""
+        if self.pos_embed is None:
+            sine = sine_position_embedding(*grid, self.config.dim)
+            return sine.to(like.device, like.dtype)[None]
+        return resize_position_embedding(
+            self.pos_embed,
+            self.grid_size,
+            grid,
+            antialias=self.config.position_antialias,
+            offset=self.config.position_offset,
+        )
+
+    def _run_blocks(
+        self, x: Tensor, return_attention: bool | Sequence[int] | AttentionRows
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Equations 2 and 3, block after block; the wanted weights in the order asked for."""
+        depth = len(self.blocks)
+        wanted: Sequence[int] = range(depth) if return_attention is True else ()
+        need: bool | Sequence[int] = True
+        if isinstance(return_attention, AttentionRows):
+            wanted, need = return_attention.blocks, tuple(return_attention.queries)
+        elif not isinstance(return_attention, bool):
+            wanted = return_attention
+        for index in wanted:
+            if not -depth <= index < depth:
+                raise IndexError(
+                    f"attention of block {index} was asked for, but there are {depth} blocks: "
+                    f"choose from {-depth} to {depth - 1}"
+                )
+        wanted = [index % depth for index in wanted]
+
+        found: dict[int, Tensor] = {}
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        for index, block in enumerate(self.blocks):
+            need_weights = need if index in wanted else False
+            if recompute:
+                x, weights = checkpoint(block, x, need_weights=need_weights, use_reentrant=False)
+            else:
+                x, weights = block(x, need_weights=need_weights)
+            if weights is not None:
+                found[index] = weights
+        return x, [found[index] for index in wanted]
+
+    @overload
+    def encode(self, images: Tensor, *, return_attention: Literal[False] = ...) -> Tensor: ...
+    @overload
+    def encode(
+        self, images: Tensor, *, return_attention: Literal[True] | Sequence[int] | AttentionRows
+    ) -> tuple[Tensor, list[Tensor]]: ...
+    def encode(
+        self, images: Tensor, *, return_attention: bool | Sequence[int] | AttentionRows = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """All tokens after the final norm.
+
+        Args:
+            images: (B, C, height, width).
+            return_attention: As in `forward`.
+
+        Returns:
+            (B, N, D); with `return_attention` the pair of it and the list of attention weights.
+        """
+        x, attentions = self._run_blocks(self.embed(images), return_attention)
+        x = self.norm(x)
+        return x if return_attention is False else (x, attentions)
+
+    def classify(self, tokens: Tensor) -> Tensor:
+        """Equation 4 and the head: from the tokens that `encode` gives to logits.
+
+        Args:
+            tokens: (B, N, D).
+
+        Returns:
+            (B, classes); without a head the pooled features (B, D).
+        """
+        if self.config.pooling == "mean":
+            pooled = tokens[:, self.num_prefix_tokens :].mean(dim=1)  # (B, N, D) -> (B, D)
+        else:
+            pooled = tokens[:, 0]  # (B, N, D) -> (B, D)
+        logits = self.head(self.pre_logits(self.fc_norm(pooled)))  # (B, D) -> (B, classes)
+        if self.head_dist is not None:  # DeiT, section 3: the two heads speak together
+            logits = (logits + self.head_dist(tokens[:, 1])) / 2
+        return cast(Tensor, logits)
+
+    @overload
+    def forward(self, images: Tensor, *, return_attention: Literal[False] = ...) -> Tensor: ...
+    @overload
+    def forward(
+        self, images: Tensor, *, return_attention: Literal[True] | Sequence[int] | AttentionRows
+    ) -> tuple[Tensor, list[Tensor]]: ...
+    def forward(
+        self, images: Tensor, *, return_attention: bool | Sequence[int] | AttentionRows = False
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Logits, and the attention weights of the blocks or rows that were asked for.
+
+        Args:
+            images: (B, C, height, width), as `preprocess` makes them; any whole number of patches.
+            return_attention: False: logits only, all blocks on the fused kernel. True: the weights
+                of all blocks. Block numbers: of these blocks; only they leave the fused kernel.
+                `AttentionRows`: the chosen rows, beside the fused kernel.
+
+        Returns:
+            (B, classes); with `return_attention` the pair of it and a list with one tensor a block,
+            (B, H, N, N) or (B, H, rows asked for, N), in the order asked for.
+
+        Raises:
+            ValueError: See `embed`.
+            IndexError: A block or a query row that does not exist.
+        """
+        if return_attention is False:
+            return self.classify(self.encode(images))
+        tokens, attentions = self.encode(images, return_attention=return_attention)
+        return self.classify(tokens), attentions
+
+
+def _truncated_normal(tensor: Tensor, std: float) -> None:
+    nn.init.trunc_normal_(tensor, std=std, a=-2 * std, b=2 * std)

@@ -12,7 +12,7 @@ ways to the same output, chosen by the caller, call by call:
 * some rows wanted: the fused kernel for the output, and the softmax once more for those rows alone.
 
 Shapes: B batch, N query tokens, M key tokens, H heads, d head width, D = H·d.
-Boolean masks: True = may attend. Weights are `[query, key]`: the row looks, the column is looked at.
+Boolean masks: True = may attend. Weights are `[query, key]`: the row looks at the column.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def attention_weights(
         ValueError: A buffer was given while gradients are recorded, or of another shape.
     """
     shape = (*query.shape[:-1], key.shape[-2])
-    recording = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
+    mask = _fit_mask(mask, query)
+    learned = (query, key) if mask is None else (query, key, mask)
+    recording = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in learned)
     if buffer is not None and recording:
         raise ValueError("attention weights cannot go into a buffer while gradients are recorded")
     if buffer is not None and (buffer.shape != shape or not buffer.is_contiguous()):
@@ -140,20 +142,27 @@ def scaled_dot_product_attention(
         weights = attention_weights(query, key, mask, buffer=buffer)
         return F.dropout(weights, dropout, training=dropout > 0) @ value, weights
 
-    # The fused kernel wants one kind of number; a mask made elsewhere may be of another precision.
-    if mask is not None and mask.dtype != torch.bool:
-        mask = mask.to(query.dtype)
+    mask = _fit_mask(mask, query)
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
     )
     if need_weights is False:
         return output, None
     rows = _row_numbers(need_weights, query.shape[-2])
-    if is_causal:
-        mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
-    if mask is not None and mask.shape[-2] > 1:  # one row serves all queries otherwise
+    if is_causal:  # the asked rows of the causal mask, without making the others
+        places = torch.arange(key.shape[-2], device=query.device)
+        mask = places <= places[rows, None]
+    elif mask is not None and mask.shape[-2] > 1:  # one row serves all queries otherwise
         mask = mask[..., rows, :]
     return output, attention_weights(query[..., rows, :], key, mask)
+
+
+def _fit_mask(mask: Tensor | None, query: Tensor) -> Tensor | None:
+    """As the fused kernel wants it: at least (1, M), and an additive one of the query's precision."""
+    if mask is None:
+        return None
+    mask = mask[None] if mask.dim() < 2 else mask
+    return mask if mask.dtype == torch.bool else mask.to(query.dtype)
 
 
 def _row_numbers(queries: Sequence[int], num_queries: int) -> list[int]:

@@ -105,7 +105,7 @@ def load_model(
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file; give the .safetensors of a minivit model")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

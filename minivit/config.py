@@ -88,7 +88,10 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size"):  # JSON has lists only
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            sides = tuple(getattr(self, name))
+            if len(sides) != 2 or min(sides) < 1:
+                raise ValueError(f"{name} is {sides}, expected (height, width), each at least 1")
+            object.__setattr__(self, name, sides)
         for name, choices in (
             ("activation", tuple(ACTIVATIONS)),
             ("pooling", ("cls", "mean")),
@@ -101,6 +104,12 @@ class ViTConfig:
         for name in ("dim", "depth", "num_heads", "hidden_dim", "in_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        for name in ("num_classes", "num_register_tokens", "representation_dim"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
+        for name in ("dropout", "attention_dropout", "drop_path"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 <= {name} < 1")
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads is {self.num_heads}, which does not divide dim {self.dim}")
         if self.pooling == "cls" and not self.class_token:

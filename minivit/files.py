@@ -27,9 +27,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-    )
+    try:
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.stem[:80]}-", suffix=target.suffix
+        )
+    except OSError as error:  # speak of the file that was to be written, not of a temporary name
+        raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -2,11 +2,10 @@
 
     x = (pixels / 255 - mean) / std,   pixels: uint8, (height, width, 3)  ->  x: float32, (3, H, W)
 
-Sizes are rounded as the code that trained the public weights rounds them, so that the result is
-equal to torchvision's (0.29) bit for bit: `Resize` cuts the longer side with int(), `CenterCrop`
-rounds its offset half to even, and a crop that is not square is sized as timm's `ResizeKeepRatio`
-does it. One difference, on purpose: a strip so long that its resized copy would not fit in memory
-is cut before it is resized (equal up to one grey level).
+Sizes are rounded as the code behind the public weights rounds them: torchvision's Resize and
+CenterCrop, timm's ResizeKeepRatio, CATR's under_max; the tensor equals theirs bit for bit. One
+difference, on purpose: where the enlarged copy of a long strip would fill the memory, only the
+part that is seen is made (equal up to two grey levels).
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ class BadImageError(ValueError):
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """Opens a photo as an upright 8-bit RGB picture; of an animation, the first frame.
 
-    The EXIF orientation is applied, other metadata (colour profile too) is dropped, colours are
-    converted by `to_rgb`. The file is closed on return.
+    The EXIF orientation is applied, other metadata (colour profile too) is dropped, the colours go
+    through `to_rgb`. The file is closed on return.
 
     Raises:
         BadImageError: the file is missing, a folder, empty, unreadable, damaged, not a picture, or
@@ -69,20 +68,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         TypeError: not a Pillow image.
-        BadImageError: the picture has no pixels.
     """
     if not isinstance(image, Image.Image):
         raise TypeError(f"expected a PIL image, found {type(image).__name__}; see open_image")
-    if min(image.size) < 1:
-        raise BadImageError(f"the picture is {image.size} pixels; each side must be at least 1")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return Image.fromarray(_eight_bit(image)).convert("RGB")
     if image.has_transparency_data:
-        if image.mode == "La":  # Pillow knows one way out of premultiplied grey
-            image = image.convert("LA")
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
+        # The only way that Pillow knows out of premultiplied grey, La, leads through LA.
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -110,10 +104,10 @@ def _eight_bit(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
     finite = grey[np.isfinite(grey)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     largest = 65535.0 if image.mode != "F" else 1.0 if high <= 1 else 255.0
-    if low >= 0 and high <= largest:
-        low, high = 0.0, largest
+    if (low >= 0 and high <= largest) or low == high:
+        low, high = min(low, 0.0), max(high, largest)
     grey = np.nan_to_num(grey, nan=low, posinf=high, neginf=low)
-    scaled = np.rint((grey - low) * (255 / (high - low))).astype(np.uint8)
+    scaled = np.rint((grey - low) * 255 / (high - low)).astype(np.uint8)
     if isinstance(key := image.info.get("transparency"), int):  # this level means "see-through"
         scaled[grey == key] = 255
     return scaled
@@ -122,8 +116,6 @@ def _eight_bit(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
 def _explain(name: str, error: Exception) -> str:
     """What is wrong with a file that did not open, and what to do about it, in one line."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, BadImageError):
-        return reason
     if isinstance(error, FileNotFoundError):
         return "no such file; check the path"
     if os.path.isdir(name):
@@ -132,39 +124,30 @@ def _explain(name: str, error: Exception) -> str:
         return "permission denied; make the file readable (chmod +r)"
     if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
         found, limit = re.search(r"\d+ pixels", reason), Image.MAX_IMAGE_PIXELS
-        return (
-            f"the picture has {found.group() if found else 'too many pixels'}, the limit is {limit}; "
-            "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS"
-        )
+        size = found.group() if found else "too many pixels"
+        return f"the picture has {size}, Pillow's limit is {limit}; make the picture smaller"
     if isinstance(error, UnidentifiedImageError):
         if os.path.getsize(name) == 0:
             return "the file is empty (0 bytes); copy or download it again"
         return "not a picture that Pillow can read here; save it as JPEG or PNG"
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"the file cannot be read ({error.strerror}); check the path and the disk"
-    return f"the picture is damaged or cut short ({reason}); copy or download it again"
+    return f"the picture cannot be read or is damaged ({reason}); copy or download it again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """The transform that belongs to a set of weights; saved with them.
-
-    Modes:
-        crop: shorter side to floor(size / crop_fraction), then the centre; the usual evaluation.
-        squash: straight to image_size, the aspect is lost.
-        fit_longest: longer side to max(image_size), shorter side cut by int(); CATR's way.
-        fit_shortest: the whole photo, shorter side to min(image_size), both sides rounded to the
-            nearest multiple of multiple_of; for a ViT on a grid that is not square.
+    """The transform that belongs to a set of weights; ValueError for impossible fields.
 
     Attributes:
         image_size: (height, width) in pixels; in the two fit modes the model gets another size.
+        mode: crop: shorter side to floor(size / crop_fraction), then the centre, as is usual.
+            squash: straight to image_size, the aspect is lost.
+            fit_longest: longer side to max(image_size), both sides cut by int(); CATR's way.
+            fit_shortest: the whole photo, shorter side to min(image_size), both sides rounded to
+            the nearest multiple of multiple_of; for a ViT on a grid that is not square.
         crop_fraction: in (0, 1]; below 1 in mode crop only.
         filter: Pillow's resampling filter.
         mean, std: of red, green, blue, on the scale 0..1.
         multiple_of: the patch size, or 1; each side of the result is a multiple of it.
-
-    Raises:
-        ValueError: a field has an impossible value, or the fields contradict each other.
     """
 
     image_size: tuple[int, int]
@@ -181,25 +164,19 @@ class Preprocess:
                 found = getattr(self, name)
                 raise ValueError(f"preprocess {name}: found {found!r}, expected {expected}")
 
-        for name, count, kind in (("image_size", 2, int), ("mean", 3, float), ("std", 3, float)):
-            value = getattr(self, name)
-            good = isinstance(value, tuple) and len(value) == count
-            good = good and all(type(number) in (int, kind) for number in value)
-            require(good, name, f"a tuple of {count} {kind.__name__}s")
-        require(min(self.image_size) > 0, "image_size", "(height, width), both at least 1")
-        require(all(map(math.isfinite, self.mean)), "mean", "finite numbers")
-        require(all(0 < number < math.inf for number in self.std), "std", "numbers above 0")
         step, fraction = self.multiple_of, self.crop_fraction
-        require(type(step) is int and step > 0, "multiple_of", "a whole number of at least 1")
-        require(type(fraction) in (int, float) and 0 < fraction <= 1, "crop_fraction", "in (0, 1]")
+        require(_numbers(self.image_size, 2, (int,), 0), "image_size", "(height, width), above 0")
+        require(_numbers(self.mean, 3, (int, float), -math.inf), "mean", "3 finite numbers")
+        require(_numbers(self.std, 3, (int, float), 0), "std", "3 finite numbers above 0")
+        require(_numbers((step,), 1, (int,), 0), "multiple_of", "a whole number above 0")
+        known = _numbers((fraction,), 1, (int, float), 0) and fraction <= 1
+        require(known, "crop_fraction", "a number in (0, 1]")
         require(self.mode in get_args(Mode), "mode", " | ".join(get_args(Mode)))
         require(self.filter in get_args(Filter), "filter", " | ".join(get_args(Filter)))
         require(self.mode == "crop" or fraction == 1, "crop_fraction", f"1.0 in mode {self.mode}")
-        if self.mode == "fit_longest":
-            require(step == 1, "multiple_of", "1 in mode fit_longest")
-        elif self.mode != "fit_shortest":
-            fits = all(side % step == 0 for side in self.image_size)
-            require(fits, "image_size", f"multiples of multiple_of={step}")
+        require(self.mode != "fit_longest" or step == 1, "multiple_of", "1 in mode fit_longest")
+        whole = self.mode == "fit_shortest" or all(side % step == 0 for side in self.image_size)
+        require(whole, "image_size", f"multiples of multiple_of={step}")
 
     def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The region that the model sees, (left, top, right, bottom) in the photo's own pixels.
@@ -207,27 +184,23 @@ class Preprocess:
         Pixel (x, y) of the photo, as `open_image` gives it, covers x..x+1 and y..y+1. Raises
         BadImageError for a side below 1.
         """
-        (new_width, new_height), (left, top, right, bottom) = self._plan(width, height)
-        x, y = width / new_width, height / new_height
-        return left * x, top * y, min(right * x, width), min(bottom * y, height)
+        (x, y), (left, top, right, bottom) = self._plan(width, height)
+        return left * width / x, top * height / y, right * width / x, bottom * height / y
 
     def view(self, image: Image.Image) -> Image.Image:
         """The RGB picture that the model sees, resized and cropped, before normalisation.
 
-        Raises:
-            BadImageError: no pixels, or so long that the whole of it cannot be shown to a model.
+        Raises BadImageError for no pixels, or where mode fit_shortest makes a strip of too many.
         """
         rgb = to_rgb(image)
         size, cut = self._plan(*rgb.size)
         seen = (cut[2] - cut[0], cut[3] - cut[1])
         resample = Image.Resampling[self.filter.upper()]
-        if math.prod(size) <= max(_MOST_PIXELS, rgb.width * rgb.height):
+        if seen == size and math.prod(size) > (Image.MAX_IMAGE_PIXELS or math.inf):
+            found = f"the picture is {rgb.size} pixels, in mode {self.mode} it becomes {size}"
+            raise BadImageError(f"{found}: too many; crop it, or use mode crop or squash")
+        if seen == size or math.prod(size) <= max(_MOST_PIXELS, math.prod(rgb.size)):
             return rgb.resize(size, resample).crop(cut)
-        if seen == size:
-            raise BadImageError(
-                f"the picture is {rgb.size} pixels, which mode {self.mode} would enlarge to {size}; "
-                "crop the picture, or use mode crop or squash"
-            )
         # A long strip: resize only what is seen, with 4 pixels beside it (Lanczos reaches 3).
         box = self.crop_box(*rgb.size)
         left, top = (max(0, math.floor(edge) - 4) for edge in box[:2])
@@ -245,8 +218,7 @@ class Preprocess:
     def denormalize(self, images: Tensor) -> Tensor:
         """Normalised (..., 3, H, W) -> colours in 0..1, same shape; half precision gives float32.
 
-        Raises:
-            ValueError: the third dimension from the end is not 3.
+        Raises ValueError where the third dimension from the end is not 3.
         """
         if images.ndim < 3 or images.shape[-3] != 3:
             raise ValueError(f"images: found shape {tuple(images.shape)}, expected (..., 3, H, W)")
@@ -255,8 +227,7 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON knows them (lists for tuples)."""
-        items = asdict(self).items()
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in items}
+        return {k: list(v) if type(v) is tuple else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
@@ -265,10 +236,8 @@ class Preprocess:
         unknown, missing = sorted(set(values) - set(valid)), sorted(set(valid) - set(values))
         if unknown or missing:
             raise ValueError(f"preprocess: unknown {unknown}, missing {missing}; expected {valid}")
-        arguments: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**arguments)
+        tuples: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in values.items()}
+        return cls(**tuples)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (3, 1, 1) float32."""
@@ -277,15 +246,15 @@ class Preprocess:
 
     def _plan(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
         """(width, height) of the resized picture, and the box that is cut out of it."""
-        if min(width, height) < 1:
-            raise BadImageError(f"the picture is {(width, height)}; each side must be at least 1")
+        if width < 1 or height < 1:
+            raise BadImageError(f"the picture is {width}x{height}; each side must be at least 1")
         short, long = min(width, height), max(width, height)
         out_height, out_width = self.image_size
         if self.mode == "squash":
             size = (out_width, out_height)
         elif self.mode == "fit_longest":
-            side = max(self.image_size)
-            size = (max(1, int(side * width / long)), max(1, int(side * height / long)))
+            scale = max(self.image_size) / long  # CATR's order: 550 * (299 / 550) is below 299
+            size = (max(1, int(width * scale)), max(1, int(height * scale)))
         elif self.mode == "fit_shortest":
             # the nearest multiple, half up, in whole numbers: (2 a + b) // (2 b) rounds a / b
             twice, per_step = 2 * min(self.image_size), short * self.multiple_of
@@ -303,3 +272,10 @@ class Preprocess:
             left, top = round((size[0] - out_width) / 2), round((size[1] - out_height) / 2)
             return size, (left, top, left + out_width, top + out_height)
         return size, (0, 0, *size)
+
+
+def _numbers(values: object, count: int, types: tuple[type, ...], above: float) -> bool:
+    """Whether this is a tuple of so many finite numbers of these types (no bool), all above."""
+    if not isinstance(values, tuple) or len(values) != count:
+        return False
+    return all(type(value) in types and above < value < math.inf for value in values)

@@ -122,7 +122,8 @@ class VisionTransformer(nn.Module):
         )
         self.head = self._make_head(config.representation_dim or dim)
         self.head_dist = self._make_head(dim) if config.distillation_token else None
-        self.initialize()
+        if not self.patch_embed.proj.weight.is_meta:  # no numbers to fill in
+            self.initialize()
 
     def _make_head(self, width: int) -> nn.Module:
         if not self.config.num_classes:
@@ -133,8 +134,8 @@ class VisionTransformer(nn.Module):
     def initialize(self) -> None:
         """Starting weights as in the paper's published code.
 
-        Patch embedding: truncated normal by fan-in (LeCun). Position embedding and tokens: truncated
-        normal 0.02. Attention and MLP: Xavier uniform, biases 1e-6 normal in the MLP and 0
+        Patch embedding: truncated normal by fan-in (LeCun). Positions and tokens: truncated normal
+        0.02. Attention and MLP: Xavier uniform, biases 1e-6 normal in the MLP and 0
         elsewhere. Head: zeros.
         """
         config = self.config
@@ -190,7 +191,8 @@ class VisionTransformer(nn.Module):
         position = self._positions(self.patch_embed.grid_size(*images.shape[-2:]), patches)
         num_placed = position.shape[1] - patches.shape[1]  # prefix tokens that have a position
         patches = patches + position[:, num_placed:]
-        prefix = [t for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None]
+        found = (self.cls_token, self.dist_token, self.reg_token)
+        prefix: list[Tensor] = [token for token in found if token is not None]
         if prefix:
             tokens = torch.cat(prefix, dim=1)  # (1, P, D)
             placed = tokens[:, :num_placed] + position[:, :num_placed]

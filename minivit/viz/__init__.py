@@ -1,0 +1,9 @@
+"""Pictures of what a model looked at, as matplotlib figures that belong to nobody else.
+
+No figure is registered with pyplot and none is shown or saved here: `figure.savefig(path)`.
+"""
+
+from minivit.viz.figures import attention_figure as attention_figure
+from minivit.viz.figures import positions_figure as positions_figure
+
+__all__ = ["attention_figure", "positions_figure"]

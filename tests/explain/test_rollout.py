@@ -1,0 +1,91 @@
+"""Rollout against a loop on paper, and what must hold always."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minivit.explain import rollout
+
+
+def by_hand(attentions: list[np.ndarray]) -> np.ndarray:
+    """One picture, (H, N, N) a block: entry by entry."""
+    length = attentions[0].shape[-1]
+    flow = [[float(i == j) for j in range(length)] for i in range(length)]
+    for attention in attentions:  # the first block first
+        mixed = [
+            [
+                0.5 * sum(head[i, j] for head in attention) / len(attention) + 0.5 * (i == j)
+                for j in range(length)
+            ]
+            for i in range(length)
+        ]
+        flow = [
+            [sum(mixed[i][k] * flow[k][j] for k in range(length)) for j in range(length)]
+            for i in range(length)
+        ]
+    return np.array(flow)
+
+
+def maps(seed: int, depth: int, length: int, heads: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (3 * torch.randn(2, heads, length, length, generator=generator, dtype=torch.float64))
+        .softmax(-1)
+        for _ in range(depth)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_rollout_is_the_loop_on_paper(depth: int) -> None:
+    attentions = maps(0, depth, 5)
+    flow = rollout(attentions)
+    assert flow.shape == (2, 5, 5)
+    for picture in range(2):
+        expected = by_hand([attention[picture].numpy() for attention in attentions])
+        np.testing.assert_allclose(flow[picture].numpy(), expected, atol=1e-12)
+
+
+def test_blocks_are_walked_from_the_first_to_the_last() -> None:
+    """In block 1 token 1 reads token 2, in block 2 token 0 reads token 1: so 0 hears of 2."""
+    first, second = torch.eye(3)[None, None], torch.eye(3)[None, None]
+    first, second = first.clone(), second.clone()
+    first[0, 0, 1] = torch.tensor([0.0, 0.0, 1.0])
+    second[0, 0, 0] = torch.tensor([0.0, 1.0, 0.0])
+    assert rollout([first, second])[0, 0].tolist() == [0.5, 0.25, 0.25]
+    assert rollout([second, first])[0, 0].tolist() == [0.5, 0.5, 0.0]
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**31 - 1), depth=st.integers(1, 6), length=st.integers(1, 7))
+def test_rows_sum_to_one_and_are_not_negative(seed: int, depth: int, length: int) -> None:
+    flow = rollout(maps(seed, depth, length))
+    assert bool((flow >= 0).all())
+    torch.testing.assert_close(flow.sum(-1), torch.ones(2, length, dtype=torch.float64))
+
+
+def test_attention_to_oneself_alone_moves_nothing() -> None:
+    identity = torch.eye(6).expand(2, 3, 6, 6)
+    assert torch.equal(rollout([identity] * 4), torch.eye(6).expand(2, 6, 6))
+
+
+def test_the_given_maps_stay_as_they_are_and_carry_gradients() -> None:
+    attentions = [attention.requires_grad_() for attention in maps(1, 3, 4)]
+    before = [attention.detach().clone() for attention in attentions]
+    rollout(attentions)[:, 0, -1].sum().backward()
+    for attention, old in zip(attentions, before, strict=True):
+        assert torch.equal(attention, old)
+        assert attention.grad is not None and attention.grad.abs().max() > 0
+
+
+def test_nothing_cannot_be_rolled_out() -> None:
+    with pytest.raises(ValueError, match="return_attention=True"):
+        rollout([])
+
+
+def test_rows_cannot_be_rolled_out() -> None:
+    with pytest.raises(ValueError, match=r"whole maps .* found \(2, 3, 1, 5\)"):
+        rollout([torch.rand(2, 3, 1, 5)])

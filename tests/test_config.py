@@ -1,0 +1,148 @@
+"""Sizes as published, configs as plain values, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from minivit.config import SIZES, ViTConfig
+from minivit.vit import VisionTransformer
+
+
+def count_parameters(config: ViTConfig) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in VisionTransformer(config).parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tiny_patch16_224", 5_717_416),
+        ("small_patch16_224", 22_050_664),
+        ("base_patch16_224", 86_567_656),
+        ("base_patch32_224", 88_224_232),
+        ("large_patch16_224", 304_326_632),
+    ],
+)
+def test_published_sizes_have_their_published_number_of_parameters(
+    name: str, expected: int
+) -> None:
+    assert count_parameters(ViTConfig.from_name(name)) == expected
+    assert ViTConfig.from_name(f"vit_{name}") == ViTConfig.from_name(name)
+
+
+def test_larger_pictures_cost_position_embeddings_only() -> None:
+    small = count_parameters(ViTConfig.from_name("vit_small_patch16_224"))
+    large = count_parameters(ViTConfig.from_name("vit_small_patch16_384"))
+    assert large - small == (24 * 24 - 14 * 14) * 384
+
+
+def test_a_name_says_the_sizes() -> None:
+    config = ViTConfig.from_name("vit_small_patch16_384")
+    assert (config.dim, config.depth, config.num_heads, config.hidden_dim) == (384, 12, 6, 1536)
+    assert config.image_size == (384, 384) and config.patch_size == (16, 16)
+    assert config.num_classes == 1000 and config.layer_norm_eps == 1e-6
+    assert config.activation == "gelu" and config.pooling == "cls"
+    assert ViTConfig.from_name("debug_patch8_32").num_classes == 10
+
+
+def test_any_field_of_a_named_size_can_be_set() -> None:
+    config = ViTConfig.from_name("debug_patch8_32", image_size=[32, 48], num_classes=3)
+    assert config.image_size == (32, 48) and config.num_classes == 3
+    assert config.grid_size == (4, 6)
+
+
+@pytest.mark.parametrize("name", ["huge_patch14_224", "vit_small", "small_patch16", "", "resnet"])
+def test_an_unknown_size_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(ValueError) as error:
+        ViTConfig.from_name(name)
+    for known in (repr(name), *SIZES):
+        assert known in str(error.value)
+
+
+def test_grid_and_prefix_tokens() -> None:
+    config = ViTConfig.from_name("debug_patch8_32", image_size=(32, 48), patch_size=(8, 4))
+    assert config.grid_size == (4, 12)  # rows, cols
+    for options, expected in (
+        ({}, 1),
+        ({"distillation_token": True}, 2),
+        ({"distillation_token": True, "num_register_tokens": 4}, 6),
+        ({"class_token": False, "pooling": "mean", "num_register_tokens": 4}, 4),
+        ({"class_token": False, "pooling": "mean"}, 0),
+    ):
+        assert ViTConfig.from_name("debug_patch8_32", **options).num_prefix_tokens == expected
+
+
+def test_configs_survive_json() -> None:
+    config = ViTConfig.from_name(
+        "debug_patch8_32", image_size=(32, 48), layer_scale=0.1, num_register_tokens=2
+    )
+    assert ViTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert hash(ViTConfig.from_dict(config.to_dict())) == hash(config)
+
+
+def test_configs_are_frozen() -> None:
+    config = ViTConfig.from_name("debug_patch8_32")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.dim = 64  # type: ignore[misc]
+
+
+def test_an_unknown_field_lists_the_valid_ones() -> None:
+    values = ViTConfig.from_name("debug_patch8_32").to_dict()
+    with pytest.raises(ValueError, match=r"unknown ViT config field heads, width; valid: ") as error:
+        ViTConfig.from_dict(values | {"width": 3, "heads": 2})
+    for field in dataclasses.fields(ViTConfig):
+        assert field.name in str(error.value)
+    with pytest.raises(ValueError, match="unknown ViT config field width"):
+        ViTConfig.from_name("debug_patch8_32", width=3)
+
+
+def test_a_missing_field_is_named() -> None:
+    values = ViTConfig.from_name("debug_patch8_32").to_dict()
+    del values["layer_norm_eps"]
+    with pytest.raises(ValueError, match="layer_norm_eps"):
+        ViTConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "swish"}, "activation is 'swish': choose from gelu, gelu_tanh"),
+        ({"pooling": "max"}, "pooling is 'max': choose from cls, mean"),
+        ({"position_embedding": "rope"}, "position_embedding is 'rope': choose from learned, sine"),
+        ({"dim": 0}, "dim is 0, expected at least 1"),
+        ({"depth": 0}, "depth is 0"),
+        ({"num_heads": 0}, "num_heads is 0"),
+        ({"hidden_dim": -1}, "hidden_dim is -1"),
+        ({"in_channels": 0}, "in_channels is 0"),
+        ({"num_heads": 3}, "num_heads is 3, which does not divide dim 32"),
+        ({"class_token": False}, "pooling is 'cls' but class_token is False"),
+        (
+            {"class_token": False, "pooling": "mean", "distillation_token": True},
+            "distillation token",
+        ),
+        ({"image_size": 32}, "ViT config"),
+        ({"image_size": (32,)}, "image_size"),
+        ({"image_size": (0, 32)}, "image_size"),
+        ({"patch_size": (0, 8)}, "patch_size"),
+        ({"patch_size": (8, -8)}, "patch_size"),
+        ({"num_classes": -1}, "num_classes is -1"),
+        ({"num_register_tokens": -1}, "num_register_tokens is -1"),
+        ({"representation_dim": -1}, "representation_dim is -1"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"attention_dropout": -0.1}, "attention_dropout is -0.1"),
+        ({"drop_path": 1.5}, "drop_path is 1.5"),
+    ],
+)
+def test_invalid_values_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ViTConfig.from_name("debug_patch8_32", **options)
+
+
+def test_a_patch_of_no_pixels_in_a_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="patch_size"):
+        ViTConfig.from_name("debug_patch0_32")

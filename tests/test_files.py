@@ -1,0 +1,107 @@
+"""A reader never meets half a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minivit.files import replacing
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_what_was_written_becomes_the_file(tmp_path: Path, existing: bool) -> None:
+    target = tmp_path / "report.md"
+    if existing:
+        target.write_text("old and much longer than the new one")
+    with replacing(target) as temporary:
+        assert temporary != target and temporary.parent == target.parent
+        temporary.write_text("new")
+        assert not existing or target.read_text().startswith("old")
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["report.md"]
+
+
+def test_the_temporary_name_keeps_the_ending(tmp_path: Path) -> None:
+    """Libraries choose a format by it."""
+    with replacing(str(tmp_path / "curves.v2.png")) as temporary:
+        assert temporary.suffix == ".png"
+
+
+def test_folders_above_are_made(tmp_path: Path) -> None:
+    with replacing(tmp_path / "runs" / "demo" / "a.txt") as temporary:
+        temporary.write_text("a")
+    assert (tmp_path / "runs" / "demo" / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_after_an_error_all_is_as_before(
+    tmp_path: Path, error: type[BaseException], existing: bool
+) -> None:
+    target = tmp_path / "a.txt"
+    if existing:
+        target.write_text("old")
+    before = names(tmp_path)
+    with pytest.raises(error), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == before
+    assert not existing or target.read_text() == "old"
+
+
+def test_the_death_of_the_process_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    script = (
+        "import os, sys\n"
+        "from minivit.files import replacing\n"
+        "with replacing(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os._exit(9)\n"
+    )
+    root = Path(__file__).parents[1]
+    died = subprocess.run([sys.executable, "-c", script, str(target)], cwd=root, check=False)
+    assert died.returncode == 9
+    assert target.read_text() == "old"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX's")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("a")
+        after = os.umask(mask)
+    finally:
+        os.umask(before)
+    assert after == mask
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_path_below_a_file_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Where nobody can write, not even the superuser."""
+    (tmp_path / "file").write_text("mine")
+    entered = False
+    for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
+        with pytest.raises(OSError), replacing(path):
+            entered = True
+    assert not entered
+    assert (tmp_path / "file").read_text() == "mine" and names(tmp_path) == ["file"]
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside").write_text("mine")
+    with pytest.raises(OSError), replacing(tmp_path / "folder") as temporary:
+        temporary.write_text("a")
+    assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == ["inside"]

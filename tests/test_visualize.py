@@ -1,0 +1,432 @@
+"""The picture command: what it draws, where it writes, and what it says about bad input."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+import minivit
+import visualize
+
+DEBUG = "debug_patch8_64"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small random model: 8 × 8 patches, 2 blocks, 2 heads, 10 labels."""
+    torch.manual_seed(0)
+    labels = [f"label {number}" for number in range(10)]
+    model = minivit.VisionTransformer(minivit.ViTConfig.from_name(DEBUG), labels=labels)
+    torch.nn.init.normal_(model.head.weight)
+    for block in model.blocks:
+        torch.nn.init.normal_(block.attn.qkv.weight, std=0.5)  # attention far from uniform
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    minivit.save_model(model, path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Replaces the drawing by a small empty figure, and records what was to be drawn."""
+    calls = []
+
+    def attention_figure(photo, box, maps, **others):
+        calls.append(SimpleNamespace(photo=photo, box=box, maps=maps, **others))
+        return Figure(figsize=(0.2, 0.2))
+
+    monkeypatch.setattr("minivit.viz.attention_figure", attention_figure)
+    return calls
+
+
+def attention(*words):
+    return visualize.main(["attention", *map(str, words)])
+
+
+def complaint(capsys):
+    """What stands on standard error: it must be a single line."""
+    captured = capsys.readouterr()
+    assert captured.err.endswith("\n") and captured.err.count("\n") == 1, captured.err
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+# ---- the command itself -----------------------------------------------------------------------
+
+
+def test_help_does_not_wait_for_torch():
+    script = (
+        "import sys, visualize\n"
+        "for words in (['--help'], ['attention', '--help'], ['positions', '--help']):\n"
+        "    try: visualize.main(words)\n"
+        "    except SystemExit as stop: assert stop.code == 0\n"
+        "slow = {'torch', 'matplotlib', 'numpy', 'PIL', 'tqdm'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    root = Path(visualize.__file__).parent
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--query ROW,COL" in done.stdout
+
+
+def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
+    tmp_path, monkeypatch, capsys, weights
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(visualize, "SHIPPED_WEIGHTS", weights)
+    assert visualize.main([]) == 0
+    out = Path("runs/visualize/scene.png")
+    captured = capsys.readouterr()
+    assert captured.out == f"{out}\n" and captured.err == ""
+    assert os.listdir("runs/visualize") == ["scene.png"]
+    with Image.open(out) as picture:
+        picture.load()
+        assert picture.format == "PNG" and picture.width > 1000
+    before = out.read_bytes()
+    assert visualize.main([]) == 0
+    assert out.read_bytes() == before
+
+
+def test_the_shipped_weights_are_looked_for_inside_the_package():
+    inside = Path("weights", "scenes.safetensors")
+    assert Path(minivit.__file__).parent / inside == visualize.SHIPPED_WEIGHTS
+
+
+def test_a_scene_is_shown_larger_than_the_model_sees_it_but_the_same(weights, tmp_path, drawn):
+    model = minivit.load_model(weights)
+    picture = visualize.built_in_scene(model, 3)
+    assert picture.seen.size == (64, 64) and picture.photo.size == (512, 512)
+    shrunk = picture.photo.resize((64, 64), Image.Resampling.BOX)
+    apart = np.abs(np.asarray(shrunk, dtype=float) - np.asarray(picture.seen, dtype=float))
+    another = visualize.built_in_scene(model, 4).seen
+    mistaken = np.abs(np.asarray(shrunk, dtype=float) - np.asarray(another, dtype=float))
+    assert apart.mean() < 12 < 30 < mistaken.mean()
+
+    assert attention("--weights", weights, "--out", tmp_path, "--seed", 3) == 0
+    (call,) = drawn
+    assert call.box == pytest.approx((0, 0, 512, 512)) and call.photo.size == (512, 512)
+    assert call.photo_title.startswith("built-in scene 3: ")
+
+
+# ---- what is drawn ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def looks_at_bright(tmp_path_factory):
+    """A model whose class token looks at the patch that is brighter than all others.
+
+    Channel 0 of a token is the brightness of its patch, from about -2.5 (black) to 2.5 and more;
+    the key is that channel, the query is the same for all tokens.
+    """
+    config = minivit.ViTConfig.from_name(DEBUG, depth=1)
+    model = minivit.VisionTransformer(config)
+    attn = model.blocks[0].attn
+    with torch.no_grad():
+        for parameter in (model.patch_embed.proj.weight, attn.qkv.weight, model.pos_embed):
+            parameter.zero_()
+        model.patch_embed.proj.weight[0] = 10 / (3 * 8 * 8)
+        model.patch_embed.proj.bias[0] = 7.5
+        model.patch_embed.proj.bias[1] = 1
+        model.cls_token[0, 0, 0] = -2.5
+        for head in range(2):
+            attn.qkv.bias[16 * head] = 8
+            attn.qkv.weight[32 + 16 * head, 0] = 1
+    path = tmp_path_factory.mktemp("weights") / "bright.safetensors"
+    minivit.save_model(model, path)
+    return path
+
+
+# Size of the photo, flags, and (left, top, width, height) in the photo of cell (2, 5), by hand. A
+# crop is the middle square in 8 × 8 cells; a whole photo has round(8 · side / shorter side) cells.
+# 360 × 640 is resized to 64 × 113 (113.8 cut) and cropped from row 24 (24.5, half to even).
+ALIGNMENT = [
+    ((600, 400), [], (100 + 5 * 50, 100, 50, 50)),
+    ((400, 400), [], (250, 100, 50, 50)),
+    ((360, 640), [], (225, (24 + 2 * 8) * 640 / 113, 45, 8 * 640 / 113)),
+    ((600, 400), ["--whole"], (250, 100, 50, 50)),
+    ((360, 640), ["--whole"], (225, 2 * 640 / 14, 45, 640 / 14)),
+]
+
+
+@pytest.mark.parametrize(("size", "flags", "place"), ALIGNMENT)
+def test_attention_to_a_bright_patch_is_painted_on_that_patch(
+    size, flags, place, tmp_path, looks_at_bright, monkeypatch
+):
+    x, y, wide, high = place
+    bright = Image.new("RGB", size)
+    inner = (x + wide / 4, y + high / 4, x + 3 * wide / 4, y + 3 * high / 4)
+    bright.paste((255, 255, 255), tuple(round(edge) for edge in inner))
+    bright.save(tmp_path / "bright.png")
+
+    figures = []
+    write = visualize.write
+    monkeypatch.setattr(visualize, "write", lambda f, p: (figures.append(f), write(f, p)))
+    words = [tmp_path / "bright.png", "--weights", looks_at_bright, "--out", tmp_path / "out"]
+    assert attention(*words, *flags) == 0
+
+    # Yellow in the file that was written: the top of the colour map, over grey.
+    drawn = np.asarray(Image.open(tmp_path / "out" / "bright.png").convert("RGB")).astype(int)
+    yellow = drawn[..., 0] + drawn[..., 1] - 2 * drawn[..., 2] > 120
+    axes = figures[0].axes[1]
+    frame = axes.get_window_extent()
+    rows, cols = np.nonzero(yellow)
+    here = (cols >= frame.x0) & (cols < frame.x1)
+    here &= (len(drawn) - rows > frame.y0) & (len(drawn) - rows <= frame.y1)
+    rows, cols = rows[here], cols[here]
+    back = axes.transData.inverted().transform
+    left, top = back((cols.min(), len(drawn) - rows.min()))
+    right, bottom = back((cols.max() + 1, len(drawn) - rows.max() - 1))
+    pixel = (axes.get_xlim()[1] - axes.get_xlim()[0]) / frame.width
+    expected = (x, y, x + wide, y + high)
+    assert (left, top, right, bottom) == pytest.approx(expected, abs=1.5 * pixel)
+    assert here.sum() == pytest.approx(wide * high / pixel**2, rel=0.05)  # and nothing between
+
+
+@pytest.mark.parametrize("flags", [[], ["--whole"]])
+@pytest.mark.parametrize("block", [0, -1])
+def test_the_maps_are_those_of_the_asked_block_and_query(tmp_path, photo, drawn, flags, block):
+    config = minivit.ViTConfig.from_name(DEBUG, distillation_token=True, num_register_tokens=3)
+    torch.manual_seed(1)
+    model = minivit.VisionTransformer(config).eval()
+    path = tmp_path / "prefixes.safetensors"
+    minivit.save_model(model, path)
+    words = [photo, "--weights", path, "--out", tmp_path / "out", "--block", block, *flags]
+    assert attention(*words) == 0
+    assert attention(*words, "--query", "3,6") == 0
+
+    # The photo is 3:2, so that the whole of it is 8 × 12 patches.
+    cols = 12 if flags else 8
+    picture = Image.open(photo)
+    if flags:
+        image = picture.resize((96, 64), Image.Resampling.BICUBIC)
+    else:
+        image = picture.resize((96, 64), Image.Resampling.BICUBIC).crop((16, 0, 80, 64))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        _, attentions = model((pixels - 0.5) / 0.5, return_attention=True)
+    for call, token in zip(drawn, (0, 5 + 3 * cols + 6), strict=True):
+        expected = attentions[block][0, :, token, 5:].reshape(2, 8, cols)
+        torch.testing.assert_close(call.maps, expected, atol=1e-5, rtol=1e-4)
+        assert call.num_tokens == 5 + 8 * cols
+    assert drawn[0].query is None and drawn[1].query == (3, 6)
+    expected_box = (0, 0, 120, 80) if flags else (20, 0, 100, 80)
+    assert drawn[0].box == pytest.approx(expected_box)
+
+
+def test_titles_say_what_is_shown(tmp_path, photo, drawn, weights):
+    words = [photo, "--weights", weights, "--out", tmp_path / "out"]
+    assert attention(*words, "--heads", "1,0", "--smooth") == 0
+    assert attention(*words, "--heads", "all", "--block", "0", "--query", "3,5") == 0
+    model = minivit.load_model(weights)
+    with torch.no_grad():
+        odds = model(model.preprocess(Image.open(photo))[None]).softmax(-1)[0]
+    best = int(odds.argmax())
+    first, second = drawn
+    assert first.photo_title == f"photo.png\npredicted: label {best} ({100 * odds[best]:.1f}%)"
+    assert "block 1 (of 0–1)" in first.heading and "block 0 (of 0–1)" in second.heading
+    assert "class token" in first.heading and "patch row 3, col 5" in second.heading
+    assert "small.safetensors" in first.heading
+    assert first.heads == (1, 0) and second.heads is None
+    assert first.smooth is True and second.smooth is False
+
+
+def test_every_kind_of_picture_comes_out_upright(tmp_path, drawn, weights):
+    base = Image.effect_noise((90, 60), 80).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sixteen = Image.fromarray(np.asarray(base.convert("L")).astype(np.uint16) * 257)
+    kinds = {
+        "cmyk.jpg": lambda p: base.convert("CMYK").save(p),
+        "palette.png": lambda p: base.convert("P").save(p),
+        "turned.jpg": lambda p: base.transpose(Image.Transpose.ROTATE_90).save(p, exif=exif),
+        "sixteen.png": sixteen.save,
+        "alpha.webp": lambda p: base.convert("RGBA").save(p),
+        "first.gif": lambda p: base.save(p, save_all=True, append_images=[base, base]),
+        "speck.bmp": lambda p: base.resize((3, 2)).save(p),  # smaller than a patch
+    }
+    for name, save in kinds.items():
+        save(tmp_path / name)
+    out = tmp_path / "out"
+    assert attention(*(tmp_path / name for name in kinds), "--weights", weights, "--out", out) == 0
+    assert sorted(os.listdir(out)) == sorted(f"{name.split('.')[0]}.png" for name in kinds)
+    for call in drawn:
+        assert call.photo.width * 2 == call.photo.height * 3 and call.photo.mode == "RGB"
+
+
+def test_positions_of_a_grid_that_is_not_square(tmp_path, capsys):
+    config = minivit.ViTConfig.from_name(DEBUG, image_size=(32, 56))
+    minivit.save_model(minivit.VisionTransformer(config), tmp_path / "w.safetensors")
+    words = ["--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out")]
+    assert visualize.main(["positions", *words]) == 0
+    path = tmp_path / "out" / "positions.png"
+    assert capsys.readouterr().out == f"{path}\n"
+    with Image.open(path) as picture:
+        assert picture.format == "PNG" and picture.width > picture.height > 300
+
+
+# ---- where it is written ----------------------------------------------------------------------
+
+
+def test_equal_stems_do_not_overwrite_one_another(tmp_path, drawn, weights, capsys):
+    names = ["one/cat.png", "two/cat.jpg", "one/cat-2.png", "two/CAT.webp"]
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 20)).save(path)
+    out = tmp_path / "out"
+    assert attention(*paths, "--weights", weights, "--out", out) == 0
+    written = capsys.readouterr().out.split()
+    expected = ["cat.png", "cat-2.png", "cat-2-2.png", "CAT-3.png"]
+    assert written == [str(out / name) for name in expected]
+    assert sorted(os.listdir(out)) == sorted(expected)
+
+
+def test_an_input_is_never_overwritten(photo, drawn, weights, capsys):
+    before = photo.read_bytes()
+    assert attention(photo, "--weights", weights, "--out", photo.parent) == 2
+    assert "photo.png: is an input" in complaint(capsys)
+    assert photo.read_bytes() == before and drawn == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(OSError(errno.ENOSPC, "No space left"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_what_was_there_stays_when_writing_fails(
+    error, status, tmp_path, photo, drawn, weights, monkeypatch, capsys
+):
+    def stop_half_way(figure, path, **options):
+        Path(path).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(Figure, "savefig", stop_half_way)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "photo.png").write_bytes(b"before")
+    assert attention(photo, "--weights", weights, "--out", out) == status
+    assert os.listdir(out) == ["photo.png"] and (out / "photo.png").read_bytes() == b"before"
+    line = complaint(capsys)
+    assert status == 130 or ("photo.png" in line and "No space left" in line)
+
+
+# ---- bad input --------------------------------------------------------------------------------
+
+
+def test_bad_pictures_are_named_and_the_others_come_out(tmp_path, photo, drawn, weights, capsys):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:500])
+    (tmp_path / "words.jpg").write_text("not a picture")
+    bad = [tmp_path / name for name in ("empty.jpg", "missing.jpg", "cut.png", "words.jpg")]
+    out = tmp_path / "out"
+    words = [*bad[:2], photo, *bad[2:], "--weights", weights, "--out", out]
+    assert attention(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'photo.png'}\n" and os.listdir(out) == ["photo.png"]
+    lines = captured.err.splitlines()
+    assert len(lines) == 4
+    for path, line in zip(bad, lines, strict=True):
+        assert line.startswith(f"error: {path}: ")
+
+
+def test_a_picture_that_only_the_model_cannot_take_is_named_too(
+    tmp_path, photo, drawn, weights, capsys
+):
+    Image.new("1", (2_000_000, 1)).save(tmp_path / "line.png")
+    words = [tmp_path / "line.png", photo, "--weights", weights, "--out", tmp_path / "out"]
+    assert attention(*words, "--whole") == 2
+    assert complaint(capsys).startswith(f"error: {tmp_path / 'line.png'}: ")
+    assert os.listdir(tmp_path / "out") == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--block", "99"], "--block 99: {weights} has blocks 0 to 1"),
+        (["--block", "-3"], "--block -3: {weights} has blocks 0 to 1"),
+        (["--heads", "0,99"], "--heads 99: {weights} has heads 0 to 1"),
+        (["--query", "99,0"], "--query 99,0: the patches are a grid of 8 rows x 8 cols"),
+        (["--query", "0,8"], "choose from 0,0 to 7,7"),
+        (["--weights", "missing.safetensors"], "missing.safetensors: no such file"),
+        (["--weights", "cut.safetensors"], "cut.safetensors: "),
+        (["--weights", "other.safetensors"], "other.safetensors: "),
+        (["--out", "file"], "choose another --out"),
+        (["--out", "file/deeper"], "file/deeper/photo.png: cannot be written"),
+    ],
+)
+def test_a_bad_choice_is_one_line(
+    flags, says, tmp_path, photo, drawn, weights, capsys, monkeypatch
+):
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    Path("cut.safetensors").write_bytes(weights.read_bytes()[:20_000])
+    save_file({"conv1.weight": torch.ones(2)}, "other.safetensors")
+    Path("file").write_text("in the way")
+    there = sorted(os.listdir())
+    # One line, however many photos; of flags that are given twice the second counts.
+    assert attention(photo, photo, "--weights", weights, "--out", "out", *flags) == 2
+    assert says.format(weights=weights) in complaint(capsys)
+    assert sorted(os.listdir()) == there and Path("file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--query", "3"],
+        ["--query", "a,b"],
+        ["--query=-1,0"],
+        ["--query", "1,2,3"],
+        ["--heads", "first"],
+        ["--heads", "0,"],
+        ["--heads=-1"],
+        ["--block", "last"],
+        ["--smooth", "--cells"],
+    ],
+)
+def test_a_malformed_flag_is_one_line(flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        attention("photo.png", *flags)
+    assert stop.value.code == 2
+    assert flags[-1].split("=")[0] in complaint(capsys)
+
+
+def test_in_whole_photos_the_grid_is_each_photos_own(tmp_path, drawn, weights, capsys):
+    for name, size in (("wide.png", (120, 80)), ("high.png", (80, 120))):
+        Image.new("RGB", size).save(tmp_path / name)
+    words = [tmp_path / "high.png", tmp_path / "wide.png", "--weights", weights]
+    assert attention(*words, "--out", tmp_path / "out", "--whole", "--query", "2,11") == 2
+    line = complaint(capsys)
+    assert str(tmp_path / "high.png") in line and "12 rows x 8 cols" in line
+    assert os.listdir(tmp_path / "out") == ["wide.png"]
+
+
+def test_a_model_without_class_token_asks_for_a_query(tmp_path, photo, drawn, capsys):
+    config = minivit.ViTConfig.from_name(DEBUG, class_token=False, pooling="mean")
+    path = tmp_path / "mean.safetensors"
+    minivit.save_model(minivit.VisionTransformer(config), path)
+    words = [photo, "--weights", path, "--out", tmp_path / "out"]
+    assert attention(*words) == 2
+    line = complaint(capsys)
+    assert str(path) in line and "--query" in line
+    assert attention(*words, "--query", "7,7") == 0
+
+
+def test_debug_shows_the_traceback(tmp_path, weights):
+    with pytest.raises(minivit.BadImageError):
+        attention(tmp_path / "missing.jpg", "--weights", weights, "--debug")

@@ -1,0 +1,289 @@
+"""Figures: is the right part of the photo highlighted, and do the words stay in their place?
+
+Highlights are measured in the rendered pixels, from first principles: which pixels change when
+another patch is the one that is looked at. The photo's pixels come from the axes' transformation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from minivit.preprocess import Preprocess
+from minivit.viz import attention_figure, positions_figure
+from minivit.viz.panels import show_map
+
+GRID = 14
+CELL = (3, 10)
+
+
+def transform(mode: str) -> Preprocess:
+    return Preprocess(
+        image_size=(224, 224),
+        mode=mode,
+        filter="bicubic",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        multiple_of=16 if mode == "fit_shortest" else 1,
+    )
+
+
+def planted(rows: int, cols: int, *cells: tuple[int, int]) -> torch.Tensor:
+    """One map (1, rows, cols) with the attention shared by these cells."""
+    maps = torch.zeros(1, rows, cols)
+    for row, col in cells:
+        maps[0, row, col] = 1 / len(cells)
+    return maps
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    if figure.stale:
+        figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def highlighted(with_cell: Figure, without: Figure, panel: int) -> tuple[float, ...]:
+    """(left, top, right, bottom), in pixels of the photo, of what differs inside a panel."""
+    differs = np.abs(pixels(with_cell) - pixels(without)).max(axis=2) > 8
+    axes = with_cell.axes[panel]
+    frame = axes.get_window_extent()
+    height = differs.shape[0]
+    y, x = np.nonzero(differs)
+    inside = (x >= frame.x0) & (x < frame.x1) & (height - y > frame.y0) & (height - y <= frame.y1)
+    x, y = x[inside], y[inside]
+    back = axes.transData.inverted().transform
+    left, top = back((x.min(), height - y.min()))
+    right, bottom = back((x.max() + 1, height - y.max() - 1))
+    return left, top, right, bottom
+
+
+def screen_pixel(axes: Axes) -> float:
+    """The size of a pixel of the figure in pixels of the photo."""
+    left, right = axes.get_xlim()
+    return (right - left) / axes.get_window_extent().width
+
+
+# (width, height) of a photo and, worked out by hand, the box of cell (3, 10): each patch of a
+# 224-pixel crop is 1/14 of the photo's shorter side; a whole photo has as many square-ish patches
+# as its sides, brought to a shorter side of 224, have times 16 pixels, to the nearest.
+CASES = [
+    ("crop", (900, 600), (14, 14), (150 + 600 * 10 / 14, 600 * 3 / 14)),
+    ("crop", (560, 560), (14, 14), (400, 120)),
+    ("crop", (450, 800), (14, 14), (450 * 10 / 14, 175 + 450 * 3 / 14)),
+    ("fit_shortest", (900, 600), (14, 21), (900 * 10 / 21, 600 * 3 / 14)),
+    ("fit_shortest", (560, 560), (14, 14), (400, 120)),
+    ("fit_shortest", (450, 800), (25, 14), (450 * 10 / 14, 800 * 3 / 25)),
+]
+
+
+@pytest.mark.parametrize(("mode", "size", "grid", "corner"), CASES)
+def test_the_cell_looked_at_is_highlighted_exactly(mode, size, grid, corner):
+    width, height = size
+    photo = Image.new("RGB", size, "gray")
+    box = transform(mode).crop_box(width, height)
+    rows, cols = grid
+    side = min(size) / GRID
+    cell_width, cell_height = (side, side) if mode == "crop" else (width / cols, height / rows)
+    expected = (corner[0], corner[1], corner[0] + cell_width, corner[1] + cell_height)
+
+    # A second cell keeps the scale the same in both figures, far from the one that is measured.
+    other = (rows - 1, 0)
+    figures = [
+        attention_figure(photo, box, planted(rows, cols, *cells), num_tokens=rows * cols + 1)
+        for cells in ((CELL, other), (other,))
+    ]
+    for panel in (1, 2):  # the average of one head, and that head
+        axes = figures[0].axes[panel]
+        found = highlighted(*figures, panel)
+        assert found == pytest.approx(expected, abs=1.01 * screen_pixel(axes))
+        # One unit of the photo is as wide as it is high: the aspect is the photo's.
+        frame = axes.get_window_extent()
+        drawn = frame.width / frame.height
+        assert drawn == pytest.approx((box[2] - box[0]) / (box[3] - box[1]), rel=0.01)
+
+
+def test_the_photo_lies_where_its_coordinates_say():
+    photo = Image.new("RGB", (900, 600))
+    photo.paste((255, 255, 255), (300, 120, 420, 240))
+    box = transform("crop").crop_box(900, 600)
+    blank, maps = Image.new("RGB", (900, 600)), planted(GRID, GRID, (13, 13))
+    figures = [attention_figure(p, box, maps, num_tokens=197) for p in (photo, blank)]
+    for panel in (0, 1):
+        tolerance = 2 * screen_pixel(figures[0].axes[panel]) + 0.9  # resampled twice: soft edges
+        found = highlighted(*figures, panel)
+        assert found == pytest.approx((300, 120, 420, 240), abs=tolerance)
+
+
+def test_smooth_maps_are_neither_shifted_nor_higher_than_cells():
+    axes = Figure().add_subplot()
+    maps = planted(5, 8, (1, 6))[0]
+    image = show_map(axes, maps, (10.0, 20.0, 90.0, 70.0), smooth=True)
+    drawn = np.asarray(image.get_array())
+    left, right, bottom, top = image.get_extent()
+    x = left + (np.arange(drawn.shape[1]) + 0.5) * (right - left) / drawn.shape[1]
+    y = top + (np.arange(drawn.shape[0]) + 0.5) * (bottom - top) / drawn.shape[0]
+    weight = drawn / drawn.sum()
+    # The middle of cell (1, 6), each cell being 10 × 10 pixels.
+    assert (weight.sum(0) @ x, weight.sum(1) @ y) == pytest.approx((75, 35), abs=1e-3)
+    assert drawn.max() <= 1 and drawn.min() >= 0
+
+
+def test_the_query_is_outlined_in_every_panel():
+    photo = Image.new("RGB", (900, 600), "gray")
+    arguments = {"num_tokens": 197, "heading": "x"}
+    maps = torch.full((2, GRID, GRID), 1 / 197)
+    box = (150.0, 0.0, 750.0, 600.0)
+    plain = attention_figure(photo, box, maps, **arguments)
+    marked = attention_figure(photo, box, maps, query=CELL, **arguments)
+    left, top = 150 + 600 * 10 / 14, 600 * 3 / 14
+    for panel in range(4):
+        axes = plain.axes[panel]
+        around = 4 * screen_pixel(axes)  # half the width of the frame
+        expected = (left, top, left + 600 / 14, top + 600 / 14)
+        assert highlighted(marked, plain, panel) == pytest.approx(expected, abs=around)
+
+
+def test_what_the_model_did_not_see_is_veiled_and_the_rest_is_as_it_was():
+    photo = Image.new("RGB", (900, 600), (200, 30, 30))
+    maps = planted(GRID, GRID, CELL)
+    figure = attention_figure(photo, (150.0, 0.0, 750.0, 600.0), maps, num_tokens=197)
+    drawn, axes = pixels(figure), figure.axes[0]
+
+    def colour(x, y):
+        column, row = axes.transData.transform((x, y))
+        return tuple(drawn[drawn.shape[0] - 1 - int(row), int(column)])
+
+    assert colour(450, 300) == (200, 30, 30)
+    assert min(colour(100, 300)) > 100 and min(colour(800, 300)) > 100
+
+
+def test_titles_give_head_range_and_share_of_the_patches():
+    maps = torch.zeros(3, 2, 4)
+    maps[0, 0, 0], maps[1, 1, 3], maps[2, 1, 1] = 0.9, 0.45, 0.3
+    photo = Image.new("RGB", (80, 40))
+    figure = attention_figure(photo, (0, 0, 80, 40), maps, num_tokens=10, heads=[2, 0])
+    words = [text.get_text() for text in figure.texts]
+    assert "mean of all heads: 55 % on patches" in words
+    assert "max 0.30 = 3.0 × uniform" in words  # also of the average: 0.9 / 3
+    assert "head 2: 30 % on patches" in words and "head 0: 90 % on patches" in words
+    assert not any("head 1" in word for word in words)
+    assert len(figure.axes) == 2 + 2 + 1
+    # The average is of all heads, whichever have a panel; each panel has its own scale.
+    mean, head_2, head_0 = (axes.images[-1] for axes in figure.axes[1:4])
+    np.testing.assert_allclose(np.asarray(mean.get_array()), maps.mean(0), atol=1e-7)
+    assert [image.get_clim() for image in (mean, head_2, head_0)] == [
+        pytest.approx((0, largest)) for largest in (0.3, 0.3, 0.9)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "num_heads"),
+    [((900, 600), 3), ((450, 800), 12), ((1600, 200), 1), ((40, 1600), 16), ((1, 1), 1)],
+)
+def test_no_text_is_clipped_or_overlaps_another(size, num_heads):
+    width, height = size
+    crop = transform("crop").crop_box(width, height)
+    for box in {crop, (0.0, 0.0, float(width), float(height))}:
+        figure = attention_figure(
+            Image.new("RGB", size),
+            box,
+            torch.full((num_heads, GRID, GRID), 0.00123),
+            num_tokens=197,
+            heading="Attention of the class token in block 11 (of 0–11)\n" + "weights " * 40,
+            photo_title="a long file name " * 20 + ".jpg\npredicted: " + "a long label " * 20,
+        )
+        page = figure.bbox
+        texts = [t for t in figure.texts if t.get_text()]
+        boxes = [t.get_window_extent() for t in texts]
+        panels = [axes.get_window_extent() for axes in figure.axes[:-1]]
+        for index, one in enumerate(boxes):
+            assert page.x0 <= one.x0 and one.x1 <= page.x1, texts[index].get_text()
+            assert page.y0 <= one.y0 and one.y1 <= page.y1, texts[index].get_text()
+            for other in [*boxes[index + 1 :], *panels]:
+                apart = one.x1 <= other.x0 or other.x1 <= one.x0
+                apart = apart or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+                assert apart, texts[index].get_text()
+        assert any("…" in t.get_text() for t in texts)
+        names = ["mean of all heads", *(f"head {head}" for head in range(num_heads))]
+        words = [t.get_text() for t in texts]
+        assert {f"{name}: 24 % on patches" for name in names} <= set(words)  # these are not cut
+
+
+def test_many_heads_wrap():
+    photo = Image.new("RGB", (60, 60))
+    figure = attention_figure(photo, (0, 0, 60, 60), torch.ones(16, 2, 2), num_tokens=5)
+    tops = [round(axes.get_position().y1, 6) for axes in figure.axes[2:-1]]
+    rows = sorted(tops.count(top) for top in set(tops))
+    assert len(tops) == 16 and len(rows) == 3 and max(rows) <= 6
+
+
+def test_foreign_text_is_drawn_as_it_is():
+    title = "cost_$5$ 猫 \udc80\x07 <b>\\frac{.jpg\npredicted: $x^2$"
+    maps = planted(2, 2, (0, 0))
+    figure = attention_figure(
+        Image.new("RGB", (60, 40)), (0, 0, 60, 40), maps, num_tokens=5, photo_title=title
+    )
+    texts: list[Text] = figure.texts
+    shown = [text.get_text() for text in texts]
+    assert "cost_$5$ 猫 �� <b>\\frac{.jpg" in shown and "predicted: $x^2$" in shown
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_maps_of_another_shape_or_not_finite_are_refused():
+    photo = Image.new("RGB", (60, 40))
+    with pytest.raises(ValueError, match=r"shape \(4, 4\), expected \(heads, rows, cols\)"):
+        attention_figure(photo, (0, 0, 60, 40), torch.ones(4, 4), num_tokens=5)
+    with pytest.raises(ValueError, match="not finite"):
+        attention_figure(photo, (0, 0, 60, 40), torch.full((1, 2, 2), torch.nan), num_tokens=5)
+    with pytest.raises(ValueError, match=r"expected \(rows, cols, rows, cols\)"):
+        positions_figure(torch.ones(4, 4))
+
+
+def test_no_figure_is_left_with_pyplot():
+    from matplotlib import pyplot
+
+    attention_figure(Image.new("RGB", (6, 4)), (0, 0, 6, 4), planted(2, 2, (0, 0)), num_tokens=5)
+    positions_figure(torch.ones(2, 2, 2, 2))
+    assert pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("grid", [(3, 5), (8, 8), (24, 24)])
+def test_every_small_map_is_in_its_place_and_readable(grid):
+    rows, cols = grid
+    similarity = torch.zeros(rows, cols, rows, cols)
+    row, col, seen_row, seen_col = 1, cols - 1, rows - 1, 2
+    similarity[row, col, seen_row, seen_col] = 1  # one of rows² · cols² values
+    figure = positions_figure(similarity)
+    plain = positions_figure(torch.zeros_like(similarity))
+    axes = figure.axes[0]
+
+    # In units of cells, with a line of one cell between maps; pixels are edges half a cell lower.
+    left = col * (cols + 1) + seen_col - 0.5
+    top = row * (rows + 1) + seen_row - 0.5
+    found = highlighted(figure, plain, 0)
+    assert found == pytest.approx((left, top, left + 1, top + 1), abs=0.1)
+    cell = 1 / screen_pixel(axes)
+    assert round(cell) >= 2 and cell == pytest.approx(round(cell), abs=1e-6)
+
+    # Gaps are white, and each label stands at the middle of its maps.
+    drawn = pixels(figure)
+    x, y = axes.transData.transform((cols, 0))
+    assert tuple(drawn[drawn.shape[0] - 1 - int(y), int(x)]) == (255, 255, 255)
+    labels = [int(label.get_text()) for label in axes.get_yticklabels()]
+    assert labels[0] == 0 and len(labels) <= 16
+    middles = [number * (rows + 1) + (rows - 1) / 2 for number in labels]
+    assert list(axes.get_yticks()) == pytest.approx(middles)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("input patch column", "input patch row")
+    assert figure.axes[1].get_ylabel() == "cosine similarity"
+
+
+def test_the_scale_of_similarities_starts_below_the_lowest():
+    similarity = torch.full((2, 3, 2, 3), 0.64)
+    assert positions_figure(similarity).axes[0].images[0].get_clim() == pytest.approx((0.6, 1))
+    assert positions_figure(-similarity).axes[0].images[0].get_clim() == pytest.approx((-0.7, 1))
+    assert positions_figure(similarity / 0.64).axes[0].images[0].get_clim() == (0.9, 1)

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from minivit.checkpoint import CheckpointError as CheckpointError
     from minivit.checkpoint import load_model as load_model
     from minivit.checkpoint import save_model as save_model
+    from minivit.config import ViTConfig as ViTConfig
     from minivit.preprocess import BadImageError as BadImageError
     from minivit.preprocess import Preprocess as Preprocess
     from minivit.preprocess import open_image as open_image
     from minivit.vit import VisionTransformer as VisionTransformer
-    from minivit.config import ViTConfig as ViTConfig
 
 # Where each public name lives. Names are imported when they are first used, so that a command can
 # answer --help without waiting for torch.

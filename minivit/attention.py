@@ -158,7 +158,7 @@ def scaled_dot_product_attention(
 
 
 def _fit_mask(mask: Tensor | None, query: Tensor) -> Tensor | None:
-    """As the fused kernel wants it: at least (1, M), and an additive one of the query's precision."""
+    """As the fused kernel wants it: at least (1, M); an additive one of the query's precision."""
     if mask is None:
         return None
     mask = mask[None] if mask.dim() < 2 else mask

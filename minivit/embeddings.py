@@ -90,7 +90,7 @@ def resize_position_embedding(
     """Position embeddings for another grid, by bicubic interpolation of the old grid's.
 
     Rows before the patches (class token and the like) are kept as they are. With `antialias` it is
-    what timm and big_vision do when they fine-tune at another resolution; without it, DINO.
+    what timm does at another resolution; without it and with an offset of 0.1, DINO and DINOv2.
 
     Args:
         embedding: (1, P + rows * cols, D) with any number P of prefix rows.
@@ -98,7 +98,8 @@ def resize_position_embedding(
         new_grid: (rows, cols) wanted.
         antialias: Whether to low-pass when the grid shrinks.
         offset: Added to the number of new rows and cols when the step between samples is computed;
-            DINOv2's published code uses 0.1, everybody else 0.
+            the published code of DINO and DINOv2 uses 0.1 (not for DINOv2 with registers, which
+            has `antialias`), everybody else 0.
 
     Returns:
         (1, P + new rows * new cols, D).

@@ -619,9 +619,7 @@ def test_masked_keys_never_matter(
         options = {"mask": mask, "need_weights": need_weights}
         before = scaled_dot_product_attention(query, key, value, **options)  # type: ignore[arg-type]
         after = scaled_dot_product_attention(query, key2, value2, **options)  # type: ignore[arg-type]
-        torch.testing.assert_close(
-            after[0][untouched], before[0][untouched], atol=1e-6, rtol=0
-        )
+        torch.testing.assert_close(after[0][untouched], before[0][untouched], atol=1e-6, rtol=0)
         if need_weights is not False:
             rows = untouched if need_weights is True else untouched[..., [0, -1]]
             torch.testing.assert_close(after[1][rows], before[1][rows], atol=1e-6, rtol=0)  # type: ignore[index]
@@ -724,7 +722,7 @@ def test_a_full_cache_says_so_and_keeps_what_it_has() -> None:
     cache = KeyValueCache(B, H, 4, d)
     key, value = torch.randn(2, B, H, 3, d)
     cache.append(key, value)
-    with pytest.raises(ValueError, match="holds 4 tokens and was given 5.*larger max_length"):
+    with pytest.raises(ValueError, match=r"holds 4 tokens and was given 5.*larger max_length"):
         cache.append(key[:, :, :2], value[:, :, :2])
     assert cache.length == 3 and torch.equal(cache.keys, key) and torch.equal(cache.values, value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -219,9 +220,7 @@ def new_cache(batch_size: int, length: int) -> DecoderCache:
     ends=st.sets(st.integers(1, N - 1)),
     norm_first=st.booleans(),
 )
-def test_decoding_in_steps_is_decoding_at_once(
-    seed: int, ends: set[int], norm_first: bool
-) -> None:
+def test_decoding_in_steps_is_decoding_at_once(seed: int, ends: set[int], norm_first: bool) -> None:
     torch.manual_seed(seed)
     block = DecoderBlock(D, H, activation="relu", norm_first=norm_first, **OPTIONS)
     randomize(block)
@@ -230,7 +229,7 @@ def test_decoding_in_steps_is_decoding_at_once(
     full, full_weights = block(x, memory, memory_padding_mask=cells, need_weights=True)
     cache = new_cache(B, N)
     borders = [0, *sorted(ends), N]
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in itertools.pairwise(borders):
         output, weights = block(
             x[:, start:end], memory, memory_padding_mask=cells, cache=cache, need_weights=True
         )
@@ -239,9 +238,7 @@ def test_decoding_in_steps_is_decoding_at_once(
             (weights.self_attention, full_weights.self_attention, end),
             (weights.cross_attention, full_weights.cross_attention, M),
         ):
-            torch.testing.assert_close(
-                found, expected[:, :, start:end, :keys], atol=1e-5, rtol=0
-            )
+            torch.testing.assert_close(found, expected[:, :, start:end, :keys], atol=1e-5, rtol=0)
     assert cache.self_attention.length == N and cache.cross_attention.length == M
 
 

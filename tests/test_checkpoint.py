@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import minivit
-from minivit import CheckpointError, Preprocess, ViTConfig, VisionTransformer
+from minivit import CheckpointError, Preprocess, VisionTransformer, ViTConfig
 from tests.references.seeded import seeded_weights
 
 PICTURES = (1, 3, 32, 48)
@@ -93,8 +93,9 @@ def test_a_model_comes_back_as_it_was(tmp_path: Path, options: dict[str, Any]) -
     assert list(weights) == list(expected)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     assert all(parameter.requires_grad for parameter in loaded.parameters())
+    # Not bit for bit: in the file, tensors lie where the kernels of the CPU may round otherwise.
     images = torch.randn(PICTURES)
-    assert torch.equal(loaded(images), model.eval()(images))
+    torch.testing.assert_close(loaded(images), model.eval()(images), atol=1e-5, rtol=0)
 
 
 def test_a_model_without_labels_comes_back_without(tmp_path: Path) -> None:
@@ -378,6 +379,6 @@ def test_a_folder_that_cannot_be_written_to(file: Path) -> None:
     """Below a regular file nobody can write, not even the superuser."""
     before = file.read_bytes()
     for path in (file / "below.safetensors", file / "further" / "below.safetensors"):
-        with pytest.raises(OSError, match="model.safetensors"):
+        with pytest.raises(OSError, match=r"model\.safetensors"):
             minivit.save_model(make_model(), path)
     assert_survived(file, before)

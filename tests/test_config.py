@@ -93,7 +93,9 @@ def test_configs_are_frozen() -> None:
 
 def test_an_unknown_field_lists_the_valid_ones() -> None:
     values = ViTConfig.from_name("debug_patch8_32").to_dict()
-    with pytest.raises(ValueError, match=r"unknown ViT config field heads, width; valid: ") as error:
+    with pytest.raises(
+        ValueError, match=r"unknown ViT config field heads, width; valid: "
+    ) as error:
         ViTConfig.from_dict(values | {"width": 3, "heads": 2})
     for field in dataclasses.fields(ViTConfig):
         assert field.name in str(error.value)

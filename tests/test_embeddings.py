@@ -151,7 +151,7 @@ def test_resizing_keeps_precision_and_gradients(dtype: torch.dtype) -> None:
 
 
 def test_too_few_embeddings_for_the_grid_are_refused() -> None:
-    with pytest.raises(ValueError, match="23 position embeddings .* 4 rows x 6 cols"):
+    with pytest.raises(ValueError, match=r"23 position embeddings .* 4 rows x 6 cols"):
         resize_position_embedding(torch.zeros(1, 23, 4), (4, 6), (6, 9))
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import minivit.attention
-from minivit import AttentionRows, ViTConfig, VisionTransformer
+from minivit import AttentionRows, VisionTransformer, ViTConfig
 from minivit.embeddings import resize_position_embedding
 from tests.references.seeded import fingerprint, seeded, seeded_weights
 
@@ -114,9 +114,7 @@ def test_outputs_are_timms_stored_ones(name: str) -> None:
     torch.testing.assert_close(plain, expected["logits"], atol=1e-4, rtol=0)
     torch.testing.assert_close(tokens, expected["tokens"], atol=1e-4, rtol=0)
     for block, attention in zip(blocks, attentions, strict=True):
-        torch.testing.assert_close(
-            attention, expected[f"attention.{block}"], atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(attention, expected[f"attention.{block}"], atol=1e-5, rtol=0)
 
 
 def test_every_stored_output_is_compared() -> None:
@@ -373,7 +371,7 @@ def test_bfloat16_autocast(model: VisionTransformer, images: Tensor) -> None:
     expected = model(images)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         plain = model(images)
-        logits, attentions = model(images, return_attention=True)
+        logits, _ = model(images, return_attention=True)
         same, _ = model(images, return_attention=AttentionRows([-1], [0]))
     assert torch.equal(plain, same)
     for found in (plain, logits):
@@ -677,5 +675,9 @@ def test_gradients_are_timms() -> None:
     expected = dict(theirs.named_parameters())
     for key, parameter in ours.named_parameters():
         torch.testing.assert_close(
-            parameter.grad, expected[key].grad, atol=1e-5, rtol=1e-3, msg=lambda m, k=key: f"{k}: {m}"
+            parameter.grad,
+            expected[key].grad,
+            atol=1e-5,
+            rtol=1e-3,
+            msg=lambda m, k=key: f"{k}: {m}",
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minivit import AttentionRows, ViTConfig, VisionTransformer
+from minivit import AttentionRows, VisionTransformer, ViTConfig
 from minivit.explain import class_attention, query_attention
 
 ROWS, COLS = 4, 6  # pictures of 3:2

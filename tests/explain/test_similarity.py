@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minivit import ViTConfig, VisionTransformer
+from minivit import VisionTransformer, ViTConfig
 from minivit.explain import position_similarity
 
 ROWS, COLS = 4, 6

@@ -97,7 +97,9 @@ def make() -> dict[str, Tensor]:
 if __name__ == "__main__":
     metadata = {
         "seed": str(SEED),
-        "versions": json.dumps({name: version(name) for name in ("timm", "torch", "vit-pytorch")}),
+        "versions": json.dumps(
+            {name: version(name) for name in ("timm", "vit-pytorch", "torch", "numpy")}
+        ),
         "made_by": "python -m tests.references.make_positions",
     }
     save_file(make(), FILE, metadata=metadata)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,7 +105,7 @@ def make(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         "seed": str(SEED),
         "weights": fingerprint(weights),
         "pictures": fingerprint({"pictures": pictures}),
-        "versions": json.dumps({"timm": timm.__version__, "torch": torch.__version__}),
+        "versions": json.dumps({name: version(name) for name in ("timm", "torch", "numpy")}),
         "made_by": "python -m tests.references.make_vit",
     }
     return {key: tensor.contiguous() for key, tensor in tensors.items()}, metadata

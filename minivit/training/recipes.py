@@ -1,0 +1,54 @@
+"""Named ways to train on scenes: the model, the amount of data and the settings.
+
+Each entry is a lab note: what it is for, how long it took on which machine, what to expect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minivit.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneRecipe:
+    """A model and its training on scenes.
+
+    Attributes:
+        about: One line for --help.
+        dim: Width of the tokens; heads are 32 wide.
+        depth: Number of blocks.
+        num_scenes: Training scenes, of seed 0.
+        settings: How to train.
+        image_size: (height, width) of the scenes in pixels.
+        patch_size: (height, width) in pixels.
+    """
+
+    about: str
+    dim: int
+    depth: int
+    num_scenes: int
+    settings: TrainingSettings
+    image_size: tuple[int, int] = (64, 64)
+    patch_size: tuple[int, int] = (8, 8)
+
+
+RECIPES: dict[str, SceneRecipe] = {
+    # python train.py: five minutes on two cores, from scratch.
+    "scenes": SceneRecipe(
+        about="five minutes on two cores",
+        dim=64,
+        depth=4,
+        num_scenes=50_000,
+        settings=TrainingSettings(epochs=5, batch_size=64, lr=4e-3, token_loss=1.0),
+    ),
+    # python train.py classify --recipe scenes-shipped --out runs/shipped
+    # The weights inside the package.
+    "scenes-shipped": SceneRecipe(
+        about="how the weights inside the package were trained",
+        dim=96,
+        depth=5,
+        num_scenes=100_000,
+        settings=TrainingSettings(epochs=14, batch_size=64, lr=3e-3, token_loss=1.0),
+    ),
+}

@@ -195,7 +195,7 @@ def report(
     num_weights: int,
     start: float,
 ) -> None:
-    """Tests the best checkpoint beside a linear probe, on scenes never seen; draws its attention."""
+    """Tests the best checkpoint, beside a linear probe, on new scenes; draws its attention."""
     from minivit.checkpoint import load_model
     from minivit.data.scenes import CLASS_NAMES, TEST_SEED
     from minivit.training.linear_probe import linear_probe
@@ -249,7 +249,8 @@ def attention_maps(model: VisionTransformer, images: torch.Tensor) -> torch.Tens
 
     maps = []
     with torch.no_grad():
-        for batch in images.split(250):
+        for first in range(0, len(images), 250):
+            batch = images[first : first + 250]
             _, attentions = model(batch, return_attention=AttentionRows(blocks=[-1], queries=[0]))
             maps.append(class_attention(attentions, model))
     return torch.cat(maps).cpu()

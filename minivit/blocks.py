@@ -191,7 +191,7 @@ class EncoderBlock(nn.Module):
         return x if self.norm_first else self.norm2(x), weights
 
     def _end(self, branch: Tensor) -> Tensor:
-        return self.drop_path(self.dropout(branch))  # type: ignore[no-any-return]
+        return self.drop_path(self.dropout(branch))
 
 
 class DecoderCache(NamedTuple):

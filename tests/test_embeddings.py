@@ -84,7 +84,8 @@ def test_gradients_reach_pixels_and_kernel_as_through_a_convolution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "nearest"), [(30, 48, "32x48"), (32, 45, "32x44"), (3, 48, "8x48")]
+    ("height", "width", "nearest"),
+    [(30, 48, "32x48"), (32, 45, "32x44"), (3, 48, "8x48"), (0, 48, "8x48")],
 )
 def test_pictures_that_do_not_divide_are_refused(height: int, width: int, nearest: str) -> None:
     embed = PatchEmbedding((8, 4), 3, 5)

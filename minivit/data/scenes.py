@@ -25,8 +25,9 @@ from torch.utils.data import Dataset
 
 from minivit.data.scene_captions import CAPTION_WORDS as CAPTION_WORDS
 from minivit.data.scene_captions import describe
-from minivit.data.scene_objects import CLASS_NAMES, DIFFICULTIES, Difficulty
+from minivit.data.scene_objects import CLASS_NAMES as CLASS_NAMES
 from minivit.data.scene_objects import COLOURS as COLOURS
+from minivit.data.scene_objects import DIFFICULTIES, Difficulty
 from minivit.data.scene_objects import SHAPES as SHAPES
 from minivit.data.scene_objects import SIZES as SIZES
 from minivit.data.scene_painting import paint

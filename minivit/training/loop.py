@@ -185,14 +185,15 @@ def train(
     patch_head = nn.Linear(model.config.dim, max(1, num_patch_classes)).to(device)
     whole = nn.ModuleDict({"model": model, "patch_head": patch_head})
     optimizers = make_optimizers(whole, settings)
-    batches = math.ceil(len(data) / settings.batch_size)
-    num_steps, step = settings.epochs * batches, 0
+    num_steps, step = settings.epochs * math.ceil(len(data) / settings.batch_size), 0
     start = time.perf_counter()
 
     for epoch in range(1, settings.epochs + 1):
         model.train()
         total = 0.0
-        for chosen in torch.randperm(len(data), generator=random).split(settings.batch_size):
+        order = torch.randperm(len(data), generator=random)
+        for first in range(0, len(data), settings.batch_size):
+            chosen = order[first : first + settings.batch_size]
             rate = learning_rate(step, num_steps, settings)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:

@@ -357,9 +357,9 @@ def test_any_size_can_be_drawn(size: int | tuple[int, int]) -> None:
 
 
 def test_bad_arguments_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="'hard'.*easy, full"):
+    with pytest.raises(ValueError, match=r"'hard'.*easy, full"):
         make_scene(0, 0, difficulty="hard")
-    with pytest.raises(ValueError, match="'hard'.*easy, full"):
+    with pytest.raises(ValueError, match=r"'hard'.*easy, full"):
         ScenesDataset(0, 10, difficulty="hard")
     with pytest.raises(ValueError, match=r"image_size.*16.*\(64, 8\)"):
         make_scene(0, 0, image_size=(64, 8))

@@ -75,7 +75,7 @@ def gallery_figure(
     rows = -(-len(images) // pairs_a_row)
     width, height = images[0].size
     figure = Figure(
-        figsize=(2.6 * pairs_a_row, 0.5 + rows * (1.3 * height / width + 0.25)),
+        figsize=(2.6 * pairs_a_row, 0.4 + rows * (1.3 * height / width + 0.2)),
         layout="constrained",
     )
     figure.suptitle(heading, fontsize=10)
@@ -90,4 +90,6 @@ def gallery_figure(
         plain.set_title(title, fontsize=7, loc="left")
         show_photo(overlay, image, box, grey=True)
         show_map(overlay, weights, box)
+        for axes in (plain, overlay):
+            axes.set_aspect("equal")
     return figure

@@ -1,6 +1,6 @@
 """ViT-S/16: minivit beside timm, in one process, in turns.
 
-    python benchmarks/vit_speed.py [--rounds N]
+    python -m benchmarks.vit_speed [--rounds N]
 
 Needs timm (the `parity` extra). Every round runs every case once; a ratio is taken within a round,
 where both sides meet the same machine, and the median over rounds is printed as a Markdown table.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
-import time
 from collections.abc import Callable
 
 import timm
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import minivit
+from benchmarks.turns import take_turns
 
 
 def main() -> None:
@@ -92,20 +92,6 @@ def training_step(
         optimizer.step()
 
     return step
-
-
-def take_turns(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each case in each round; the order is reversed every other round."""
-    for _ in range(2):
-        for case in cases.values():
-            case()
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for number in range(rounds):
-        for name in list(cases) if number % 2 else reversed(cases):
-            start = time.perf_counter()
-            cases[name]()
-            times[name].append(time.perf_counter() - start)
-    return times
 
 
 def show(title: str, batch: int, measured: list[float], base: list[float]) -> None:

@@ -13,7 +13,7 @@ def linear_probe(
     test: LabelledImages,
     *,
     num_classes: int,
-    num_samples: int = 5000,
+    num_samples: int = 3000,
     penalties: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0, 10000.0),
 ) -> float:
     """Accuracy of the best linear classifier of raw pixels, by ridge regression.

@@ -93,7 +93,7 @@ def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.
     ]
     return [
         Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay),
-        torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99)),
+        torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True),
     ]
 
 

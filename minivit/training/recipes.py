@@ -34,7 +34,9 @@ class SceneRecipe:
 
 
 RECIPES: dict[str, SceneRecipe] = {
-    # python train.py: five minutes on two cores, from scratch.
+    # python train.py
+    # Two cores of an AMD EPYC (Zen 5), torch 2.13, seed 0: 4 min 44 s in all; 86.5 % of the full test
+    # scenes right, 92.5 % of the easy ones. fp32: at this width bfloat16 is no faster.
     "scenes": SceneRecipe(
         about="five minutes on two cores",
         dim=64,
@@ -43,7 +45,9 @@ RECIPES: dict[str, SceneRecipe] = {
         settings=TrainingSettings(epochs=5, batch_size=32, lr=8e-3, token_loss=3.0),
     ),
     # python train.py classify --recipe scenes-shipped --out runs/shipped
-    # The weights inside the package.
+    # The weights inside the package: best.safetensors of this command, trained at commit 0064f76
+    # with these settings. The same machine, busy with other things meanwhile: 55 min; 99.8 % of the
+    # full test scenes right, 100.0 % of the easy ones.
     "scenes-shipped": SceneRecipe(
         about="how the weights inside the package were trained",
         dim=96,

@@ -35,8 +35,8 @@ class SceneRecipe:
 
 RECIPES: dict[str, SceneRecipe] = {
     # python train.py
-    # Two cores of an AMD EPYC (Zen 5), torch 2.13, seed 0: 4 min 44 s in all; 86.5 % of the full test
-    # scenes right, 92.5 % of the easy ones. fp32: at this width bfloat16 is no faster.
+    # Two cores of an AMD EPYC (Zen 5), torch 2.13, seed 0: 4 min 44 s in all; 86.4 % of the full
+    # test scenes right, 92.0 % of the easy ones. fp32: at this width bfloat16 is no faster.
     "scenes": SceneRecipe(
         about="five minutes on two cores",
         dim=64,

@@ -205,6 +205,40 @@ def _inverse(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else ~mask
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_without_gradients_a_block_gives_the_same_and_leaves_its_inputs_alone(
+    kind: str, norm_first: bool
+) -> None:
+    options = OPTIONS | {"activation": "gelu", "norm_first": norm_first}
+    block = EncoderBlock(D, H, **options) if kind == "encoder" else DecoderBlock(D, H, **options)
+    randomize(block)
+    inputs = [torch.randn(B, N, D) for _ in range(1 if kind == "encoder" else 2)]
+    before = [tensor.clone() for tensor in inputs]
+    expected, _ = block(*inputs)
+    with torch.no_grad():
+        outputs = [block(*inputs)[0] for _ in range(2)]
+    assert torch.equal(outputs[0], expected) and torch.equal(outputs[1], expected)
+    assert all(torch.equal(one, two) for one, two in zip(inputs, before, strict=True))
+
+
+@pytest.mark.xfail(
+    reason="add_branch writes the residual sum into what the attention or the MLP returned, which "
+    "a forward hook may have kept"
+)
+def test_what_a_hook_kept_stays_what_it_was() -> None:
+    block = EncoderBlock(D, H, activation="gelu", **OPTIONS)
+    randomize(block)
+    x = torch.randn(B, N, D)
+    kept = []
+    block.attn.register_forward_hook(lambda _module, _inputs, output: kept.append(output[0]))
+    block.mlp.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    block(x)
+    with torch.no_grad():
+        block(x)
+    torch.testing.assert_close(kept[2:], kept[:2])
+
+
 # ---- step by step ------------------------------------------------------------------------------
 
 

@@ -113,18 +113,6 @@ class DropPath(nn.Module):
         return x * kept.bernoulli_(keep) / keep
 
 
-def add_branch(x: Tensor, branch: Tensor) -> Tensor:
-    """The residual sum x + branch; without gradients it is made in the memory of the branch.
-
-    Args:
-        x: (B, N, D), left as it is.
-        branch: (B, N, D), nobody else's, and overwritten.
-    """
-    if torch.is_grad_enabled() or branch.dtype != x.dtype:
-        return x + branch
-    return branch.add_(x)
-
-
 class EncoderBlock(nn.Module):
     """Self-attention, then MLP.
 
@@ -196,10 +184,10 @@ class EncoderBlock(nn.Module):
             is_causal=is_causal,
             need_weights=need_weights,
         )
-        x = add_branch(x, self._end(self.ls1(attended)))
+        x = x + self._end(self.ls1(attended))
         if not self.norm_first:
             x = self.norm1(x)
-        x = add_branch(x, self._end(self.ls2(self.mlp(self.norm2(x) if self.norm_first else x))))
+        x = x + self._end(self.ls2(self.mlp(self.norm2(x) if self.norm_first else x)))
         return x if self.norm_first else self.norm2(x), weights
 
     def _end(self, branch: Tensor) -> Tensor:
@@ -290,7 +278,7 @@ class DecoderBlock(nn.Module):
             cache=None if cache is None else cache.self_attention,
             need_weights=need_weights,
         )
-        x = add_branch(x, self.dropout(attended))
+        x = x + self.dropout(attended)
         if not self.norm_first:
             x = self.norm1(x)
         attended, cross_weights = self.cross_attn(
@@ -300,9 +288,9 @@ class DecoderBlock(nn.Module):
             cache=None if cache is None else cache.cross_attention,
             need_weights=need_weights,
         )
-        x = add_branch(x, self.dropout(attended))
+        x = x + self.dropout(attended)
         if not self.norm_first:
             x = self.norm2(x)
-        x = add_branch(x, self.dropout(self.mlp(self.norm3(x) if self.norm_first else x)))
+        x = x + self.dropout(self.mlp(self.norm3(x) if self.norm_first else x))
         x = x if self.norm_first else self.norm3(x)
         return x, DecoderWeights(self_weights, cross_weights)

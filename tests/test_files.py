@@ -105,3 +105,12 @@ def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(OSError), replacing(tmp_path / "folder") as temporary:
         temporary.write_text("a")
     assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == ["inside"]
+
+
+def test_a_folder_is_not_replaced_and_is_named(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    target.mkdir()
+    with pytest.raises(IsADirectoryError) as error, replacing(target):
+        raise AssertionError("the body must not run")
+    assert error.value.filename == str(target)
+    assert list(tmp_path.iterdir()) == [target]

@@ -211,9 +211,12 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> Tensor:
         """A photo in any Pillow mode -> (3, H, W) float32, normalised; raises as `view` does."""
         pixels = torch.from_numpy(np.array(self.view(image)))
-        scaled = pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)  # (H,W,3)->(3,H,W)
-        mean, std = self._statistics(scaled.device)
-        return scaled.sub(mean).div(std)
+        return self.normalize(pixels.permute(2, 0, 1).contiguous())  # (H, W, 3) -> (3, H, W)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """The last step alone: uint8 (..., 3, H, W), already of the size, to float32."""
+        mean, std = self._statistics(pixels.device)
+        return pixels.to(torch.float32).div(255).sub(mean).div(std)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Normalised (..., 3, H, W) -> colours in 0..1, same shape; half precision gives float32.

@@ -99,11 +99,7 @@ def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.
 
 def normalize(images: Tensor, model: VisionTransformer, device: torch.device) -> Tensor:
     """(B, 3, height, width) uint8 to the values that the model's `preprocess` gives."""
-    mean, std = (
-        torch.tensor(values, device=device)[:, None, None]
-        for values in (model.preprocess.mean, model.preprocess.std)
-    )
-    return (images.to(device).float() / 255 - mean) / std
+    return model.preprocess.normalize(images.to(device))
 
 
 def turn(images: Tensor, grid: Tensor | None, which: int) -> tuple[Tensor, Tensor | None]:

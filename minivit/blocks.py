@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from minivit.attention import KeyValueCache, MultiHeadAttention
 
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -34,11 +34,18 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def swiglu(x: Tensor) -> Tensor:
+    """silu(first half) · second half, so half as wide as its input (arXiv:2002.05202)."""
+    gate, value = x.chunk(2, dim=-1)  # (B, N, 2·hidden) -> twice (B, N, hidden)
+    return F.silu(gate) * value
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,
     "relu": F.relu,
+    "swiglu": swiglu,
 }
 
 
@@ -48,7 +55,8 @@ class MLP(nn.Module):
     Args:
         dim: D, width of the tokens.
         hidden_dim: Width between the two layers.
-        activation: "gelu" (exact, by erf), "gelu_tanh", "quick_gelu" or "relu".
+        activation: "gelu" (exact, by erf), "gelu_tanh", "quick_gelu", "relu" or "swiglu", for which
+            the first layer gives twice the hidden width.
         dropout: Probability of dropping a hidden unit in training.
 
     Raises:
@@ -64,7 +72,7 @@ class MLP(nn.Module):
                 f"unknown activation {activation!r}: choose from {', '.join(ACTIVATIONS)}"
             )
         self.activation = activation
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = nn.Linear(dim, 2 * hidden_dim if activation == "swiglu" else hidden_dim)
         self.dropout = nn.Dropout(dropout)
         self.fc2 = nn.Linear(hidden_dim, dim)
 

@@ -33,7 +33,10 @@ class ViTConfig:
         num_classes: Outputs of the head; 0: no head, and the model gives the pooled features.
         activation: Flavour of the MLPs; see `minivit.blocks.MLP`.
         layer_norm_eps: Epsilon of every LayerNorm.
-        pooling: What the head sees: the class token, or the mean over the patch tokens.
+        pooling: What the head sees: the class token, the mean over the patch tokens, or both side
+            by side (the linear heads of DINOv2).
+        head_blocks: With "cls_and_mean": of how many last blocks the class token is shown, each
+            after the final norm, from the first of them to the last.
         class_token: Whether there is one.
         distillation_token: Whether there is one, with a head of its own (DeiT). The logits are the
             mean of the two heads.
@@ -67,7 +70,8 @@ class ViTConfig:
     activation: Activation
     layer_norm_eps: float
     in_channels: int = 3
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Literal["cls", "mean", "cls_and_mean"] = "cls"
+    head_blocks: int = 1
     class_token: bool = True
     distillation_token: bool = False
     num_register_tokens: int = 0
@@ -94,7 +98,7 @@ class ViTConfig:
             object.__setattr__(self, name, sides)
         for name, choices in (
             ("activation", tuple(ACTIVATIONS)),
-            ("pooling", ("cls", "mean")),
+            ("pooling", ("cls", "mean", "cls_and_mean")),
             ("position_embedding", ("learned", "sine")),
         ):
             if getattr(self, name) not in choices:
@@ -112,8 +116,20 @@ class ViTConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 <= {name} < 1")
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads is {self.num_heads}, which does not divide dim {self.dim}")
-        if self.pooling == "cls" and not self.class_token:
-            raise ValueError("pooling is 'cls' but class_token is False: use pooling='mean'")
+        if self.pooling != "mean" and not self.class_token:
+            raise ValueError(
+                f"pooling is {self.pooling!r} but class_token is False: use pooling='mean'"
+            )
+        most = self.depth if self.pooling == "cls_and_mean" else 1
+        if not 1 <= self.head_blocks <= most:
+            raise ValueError(
+                f"head_blocks is {self.head_blocks}: with depth {self.depth} and pooling "
+                f"{self.pooling!r} expected 1 to {most}"
+            )
+        if self.pooling == "cls_and_mean" and (self.norm_pooled or self.distillation_token):
+            raise ValueError(
+                "pooling='cls_and_mean' goes neither with norm_pooled nor with distillation_token"
+            )
         if self.distillation_token and not self.class_token:
             raise ValueError(
                 "a distillation token stands beside a class token: class_token is False"
@@ -126,6 +142,11 @@ class ViTConfig:
             self.image_size[0] // self.patch_size[0],
             self.image_size[1] // self.patch_size[1],
         )
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of what `pooling` gives."""
+        return self.dim * (1 + self.head_blocks if self.pooling == "cls_and_mean" else 1)
 
     @property
     def num_prefix_tokens(self) -> int:

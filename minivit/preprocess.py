@@ -24,6 +24,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 Mode = Literal["crop", "squash", "fit_longest", "fit_shortest"]
+CropRounding = Literal["even", "down"]
 Filter = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 # Photo formats only: Pillow would hand an EPS file to Ghostscript, which runs it as a program.
@@ -140,11 +141,14 @@ class Preprocess:
     Attributes:
         image_size: (height, width) in pixels; in the two fit modes the model gets another size.
         mode: crop: shorter side to floor(size / crop_fraction), then the centre, as is usual.
-            squash: straight to image_size, the aspect is lost.
+            squash: straight to floor(image_size / crop_fraction), the aspect is lost; then the
+            centre.
             fit_longest: longer side to max(image_size), both sides cut by int(); CATR's way.
             fit_shortest: the whole photo, shorter side to min(image_size), both sides rounded to
             the nearest multiple of multiple_of; for a ViT on a grid that is not square.
-        crop_fraction: in (0, 1]; below 1 in mode crop only.
+        crop_fraction: in (0, 1]; below 1 in modes crop and squash only.
+        crop_rounding: of a centre that lies between two pixels: even as torchvision and timm
+            (Python's round), down as transformers; matters where the crop is not the whole.
         filter: Pillow's resampling filter.
         mean, std: of red, green, blue, on the scale 0..1.
         multiple_of: the patch size, or 1; each side of the result is a multiple of it.
@@ -157,6 +161,7 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     multiple_of: int = 1
+    crop_rounding: CropRounding = "even"
 
     def __post_init__(self) -> None:
         def require(good: bool, name: str, expected: str) -> None:
@@ -173,7 +178,10 @@ class Preprocess:
         require(known, "crop_fraction", "a number in (0, 1]")
         require(self.mode in get_args(Mode), "mode", " | ".join(get_args(Mode)))
         require(self.filter in get_args(Filter), "filter", " | ".join(get_args(Filter)))
-        require(self.mode == "crop" or fraction == 1, "crop_fraction", f"1.0 in mode {self.mode}")
+        crops = self.mode in ("crop", "squash")
+        require(crops or fraction == 1, "crop_fraction", f"1.0 in mode {self.mode}")
+        rounding = get_args(CropRounding)
+        require(self.crop_rounding in rounding, "crop_rounding", " | ".join(rounding))
         require(self.mode != "fit_longest" or step == 1, "multiple_of", "1 in mode fit_longest")
         whole = self.mode == "fit_shortest" or all(side % step == 0 for side in self.image_size)
         require(whole, "image_size", f"multiples of multiple_of={step}")
@@ -236,7 +244,9 @@ class Preprocess:
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
         """The inverse of `to_dict`; raises ValueError for an unknown, missing or bad field."""
         valid = [field.name for field in fields(cls)]
-        unknown, missing = sorted(set(values) - set(valid)), sorted(set(valid) - set(values))
+        later = {"crop_rounding"}  # fields that the first checkpoints did not have
+        unknown = sorted(set(values) - set(valid))
+        missing = sorted(set(valid) - set(values) - later)
         if unknown or missing:
             raise ValueError(f"preprocess: unknown {unknown}, missing {missing}; expected {valid}")
         tuples: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in values.items()}
@@ -253,9 +263,7 @@ class Preprocess:
             raise BadImageError(f"the picture is {width}x{height}; each side must be at least 1")
         short, long = min(width, height), max(width, height)
         out_height, out_width = self.image_size
-        if self.mode == "squash":
-            size = (out_width, out_height)
-        elif self.mode == "fit_longest":
+        if self.mode == "fit_longest":
             scale = max(self.image_size) / long  # CATR's order: 550 * (299 / 550) is below 299
             size = (max(1, int(width * scale)), max(1, int(height * scale)))
         elif self.mode == "fit_shortest":
@@ -266,13 +274,16 @@ class Preprocess:
         else:
             wide = math.floor(out_width / self.crop_fraction)
             high = math.floor(out_height / self.crop_fraction)
-            if wide == high:  # torchvision's Resize(int)
+            if self.mode == "squash":
+                size = (wide, high)
+            elif wide == high:  # torchvision's Resize(int)
                 longer = int(wide * long / short)
                 size = (wide, longer) if width <= height else (longer, wide)
             else:  # timm's ResizeKeepRatio
                 ratio = min(height / high, width / wide)
                 size = (round(width / ratio), round(height / ratio))
-            left, top = round((size[0] - out_width) / 2), round((size[1] - out_height) / 2)
+            centre = round if self.crop_rounding == "even" else math.floor
+            left, top = centre((size[0] - out_width) / 2), centre((size[1] - out_height) / 2)
             return size, (left, top, left + out_width, top + out_height)
         return size, (0, 0, *size)
 

@@ -116,11 +116,11 @@ class VisionTransformer(nn.Module):
         self.norm = nn.Identity() if config.norm_pooled else norm()
         self.fc_norm = norm() if config.norm_pooled else nn.Identity()
         self.pre_logits = (
-            nn.Sequential(nn.Linear(dim, config.representation_dim), nn.Tanh())
+            nn.Sequential(nn.Linear(config.pooled_dim, config.representation_dim), nn.Tanh())
             if config.representation_dim
             else nn.Identity()
         )
-        self.head = self._make_head(config.representation_dim or dim)
+        self.head = self._make_head(config.representation_dim or config.pooled_dim)
         self.head_dist = self._make_head(dim) if config.distillation_token else None
         if not self.patch_embed.proj.weight.is_meta:  # no numbers to fill in
             self.initialize()
@@ -217,8 +217,13 @@ class VisionTransformer(nn.Module):
 
     def _run_blocks(
         self, x: Tensor, return_attention: bool | Sequence[int] | AttentionRows
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Equations 2 and 3, block after block; the wanted weights in the order asked for."""
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Equations 2 and 3, block after block.
+
+        Returns:
+            The tokens; the wanted weights in the order asked for; the class tokens of the blocks
+            before the last that the head sees too, each (B, D).
+        """
         depth = len(self.blocks)
         wanted: Sequence[int] = range(depth) if return_attention is True else ()
         need: bool | Sequence[int] = True
@@ -235,6 +240,7 @@ class VisionTransformer(nn.Module):
         wanted = [index % depth for index in wanted]
 
         found: dict[int, Tensor] = {}
+        class_tokens: list[Tensor] = []
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
             need_weights = need if index in wanted else False
@@ -244,7 +250,9 @@ class VisionTransformer(nn.Module):
                 x, weights = block(x, need_weights=need_weights)
             if weights is not None:
                 found[index] = weights
-        return x, [found[index] for index in wanted]
+            if depth - self.config.head_blocks <= index < depth - 1:
+                class_tokens.append(self.norm(x[:, 0]))  # (B, N, D) -> (B, D)
+        return x, [found[index] for index in wanted], class_tokens
 
     @overload
     def encode(self, images: Tensor, *, return_attention: Literal[False] = ...) -> Tensor: ...
@@ -264,23 +272,36 @@ class VisionTransformer(nn.Module):
         Returns:
             (B, N, D); with `return_attention` the pair of it and the list of attention weights.
         """
-        x, attentions = self._run_blocks(self.embed(images), return_attention)
+        x, attentions, _ = self._run_blocks(self.embed(images), return_attention)
         x = self.norm(x)
         return x if return_attention is False else (x, attentions)
 
-    def classify(self, tokens: Tensor) -> Tensor:
+    def classify(self, tokens: Tensor, class_tokens: Sequence[Tensor] = ()) -> Tensor:
         """Equation 4 and the head: from the tokens that `encode` gives to logits.
 
         Args:
             tokens: (B, N, D).
+            class_tokens: Where the config's `head_blocks` is above 1: the normalised class tokens
+                (B, D) of the blocks before the last.
 
         Returns:
             (B, classes); without a head the pooled features (B, D).
+
+        Raises:
+            ValueError: Other class tokens than the head needs.
         """
-        if self.config.pooling == "mean":
-            pooled = tokens[:, self.num_prefix_tokens :].mean(dim=1)  # (B, N, D) -> (B, D)
-        else:
+        if len(class_tokens) != self.config.head_blocks - 1:
+            raise ValueError(
+                f"the head sees the class tokens of {self.config.head_blocks} blocks: found "
+                f"{len(class_tokens)} of blocks before the last, expected "
+                f"{self.config.head_blocks - 1}"
+            )
+        if self.config.pooling == "cls":
             pooled = tokens[:, 0]  # (B, N, D) -> (B, D)
+        else:
+            pooled = tokens[:, self.num_prefix_tokens :].mean(dim=1)  # (B, N, D) -> (B, D)
+        if self.config.pooling == "cls_and_mean":
+            pooled = torch.cat([*class_tokens, tokens[:, 0], pooled], dim=1)  # (B, pooled_dim)
         logits = self.head(self.pre_logits(self.fc_norm(pooled)))  # (B, D) -> (B, classes)
         if self.head_dist is not None:  # DeiT, section 3: the two heads speak together
             logits = (logits + self.head_dist(tokens[:, 1])) / 2
@@ -311,7 +332,6 @@ class VisionTransformer(nn.Module):
             ValueError: See `embed`.
             IndexError: A block or a query row that does not exist.
         """
-        if return_attention is False:
-            return self.classify(self.encode(images))
-        tokens, attentions = self.encode(images, return_attention=return_attention)
-        return self.classify(tokens), attentions
+        x, attentions, class_tokens = self._run_blocks(self.embed(images), return_attention)
+        logits = self.classify(self.norm(x), class_tokens)
+        return logits if return_attention is False else (logits, attentions)

@@ -1,12 +1,17 @@
 """Options and settings of the test run as a whole; the markers are declared in pyproject.toml."""
 
 import pytest
+import torch
 from hypothesis import settings
 
 # The same examples in every run, and no time limit for one example: the first call of a torch
 # kernel can take longer than hypothesis allows, on a busy machine more than once.
 settings.register_profile("minivit", deadline=None, derandomize=True)
 settings.load_profile("minivit")
+
+# The models of the tests are small: a second thread costs more than it computes, and on a machine
+# that is busy otherwise it costs much more.
+torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

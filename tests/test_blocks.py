@@ -309,10 +309,19 @@ def test_activations_are_their_formulas(x: float) -> None:
         "quick_gelu": x / (1 + math.exp(-1.702 * x)),
         "relu": max(x, 0.0),
     }
-    assert expected.keys() == ACTIVATIONS.keys()
+    assert expected.keys() == ACTIVATIONS.keys() - {"swiglu"}
     for name, value in expected.items():
         found = ACTIVATIONS[name](torch.tensor(x, dtype=torch.float64)).item()
         assert found == pytest.approx(value, abs=1e-12)
+
+
+def test_swiglu_gates_the_second_half_with_the_first() -> None:
+    x = torch.tensor([0.5, -2.0, 3.0, 7.0], dtype=torch.float64)
+    gate = [0.5 / (1 + math.exp(-0.5)), -2.0 / (1 + math.exp(2.0))]
+    expected = torch.tensor([gate[0] * 3.0, gate[1] * 7.0], dtype=torch.float64)
+    torch.testing.assert_close(ACTIVATIONS["swiglu"](x), expected)
+    mlp = MLP(D, 20, activation="swiglu")
+    assert mlp.fc1.weight.shape == (40, D) and mlp.fc2.weight.shape == (D, 20)
 
 
 @pytest.mark.parametrize("name", list(ACTIVATIONS))

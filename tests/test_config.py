@@ -123,6 +123,9 @@ def test_a_missing_field_is_named() -> None:
         ({"in_channels": 0}, "in_channels is 0"),
         ({"num_heads": 3}, "num_heads is 3, which does not divide dim 32"),
         ({"class_token": False}, "pooling is 'cls' but class_token is False"),
+        ({"head_blocks": 2}, "head_blocks is 2: .*pooling 'cls' expected 1 to 1"),
+        ({"head_blocks": 3, "pooling": "cls_and_mean"}, "head_blocks is 3: with depth 2"),
+        ({"norm_pooled": True, "pooling": "cls_and_mean"}, "goes neither with norm_pooled"),
         (
             {"class_token": False, "pooling": "mean", "distillation_token": True},
             "distillation token",

@@ -330,6 +330,9 @@ CROP_BOXES = [
     # half to even: 226x224 -> left 1; 227x224 -> left round(1.5) = 2; 225x224 -> round(0.5) = 0
     ({}, (225, 224), (224, 224), (0, 0, 224, 224)),
     ({}, (227, 224), (224, 224), (2, 0, 226, 224)),
+    ({"crop_rounding": "down"}, (227, 224), (224, 224), (1, 0, 225, 224)),
+    # squashed to 256x256, then 16 pixels from each side
+    ({"mode": "squash", "crop_fraction": 0.875}, (512, 256), (224, 224), (32, 16, 480, 240)),
     # not square: 600x400 onto 96x32 -> scale 0.16: 96x64, top 16 -> 100
     ({"image_size": (32, 96)}, (600, 400), (96, 32), (0, 100, 600, 300)),
     ({"mode": "squash", "image_size": (32, 96)}, (600, 400), (96, 32), (0, 0, 600, 400)),
@@ -522,6 +525,7 @@ def test_unknown_and_missing_fields_are_named():
     values = make().to_dict()
     with pytest.raises(ValueError, match=r"unknown \['interpolation'\].*'filter', 'mean'"):
         Preprocess.from_dict(values | {"interpolation": "bicubic"})
+    assert Preprocess.from_dict({k: v for k, v in values.items() if k != "crop_rounding"})
     del values["crop_fraction"]
     with pytest.raises(ValueError, match=r"missing \['crop_fraction'\].*'image_size'"):
         Preprocess.from_dict(values)
@@ -539,7 +543,8 @@ def test_unknown_and_missing_fields_are_named():
         ({"crop_fraction": 0.0}, "crop_fraction: found 0.0"),
         ({"crop_fraction": 1.1}, "crop_fraction: found 1.1"),
         ({"crop_fraction": "0.9"}, "crop_fraction: found '0.9'"),
-        ({"crop_fraction": 0.9, "mode": "squash"}, "crop_fraction: found 0.9, expected 1.0 in"),
+        ({"crop_fraction": 0.9, "mode": "fit_shortest"}, "found 0.9, expected 1.0 in"),
+        ({"crop_rounding": "up"}, "crop_rounding: found 'up', expected even | down"),
         ({"mean": (0.5, 0.5)}, "mean: found"),
         ({"mean": (0.5, 0.5, float("nan"))}, "mean: found"),
         ({"std": (0.5, 0.0, 0.5)}, "std: found .*above 0"),

@@ -253,6 +253,31 @@ def test_the_representation_layer_is_a_tanh_before_the_head(images: Tensor) -> N
     torch.testing.assert_close(model(images), model.head(hidden))
 
 
+@pytest.mark.parametrize("head_blocks", [1, 3])
+@torch.no_grad()
+def test_a_head_on_class_tokens_and_patch_mean(images: Tensor, head_blocks: int) -> None:
+    """Class tokens from the earliest block to the last, each after the norm, then the patch mean."""
+    options = {"pooling": "cls_and_mean", "head_blocks": head_blocks, "depth": 4}
+    model = make_model(config(num_register_tokens=2, **options))
+    seen = []
+    for block in model.blocks[-head_blocks:]:
+        block.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
+    logits, _ = model(images, return_attention=[0])
+    class_tokens = [model.norm(tokens)[:, 0] for tokens in seen]
+    features = torch.cat([*class_tokens, model.norm(seen[-1])[:, 3:].mean(1)], dim=1)
+    assert features.shape == (2, 32 * (1 + head_blocks)) and len(seen) == head_blocks
+    torch.testing.assert_close(logits, model.head(features))
+    torch.testing.assert_close(model(images), logits)
+
+
+def test_classify_asks_for_the_class_tokens_it_needs(images: Tensor) -> None:
+    model = make_model(config(pooling="cls_and_mean", head_blocks=2))
+    tokens = model.encode(images)
+    with pytest.raises(ValueError, match="of 2 blocks: found 0 of blocks before the last, expect"):
+        model.classify(tokens)
+    assert model.classify(tokens, [tokens[:, 0]]).shape == (2, 10)
+
+
 # ---- any picture size --------------------------------------------------------------------------
 
 

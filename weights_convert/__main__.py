@@ -1,0 +1,211 @@
+"""python -m weights_convert: a public checkpoint, by file or by name, to a minivit checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from minivit.command_line import Parser, run
+from weights_convert.formats import FORMATS
+
+_DESCRIPTION = """\
+Turns a public ViT checkpoint into a minivit .safetensors file: weights, architecture,
+preprocessing and class names in one. The format is recognised from the file."""
+
+_EXAMPLES = """\
+examples:
+  python -m weights_convert B_16_imagenet1k.pth -o weights/B_16_imagenet1k.safetensors
+  python -m weights_convert vit_small_patch16_384      download, check, convert to weights/
+  python -m weights_convert --list                     what can be downloaded by name
+  python -m weights_convert tuned.safetensors --to timm -o tuned_timm.safetensors
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses the command line and converts.
+
+    Args:
+        arguments: As typed; None: those of the process.
+
+    Returns:
+        The exit status.
+    """
+    parser = Parser(
+        prog="python -m weights_convert",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "input",
+        nargs="?",
+        metavar="INPUT",
+        help="a checkpoint file, a folder from the Hugging Face hub, or a name from --list",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the .safetensors to write (default: weights/NAME.safetensors)",
+    )
+    parser.add_argument("--list", action="store_true", help="print the models known by name")
+    group = parser.add_argument_group("where the file does not tell")
+    group.add_argument("--format", metavar="F", help=f"{', '.join(FORMATS)} (default: recognised)")
+    group.add_argument(
+        "--name",
+        metavar="NAME",
+        help="published name of the model, such as vit_small_patch16_384 (default: of the file)",
+    )
+    group.add_argument("--num-heads", type=_positive, metavar="N", help="attention heads")
+    group.add_argument(
+        "--activation", metavar="A", help="gelu, gelu_tanh, quick_gelu or relu, inside the MLPs"
+    )
+    group.add_argument(
+        "--image-size",
+        type=_size,
+        metavar="HxW",
+        help="pixels that the position embeddings are made for, where they are not a square",
+    )
+    group.add_argument(
+        "--labels", metavar="FILE", help="class names: a line each, or a JSON list or object"
+    )
+    group.add_argument("--head", metavar="FILE", help="a linear head in a file of its own (DINOv2)")
+    parser.add_argument(
+        "--to", choices=("timm",), help="the other way: write a minivit checkpoint in this layout"
+    )
+    parser.add_argument("--quiet", action="store_true", help="say nothing, show no progress bar")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parsed = parser.parse_args(arguments)
+    if not parsed.list and parsed.input is None:
+        parser.error("give a file or a name, or --list")
+    return run(_list if parsed.list else _convert, parsed)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected HEIGHTxWIDTH, such as 224x336")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from weights_convert.catalogue import catalogue
+
+    rows = [("name", "source", "parameters", "size", "licence")] + [
+        (
+            entry.name,
+            entry.source,
+            f"{entry.parameters:,}",
+            f"{entry.megabytes:,} MB",
+            entry.licence,
+        )
+        for entry in catalogue().values()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        name, source, parameters, size, licence = (
+            text.rjust(width) if column in (2, 3) else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print(f"{name}  {source}  {parameters}  {size}  {licence}".rstrip())
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    path = Path(arguments.input)
+    if not path.exists() and not (path.suffix and "/" in arguments.input):
+        return _convert_by_name(arguments)
+    output = Path(arguments.output or Path("weights") / f"{_name_of(path)}.safetensors")
+    if arguments.to:
+        from weights_convert.exporting import export
+
+        tensors = export(path, output)
+        _say(arguments, f"wrote {output}: {len(tensors)} tensors by {arguments.to}'s names")
+        return 0
+    _run(arguments, path, output, name=arguments.name, head=arguments.head)
+    return 0
+
+
+def _convert_by_name(arguments: argparse.Namespace) -> int:
+    from weights_convert.catalogue import find
+    from weights_convert.download import cache_folder, download
+
+    if Path(arguments.input).suffix in (".safetensors", ".pth", ".pt", ".bin", ".npz"):
+        raise FileNotFoundError(f"{arguments.input}: no such file; check the path")
+    entry = find(arguments.input)
+    folder = cache_folder() / entry.name
+    path = download(
+        entry.address, folder / entry.file_name, sha256=entry.sha256, progress=not arguments.quiet
+    )
+    extra = {
+        name: download(address, folder / name, progress=not arguments.quiet)
+        for address, name in entry.extra
+    }
+    head = next((file for name, file in extra.items() if "head" in name), None)
+    output = Path(arguments.output or Path("weights") / f"{entry.name}.safetensors")
+    _run(
+        arguments,
+        path,
+        output,
+        name=arguments.name or entry.name,
+        head=arguments.head or head,
+        format=arguments.format or entry.format,
+    )
+    return 0
+
+
+def _run(
+    arguments: argparse.Namespace,
+    path: Path,
+    output: Path,
+    *,
+    name: str | None,
+    head: str | Path | None,
+    format: str | None = None,
+) -> None:
+    from weights_convert.conversion import convert
+
+    converted = convert(
+        path,
+        output,
+        format=format or arguments.format,
+        name=name,
+        num_heads=arguments.num_heads,
+        activation=arguments.activation,
+        image_size=arguments.image_size,
+        labels=arguments.labels,
+        head=head,
+    )
+    config = converted.model.config
+    count = sum(parameter.numel() for parameter in converted.model.parameters())
+    height, width = config.image_size
+    _say(
+        arguments,
+        f"{path.name}: {converted.format}, {count:,} parameters, {config.depth} blocks of width "
+        f"{config.dim}, {config.num_heads} heads, patches of {config.patch_size[0]}x"
+        f"{config.patch_size[1]}, {height}x{width} pixels, {config.num_classes} outputs",
+        *converted.notes,
+        f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)",
+    )
+
+
+def _say(arguments: argparse.Namespace, *lines: str) -> None:
+    if not arguments.quiet:
+        print(*lines, sep="\n")
+
+
+def _name_of(path: Path) -> str:
+    return path.absolute().name if path.is_dir() else path.name.removesuffix(path.suffix)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

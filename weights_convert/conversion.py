@@ -1,0 +1,182 @@
+"""From a foreign checkpoint to a minivit model: read, recognise, rename, check, write."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from minivit.checkpoint import CheckpointError, check_tensors, save_model
+from minivit.vit import VisionTransformer
+from weights_convert.architecture import Hints, Parts
+from weights_convert.formats import FORMATS
+from weights_convert.reading import ConvertError, Source, read
+
+_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".tar", ".ckpt")
+
+
+class Converted(NamedTuple):
+    """What `convert` made.
+
+    Attributes:
+        model: In eval mode, on the CPU, in float32.
+        format: The source's format.
+        notes: Sentences: what was found, what was assumed, what was left out.
+    """
+
+    model: VisionTransformer
+    format: str
+    notes: tuple[str, ...]
+
+
+def convert(
+    path: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    format: str | None = None,
+    name: str | None = None,
+    num_heads: int | None = None,
+    activation: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
+    head: str | os.PathLike[str] | None = None,
+) -> Converted:
+    """Turns a public or a self-made checkpoint into a minivit model.
+
+    Args:
+        path: The file, or a folder in the layout of the Hugging Face hub.
+        output: The .safetensors to write, in the precision of the source; None: none.
+        format: One of `FORMATS`; None: recognised by the names of the tensors.
+        name: Published name of the model, such as "vit_small_patch16_384"; None: the file's.
+        num_heads: Heads of each attention, where neither shapes nor name tell.
+        activation: Flavour of the MLPs, where neither the format nor the name tells.
+        image_size: (height, width) in pixels, where the position grid is not square.
+        labels: Names of the classes: a file (a line each, or JSON), or the names themselves.
+        head: A second file with the classification head (DINOv2's linear heads).
+
+    Raises:
+        FileNotFoundError: No such file.
+        ConvertError: What cannot be converted, in one sentence that says what to do; nothing is
+            written.
+        OSError: The output cannot be written.
+    """
+    source = read(path)
+    if "minivit" in source.metadata:
+        raise ConvertError(f"{source.path}: already a minivit checkpoint; open it as it is")
+    if head is not None:
+        _add_head(source, head)
+    hints = Hints(
+        name or _stem(source.path),
+        num_heads=num_heads,
+        activation=activation,
+        image_size=image_size,
+    )
+    format = format or recognise(source)
+    if format not in FORMATS:
+        raise ConvertError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+    module = importlib.import_module(f"weights_convert.formats.{format}")
+    try:
+        parts: Parts = module.convert(source, hints)
+    except KeyError as error:
+        raise ConvertError(f"{source.path}: not {format}, it has no {error.args[0]!r}") from None
+    if labels is not None:
+        parts.labels = read_labels(labels)
+    model = _build(parts, str(source.path))
+    if output is not None:
+        if Path(output).exists() and os.path.samefile(output, source.path):
+            raise ConvertError(f"{output}: is the input itself; choose another name with -o")
+        save_model(model, output)
+    return Converted(model.float().eval(), format, tuple(hints.notes))
+
+
+def recognise(source: Source) -> str:
+    """The format of a file, by the names of its tensors.
+
+    Raises:
+        ConvertError: None of `FORMATS`.
+    """
+    for format in FORMATS:
+        if importlib.import_module(f"weights_convert.formats.{format}").recognises(source):
+            return format
+    names = sorted(source.tensors)
+    raise ConvertError(
+        f"{source.path}: a format that minivit does not know: {len(names)} tensors such as "
+        f"{', '.join(names[:3])}; known: {', '.join(FORMATS)}"
+    )
+
+
+def _stem(path: Path) -> str:
+    """The file's name without its ending; of a folder's model.safetensors, the folder's name."""
+    if path.name in ("model.safetensors", "pytorch_model.bin"):
+        return path.absolute().parent.name
+    for ending in _ENDINGS:
+        if path.name.endswith(ending):
+            return path.name.removesuffix(ending)
+    return path.name
+
+
+def _add_head(source: Source, head: str | os.PathLike[str]) -> None:
+    found = read(head)
+    for part in ("weight", "bias"):
+        names = [name for name in found.tensors if name.split(".")[-1] == part]
+        if len(names) != 1:
+            raise ConvertError(f"{head}: not a linear head: {len(names)} tensors named {part}")
+        source.tensors[f"linear_head.{part}"] = found.tensors[names[0]]
+
+
+def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
+    """Names of classes from a file: a line each, a JSON list, or a JSON object {"0": "cat", …}.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ConvertError: Not text, or neither a list nor an object numbered from 0.
+    """
+    if not isinstance(labels, (str, os.PathLike)):
+        return tuple(labels)
+    if not Path(labels).exists():
+        raise FileNotFoundError(f"{labels}: no such file; check --labels")
+    try:
+        text = Path(labels).read_text("utf-8-sig")
+        values = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConvertError(f"{labels}: neither text nor JSON ({error})") from None
+    if isinstance(values, dict):
+        try:
+            values = [values[str(index)] for index in range(len(values))]
+        except KeyError as error:
+            raise ConvertError(f"{labels}: has no name for class {error.args[0]}") from None
+    while values and not str(values[-1]).strip():  # a blank line at the end
+        values.pop()
+    return tuple(str(value).strip() for value in values)
+
+
+def _build(parts: Parts, source: str) -> VisionTransformer:
+    """The model around the converted tensors, without a copy of them."""
+    try:
+        with torch.device("meta"):
+            model = VisionTransformer(
+                parts.config, preprocess=parts.preprocess, labels=parts.labels
+            )
+    except ValueError as error:
+        raise ConvertError(f"{source}: {error}") from None
+    tensors = {
+        name: tensor.float() if tensor.dtype == torch.float64 else tensor
+        for name, tensor in parts.tensors.items()
+    }
+    try:
+        check_tensors(tensors, dict(model.state_dict()), source)
+    except CheckpointError as error:
+        raise ConvertError(str(error)) from None
+    if broken := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise ConvertError(f"{source}: {broken[0]} holds {tensors[broken[0]].dtype}, not numbers")
+    model.load_state_dict(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, assign=True
+    )
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model

@@ -1,0 +1,58 @@
+"""facebookresearch/dino: the published backbones, and whole training checkpoints.
+
+A training checkpoint has two networks, teacher and student, each a `backbone` and a projection
+`head`; the teacher's backbone is what is published. Names are timm's.
+"""
+
+from __future__ import annotations
+
+from weights_convert.architecture import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Hints,
+    Parts,
+    infer_config,
+    photo,
+)
+from weights_convert.formats.timm import KEYS as TIMM_KEYS
+from weights_convert.key_tables import rename
+from weights_convert.reading import Source, unwrap
+
+KEYS = dict(TIMM_KEYS) | {"head.{rest}": None, "dino_head.{rest}": None}
+
+
+def recognises(source: Source) -> bool:
+    """Whether it is a training checkpoint, or timm's names in a file called after DINO."""
+    names = source.tensors
+    if "backbone.patch_embed.proj.weight" in names:
+        return "backbone.mask_token" not in names
+    named = "dino" in source.path.name and "dinov2" not in source.path.name
+    return named and "patch_embed.proj.weight" in names and "mask_token" not in names
+
+
+def convert(source: Source, hints: Hints) -> Parts:
+    """The backbone; `encode(images)[:, 0]` is the feature.
+
+    Raises:
+        ConvertError: Tensors that do not belong to DINO's ViT.
+    """
+    where = str(source.path)
+    if source.container:
+        hints.notes.append(f"took the {source.container!r} network of the checkpoint")
+    found = unwrap(source.tensors)
+    tensors = rename(
+        {name.removeprefix("backbone."): tensor for name, tensor in found.items()}, KEYS, where
+    )
+    config = infer_config(
+        tensors,
+        hints,
+        where,
+        activation="gelu",
+        layer_norm_eps=1e-6,
+        position_antialias=False,
+        position_offset=0.1,
+    )
+    preprocess = photo(
+        (224, 224), IMAGENET_MEAN, IMAGENET_STD, filter="bicubic", crop_fraction=224 / 256
+    )
+    return Parts(config, tensors, preprocess)

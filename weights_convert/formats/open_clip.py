@@ -1,0 +1,75 @@
+"""The image tower of CLIP in the layout of OpenAI and of mlfoundations/open_clip.
+
+The head is the projection into the space that pictures and texts share; the logits of the converted
+model are that embedding, before it is scaled to length 1.
+"""
+
+from __future__ import annotations
+
+from weights_convert.architecture import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Hints,
+    Parts,
+    infer_config,
+    photo,
+)
+from weights_convert.key_tables import rename
+from weights_convert.reading import ConvertError, Source
+
+_BLOCK = "transformer.resblocks.{i}"
+KEYS = {
+    "class_embedding": "cls_token",
+    "positional_embedding": "pos_embed",
+    "conv1.weight": "patch_embed.proj.weight",
+    "ln_pre.{part}": "norm_pre.{part}",
+    f"{_BLOCK}.ln_1.{{part}}": "blocks.{i}.norm1.{part}",
+    f"{_BLOCK}.attn.in_proj_{{part}}": "blocks.{i}.attn.qkv.{part}",
+    f"{_BLOCK}.attn.out_proj.{{part}}": "blocks.{i}.attn.proj.{part}",
+    f"{_BLOCK}.ln_2.{{part}}": "blocks.{i}.norm2.{part}",
+    f"{_BLOCK}.mlp.c_fc.{{part}}": "blocks.{i}.mlp.fc1.{part}",
+    f"{_BLOCK}.mlp.c_proj.{{part}}": "blocks.{i}.mlp.fc2.{part}",
+    "ln_post.{part}": "norm.{part}",
+    "proj": "head.weight",
+}
+
+
+def recognises(source: Source) -> bool:
+    """Whether there is CLIP's image tower, alone or in the whole model."""
+    return "visual.conv1.weight" in source.tensors or (
+        "conv1.weight" in source.tensors and "class_embedding" in source.tensors
+    )
+
+
+def convert(source: Source, hints: Hints) -> Parts:
+    """The image tower; the text tower is left out.
+
+    Raises:
+        ConvertError: Not a ViT, or tensors that minivit cannot run.
+    """
+    where = str(source.path)
+    if "visual.layer1.0.conv1.weight" in source.tensors:
+        raise ConvertError(f"{where}: CLIP with a ResNet, which minivit does not run")
+    tower = {
+        name.removeprefix("visual."): tensor
+        for name, tensor in source.tensors.items()
+        if name.startswith("visual.") or "visual.conv1.weight" not in source.tensors
+    }
+    tensors = rename(tower, KEYS, where)
+    tensors["cls_token"] = tensors["cls_token"].view(1, 1, -1)  # (D,) -> (1, 1, D)
+    tensors["pos_embed"] = tensors["pos_embed"][None]  # (N, D) -> (1, N, D)
+    if "head.weight" in tensors:
+        tensors["head.weight"] = tensors["head.weight"].T  # (D, out) -> (out, D)
+    config = infer_config(tensors, hints, where, activation=_activation(hints), layer_norm_eps=1e-5)
+    preprocess = photo(config.image_size, CLIP_MEAN, CLIP_STD, filter="bicubic")
+    return Parts(config, tensors, preprocess)
+
+
+def _activation(hints: Hints) -> str:
+    """OpenAI trained with the quick GELU, open_clip mostly with the exact one; no shape tells."""
+    if hints.activation:
+        return hints.activation
+    quick = any(word in hints.name.lower() for word in ("openai", "quickgelu"))
+    activation = "quick_gelu" if quick else "gelu"
+    hints.assume(f"{activation}, by the name {hints.name!r} (else give --activation)")
+    return activation

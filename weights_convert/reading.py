@@ -1,0 +1,269 @@
+"""Opening other people's files without running anything that is in them.
+
+A `.pth` or `.bin` is a pickle, a small program that could do anything to the machine that runs it.
+torch reads it with `weights_only=True`, which knows tensors and plain containers and refuses the
+rest. One harmless class is let through besides: `argparse.Namespace`, in which training scripts
+keep their settings. A `.npz` is read with `allow_pickle=False`. What a file claims about sizes is
+compared with its length before memory is taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import pickletools
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+# In which a training checkpoint keeps its weights, the one to prefer first.
+CONTAINERS = ("teacher", "model", "state_dict", "model_state_dict", "student", "model_ema", "net")
+_WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+_INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")  # pickle opcodes
+_MOST_COMPRESSED = 8  # times its compressed size: more than any weights, less than a zip bomb
+
+
+class ConvertError(ValueError):
+    """A file that cannot be converted; the message is one sentence and says what to do."""
+
+
+@dataclass
+class Source:
+    """What a file holds, before anybody knows what it means.
+
+    Attributes:
+        path: The file with the weights.
+        tensors: By the source's own names.
+        container: Name of the dictionary in the file that held them, such as "teacher"; else "".
+        metadata: Strings in the header of a .safetensors file.
+        config: The config.json beside it; empty when there is none.
+        processor: The preprocessor_config.json beside it; empty when there is none.
+        is_numpy: Whether it was a .npz.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    container: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    processor: dict[str, Any] = field(default_factory=dict)
+    is_numpy: bool = False
+
+
+def read(path: str | os.PathLike[str]) -> Source:
+    """Reads a checkpoint, or a folder in the layout of the Hugging Face hub.
+
+    Args:
+        path: `.safetensors`, `.pth`, `.pt`, `.bin`, `.npz` (told apart by content, not by name), or
+            a folder with model.safetensors or pytorch_model.bin and its config.json.
+
+    Raises:
+        FileNotFoundError: No such file, or a folder without weights.
+        ConvertError: Empty, truncated, another kind of file, or one that holds more than weights.
+    """
+    found = Path(path)
+    if found.is_dir():
+        found = _weights_in(found)
+    if not found.exists():
+        raise FileNotFoundError(f"{found}: no such file; check the path")
+    with found.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ConvertError(f"{found}: the file is empty; download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ConvertError(
+            f"{found}: a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'"
+        )
+    if start.lstrip().startswith(b"<"):
+        raise ConvertError(f"{found}: a web page, not weights; the download went wrong")
+    if start[8:9] == b"{":
+        source = _read_safetensors(found)
+    elif zipfile.is_zipfile(found):
+        with zipfile.ZipFile(found) as archive:
+            is_numpy = all(name.endswith(".npy") for name in archive.namelist())
+        source = _read_npz(found) if is_numpy else _read_pickle(found, zipped=True)
+    else:
+        source = _read_pickle(found, zipped=False)
+    for name, tensor in source.tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if not source.is_numpy and size > found.stat().st_size:
+            raise ConvertError(
+                f"{found}: {name} claims {size:,} bytes, the file has {found.stat().st_size:,}"
+            )
+    source.config = _read_json(found.parent / "config.json")
+    source.processor = _read_json(found.parent / "preprocessor_config.json")
+    return source
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return folder / name
+    if (folder / "model.safetensors.index.json").exists():
+        raise ConvertError(f"{folder}: weights in several files; save them as one first")
+    raise FileNotFoundError(f"{folder}: no model.safetensors or pytorch_model.bin in this folder")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConvertError(f"{path}: not JSON ({error}); mend or remove it") from None
+    if not isinstance(values, dict):
+        raise ConvertError(f"{path}: expected an object with fields, found {type(values).__name__}")
+    return values
+
+
+def _read_safetensors(path: Path) -> Source:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Source(path, unwrap(tensors), metadata=file.metadata() or {})
+    except SafetensorError as error:
+        raise ConvertError(
+            f"{path}: not a whole .safetensors file ({error}); download it again"
+        ) from None
+
+
+def _read_npz(path: Path) -> Source:
+    tensors = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    claimed = _claimed_bytes(file)
+                if claimed > member.file_size or (
+                    member.file_size > _MOST_COMPRESSED * max(1, member.compress_size) + 4096
+                ):
+                    raise ConvertError(
+                        f"{path}: {member.filename} claims {claimed:,} bytes, "
+                        f"{member.compress_size:,} are there"
+                    )
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                array = arrays[name]
+                if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # numpy has no bfloat16
+                    tensors[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+                elif array.dtype.kind in "fiu":
+                    tensors[name] = torch.from_numpy(array)
+    except ConvertError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ConvertError(f"{path}: not a .npz of plain arrays ({error})") from None
+    return Source(path, tensors, is_numpy=True)
+
+
+def _claimed_bytes(file: Any) -> int:
+    """Size of an array by the header of its .npy (format: numpy.lib.format)."""
+    version = np.lib.format.read_magic(file)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read_header(file)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _read_pickle(path: Path, *, zipped: bool) -> Source:
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        if any(member.filename.endswith("/constants.pkl") for member in members):
+            raise ConvertError(
+                f"{path}: a TorchScript archive, which holds a program; where you trust it, load "
+                "it with torch.jit.load, save its state_dict() with torch.save, and convert that"
+            )
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ConvertError(
+                f"{path}: a compressed archive, which torch.save does not make; unpack it first"
+            )
+    else:
+        _check_storages(path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of a pickle
+            # a zipped file is mapped: what is not used, such as an optimizer's state, is not read
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except MemoryError:
+        raise
+    except Exception as error:  # on damaged files torch raises anything
+        raise ConvertError(f"{path}: {_explain(error)}") from None
+    container, tensors = _state_dict(content, path)
+    return Source(path, unwrap(tensors), container)
+
+
+def _check_storages(path: Path) -> None:
+    """Compares the sizes that an old torch file claims with its length, before torch believes them.
+
+    The file begins with four pickles (magic number, protocol, machine, content); a tensor's storage
+    stands in the content as the tuple ("storage", type, key, device, number of elements, None).
+    """
+    length, largest = path.stat().st_size, 0
+    with path.open("rb") as file, contextlib.suppress(Exception):  # torch itself reports damage
+        for _ in range(4):
+            number = 0
+            for opcode, argument, _position in pickletools.genops(file):
+                if opcode.name in _INTEGERS:
+                    number = int(argument or 0)
+                elif opcode.name == "BINPERSID":  # ends the tuple
+                    largest = max(largest, number)
+    if largest > length:
+        raise ConvertError(
+            f"{path}: claims a tensor of {largest:,} numbers, the file has {length:,} bytes"
+        )
+
+
+def _explain(error: Exception) -> str:
+    """What torch's refusal means, and what to do."""
+    message = " ".join(str(error).split())
+    if unsafe := re.search(r"GLOBAL ([\w.]+)", message):
+        return (
+            f"holds a Python object of {unsafe[1]} beside the weights, and opening that would run "
+            "code of the file; where you trust it, save only its state_dict() and convert that"
+        )
+    if isinstance(error, (EOFError, OSError)) or "failed finding central directory" in message:
+        return "truncated; download it again"
+    return f"not a checkpoint that torch can read ({message[:120]})"
+
+
+def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
+    """The name of the dictionary of weights in what a file held, and the dictionary."""
+    if isinstance(content, dict):
+        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        if tensors and all(isinstance(key, str) for key in tensors):
+            return "", tensors
+        for name in CONTAINERS:
+            inner = content.get(name)
+            if isinstance(inner, dict) and any(isinstance(v, Tensor) for v in inner.values()):
+                return name, {
+                    str(key): value for key, value in inner.items() if isinstance(value, Tensor)
+                }
+        found = ", ".join(map(str, list(content)[:5])) or "nothing"
+    else:
+        found = type(content).__name__
+    raise ConvertError(
+        f"{path}: no dictionary of weights in it; found {found}, expected tensors by name, or "
+        f"one of {', '.join(CONTAINERS)}"
+    )
+
+
+def unwrap(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Takes off the prefixes that wrappers of torch put before every name."""
+    for prefix in _WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
+    return tensors

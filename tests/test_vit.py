@@ -256,7 +256,7 @@ def test_the_representation_layer_is_a_tanh_before_the_head(images: Tensor) -> N
 @pytest.mark.parametrize("head_blocks", [1, 3])
 @torch.no_grad()
 def test_a_head_on_class_tokens_and_patch_mean(images: Tensor, head_blocks: int) -> None:
-    """Class tokens from the earliest block to the last, each after the norm, then the patch mean."""
+    """Class tokens from the earliest block to the last, each normalised, then the patch mean."""
     options = {"pooling": "cls_and_mean", "head_blocks": head_blocks, "depth": 4}
     model = make_model(config(num_register_tokens=2, **options))
     seen = []

@@ -47,7 +47,7 @@ class Source:
         tensors: By the source's own names.
         container: Name of the dictionary in the file that held them, such as "teacher"; else "".
         metadata: Strings in the header of a .safetensors file.
-        config: The config.json beside it; empty when there is none.
+        config: The config.json or open_clip_config.json beside it; empty when there is none.
         processor: The preprocessor_config.json beside it; empty when there is none.
         is_numpy: Whether it was a .npz.
     """
@@ -101,7 +101,9 @@ def read(path: str | os.PathLike[str]) -> Source:
             raise ConvertError(
                 f"{found}: {name} claims {size:,} bytes, the file has {found.stat().st_size:,}"
             )
-    source.config = _read_json(found.parent / "config.json")
+    source.config = _read_json(found.parent / "config.json") or _read_json(
+        found.parent / "open_clip_config.json"
+    )
     source.processor = _read_json(found.parent / "preprocessor_config.json")
     return source
 

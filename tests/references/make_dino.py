@@ -68,10 +68,10 @@ def dinov2(**options: Any) -> DinoVisionTransformer:
     return DinoVisionTransformer(**(hub | SIZE | options))
 
 
-def linear() -> nn.Module:
-    """The hub's classifier of one layer: class token and mean of the patches, side by side."""
-    head = nn.Linear(2 * SIZE["embed_dim"], 10)
-    return _LinearClassifierWrapper(backbone=dinov2(), linear_head=head, layers=1)
+def linear(layers: int) -> nn.Module:
+    """The hub's classifier: class tokens of the last layers, 1 or 4, and mean of the patches."""
+    head = nn.Linear((1 + layers) * SIZE["embed_dim"], 10)
+    return _LinearClassifierWrapper(backbone=dinov2(depth=4), linear_head=head, layers=layers)
 
 
 MODELS = {
@@ -99,7 +99,8 @@ MODELS = {
     "dinov2_swiglu": Model(
         partial(dinov2, ffn_layer="swiglufused"), DINOV2, pictures=(2, 3, 84, 84)
     ),
-    "dinov2_linear": Model(linear, DINOV2, pictures=(2, 3, 84, 84)),
+    "dinov2_linear": Model(partial(linear, 1), DINOV2, pictures=(2, 3, 84, 84)),
+    "dinov2_linear4": Model(partial(linear, 4), DINOV2, pictures=(2, 3, 84, 84)),
 }  # fmt: skip
 
 
@@ -134,7 +135,7 @@ def normed_tokens(model: nn.Module, pictures: Tensor) -> Tensor:
     backbone = getattr(model, "backbone", model)
     with backbone.norm.register_forward_hook(lambda _module, _inputs, output: found.append(output)):
         model(pictures)
-    return found[0]
+    return found[-1]
 
 
 @torch.no_grad()

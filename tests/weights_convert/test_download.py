@@ -19,10 +19,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
 
 import pytest
 
@@ -223,6 +226,14 @@ def test_a_file_that_is_there_is_not_asked_for(
     assert site.asked == [] and names(target.parent) == ["model.bin"]
 
 
+def test_a_file_that_is_there_needs_no_right_to_write(site: Site, target: Path) -> None:
+    """A folder in the place of the note: not even the superuser could write it."""
+    target.with_name("model.bin.part.source").mkdir(parents=True)
+    target.write_bytes(CONTENT)
+    download(site.address(), target, sha256=SHA256)
+    assert site.asked == []
+
+
 @pytest.mark.parametrize("checks", [{"size": len(CONTENT)}, {"sha256": SHA256[:12]}])
 def test_a_file_that_fails_the_checks_is_replaced(
     site: Site, target: Path, checks: dict[str, object]
@@ -359,6 +370,7 @@ def test_only_what_identifies_a_version_makes_a_rest(
 def test_with_a_hash_the_rest_is_enough(site: Site, target: Path) -> None:
     site.pages["/model.bin"].headers = {}
     interrupt(site, target)
+    site.pages["/model.bin"].headers = {"ETag": '"one"'}  # which cannot be compared with anything
     download(site.address(), target, sha256=SHA256)
     assert target.read_bytes() == CONTENT and site.ranges() == [None, "bytes=200000-"]
 
@@ -457,6 +469,26 @@ def test_of_two_at_once_one_waits_and_takes_what_is_there(
     assert names(target.parent) == ["model.bin"]
 
 
+def test_a_lock_on_a_note_that_was_removed_meanwhile_does_not_count(
+    site: Site, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one process waits, another ends and removes the note, and a third makes it anew."""
+    note = target.with_name("model.bin.part.source")
+    lock, locked = module._lock, []
+
+    def slow_lock(file: IO[str], *arguments: object) -> None:
+        lock(file, *arguments)  # type: ignore[arg-type]
+        locked.append(os.fstat(file.fileno()).st_ino)
+        if len(locked) == 1:
+            note.rename(note.with_name("removed"))  # which keeps its number from being used again
+            note.touch()
+
+    monkeypatch.setattr(module, "_lock", slow_lock)
+    download(site.address(), target)
+    assert len(locked) == 2 and locked[0] != locked[1]
+    assert names(target.parent) == ["model.bin", "removed"]
+
+
 # --- wrong content
 
 
@@ -526,6 +558,25 @@ def test_a_hash_that_came_unprotected_is_not_believed(
     site.pages["http://hub.invalid/model.bin"] = Page(headers={"X-Linked-ETag": "0" * 64})
     download("http://hub.invalid/model.bin", target)
     assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("address", "believed"),
+    [
+        ("https://hub.invalid/f", True),
+        ("http://hub.invalid/f", False),
+        ("http://127.0.0.1.invalid/f", False),
+        ("http://localhost:80/f", True),
+        ("http://[::1]/f", True),
+    ],
+)
+def test_what_protects_a_hash_is_https_or_this_machine(address: str, believed: bool) -> None:
+    source = module._Source(address, "", None, 1.0)
+    response = SimpleNamespace(headers={"X-Linked-ETag": f'"{SHA256}"', "X-Linked-Size": "5"})
+    for learn in (source.http_response, source.https_response):
+        source.sha256, source.size = "", None
+        learn(urllib.request.Request(address), response)  # type: ignore[arg-type]
+        assert (source.sha256, source.size) == ((SHA256, 5) if believed else ("", None))
 
 
 # --- redirects, proxies, passwords
@@ -608,11 +659,11 @@ def test_a_password_goes_to_its_server_and_nowhere_else(
     assert target.read_bytes() == CONTENT and elsewhere.ranges()[-1] == "bytes=3000-"
 
 
-@pytest.mark.parametrize("scheme", ["", " http://", "ftp://", "http:/", "http://me:pass@"])
+@pytest.mark.parametrize("scheme", ["", " http://", "ftp://", "http:/", "http://me:hush@"])
 def test_a_password_in_an_address_that_is_not_valid_is_not_shown(target: Path, scheme: str) -> None:
     with pytest.raises(DownloadError) as error:
-        download(f"{scheme}me:password@127.0.0.1:port/a@b", target)
-    assert "pass" not in str(error.value) and "127.0.0.1:port/a@b" in str(error.value)
+        download(f"{scheme}me:hush@127.0.0.1:port/a@b", target)
+    assert "hush" not in str(error.value) and "127.0.0.1:port/a@b" in str(error.value)
 
 
 # --- errors

@@ -1,8 +1,8 @@
 """Every source: its own code's outputs against the converted model's.
 
-The default run takes the stored outputs of `tests/references/convert_*.safetensors`, makes the
-weights again by their names, and writes them in the source's own file format. The parity run does
-the same with the live libraries and their own way of saving.
+Here the outputs are the stored ones of `tests/references/convert_*.safetensors`; the weights are
+made again by their names and written in the source's own file format. `test_live.py` does the same
+with the live libraries and their own way of saving.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minivit import VisionTransformer, load_model
+from minivit import VisionTransformer, ViTConfig, load_model
 from tests.references.seeded import fingerprint, foreign_weights, seeded, seeded_weights
 from tests.test_vit import STORED
+from tests.weights_convert.agreement import assert_agrees
 from weights_convert import convert
 
 FOLDER = Path(__file__).parents[1] / "references"
@@ -85,20 +86,6 @@ def options(case: str, reference: Stored) -> dict[str, Any]:
     return found
 
 
-def assert_agrees(model: Any, pictures: Tensor, expected: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        output, attentions = model(pictures, return_attention=True)
-        tokens = model.encode(pictures)
-    if model.config.num_classes == 0:
-        torch.testing.assert_close(tokens[:, 0], expected["output"], atol=1e-4, rtol=0)
-    torch.testing.assert_close(output, expected["output"], atol=1e-4, rtol=0)
-    if "tokens" in expected:
-        torch.testing.assert_close(tokens, expected["tokens"], atol=1e-4, rtol=0)
-    for index, weights in enumerate(attentions):
-        if f"attention.{index}" in expected:
-            torch.testing.assert_close(weights, expected[f"attention.{index}"], atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_converted_model_agrees_with_the_source(case: str, tmp_path: Path) -> None:
     reference = stored(case)
@@ -118,7 +105,7 @@ def test_every_source_has_a_reference() -> None:
     assert {FORMATS[case.split("_")[0]] for case in CASES} == set(FORMATS.values())
 
 
-# ---- timm: the references of tests/test_vit.py serve here too -----------------------------------
+# ---- timm: the references of tests/test_vit.py serve here too ------------------------------------
 
 TIMM: dict[str, dict[str, Any]] = {
     "class_token": {},
@@ -133,22 +120,52 @@ TIMM: dict[str, dict[str, Any]] = {
 }
 
 
+class StoredTimm(NamedTuple):
+    """A reference of `make_vit.py`, with what its model is in minivit's words."""
+
+    tensors: dict[str, Tensor]
+    config: ViTConfig
+    shape: tuple[int, ...]
+    seed: int
+    hints: dict[str, Any]
+
+    def write(self, folder: Path) -> Path:
+        """The weights by timm's names, as a training script keeps them."""
+        shapes = {key: t.shape for key, t in VisionTransformer(self.config).state_dict().items()}
+        weights = seeded_weights(shapes, self.seed)
+        torch.save({"epoch": 3, "model": weights}, folder / "weights.pth")
+        return folder / "weights.pth"
+
+
+def stored_timm(case: str) -> StoredTimm:
+    path = FOLDER / f"vit_{case}.safetensors"
+    with safe_open(path, "pt") as file:
+        seed = int(file.metadata()["seed"])
+    tensors = load_file(path)
+    tensors["output"] = tensors.pop("logits")
+    config, shape = STORED[case]
+    hints = {"num_heads": config.num_heads, "image_size": config.image_size} | TIMM[case]
+    return StoredTimm(tensors, config, shape, seed, hints)
+
+
 @pytest.mark.parametrize("case", TIMM)
 def test_converted_timm_model_agrees(case: str, tmp_path: Path) -> None:
     """Weights by timm's names, a config by nothing but their shapes and a few words."""
-    with safe_open(FOLDER / f"vit_{case}.safetensors", "pt") as file:
-        metadata = file.metadata()
-        expected = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    expected["output"] = expected.pop("logits")
-    config, shape = STORED[case]
-    shapes = {key: t.shape for key, t in VisionTransformer(config).state_dict().items()}
-    weights = seeded_weights(shapes, int(metadata["seed"]))
-    assert fingerprint(weights) == metadata["weights"]
-    path = tmp_path / "weights.pth"
-    torch.save({"epoch": 3, "model": weights}, path)
-    hints = {"num_heads": config.num_heads, "image_size": config.image_size} | TIMM[case]
-    converted = convert(path, **hints)
+    reference = stored_timm(case)
+    converted = convert(reference.write(tmp_path), **reference.hints)
     assert converted.format == "timm"
-    same = {} if config.layer_scale is None else {"layer_scale": config.layer_scale}
-    assert dataclasses.replace(converted.model.config, **same) == config
-    assert_agrees(converted.model, seeded("pictures", shape, int(metadata["seed"])), expected)
+    scale = reference.config.layer_scale
+    same = {} if scale is None else {"layer_scale": scale}
+    assert dataclasses.replace(converted.model.config, **same) == reference.config
+    pictures = seeded("pictures", reference.shape, reference.seed)
+    assert_agrees(converted.model, pictures, reference.tensors)
+
+
+def test_every_case_stands_in_the_readmes_table() -> None:
+    table = (Path(__file__).parents[2] / "weights_convert" / "README.md").read_text("utf-8")
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| ")]
+    figures = {cells[2].strip().strip("`"): cells[3:5] for cells in rows if len(cells) == 6}
+    assert {*CASES, *TIMM} <= set(figures)
+    for case in (*CASES, *TIMM):
+        outputs, attention = map(float, figures[case])
+        assert outputs <= 1e-4 and attention <= 1e-5, case

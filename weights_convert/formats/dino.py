@@ -22,11 +22,11 @@ KEYS = dict(TIMM_KEYS) | {"head.{rest}": None, "dino_head.{rest}": None}
 
 
 def recognises(source: Source) -> bool:
-    """Whether it is a training checkpoint, or timm's names in a file called after DINO."""
+    """Whether it is a training checkpoint, or timm's names in a file called dino_…."""
     names = source.tensors
     if "backbone.patch_embed.proj.weight" in names:
         return "backbone.mask_token" not in names
-    named = "dino" in source.path.name and "dinov2" not in source.path.name
+    named = "dino_" in source.path.name  # as in dino_deitsmall8_pretrain.pth
     return named and "patch_embed.proj.weight" in names and "mask_token" not in names
 
 

@@ -81,9 +81,9 @@ KEYS = {
     "encoder.layers.{i}.mlp.fc2.{part}": "blocks.{i}.mlp.fc2.{part}",
     "post_layernorm.{part}": "norm.{part}",
     "visual_projection.weight": "head.weight",
-    # heads; a pooler is a layer for other uses than classification
+    # heads; the pooler of a model without one is the tanh layer that it was pre-trained with
     "layernorm.{part}": "norm.{part}",
-    "pooler.dense.{part}": None,
+    "pooler.dense.{part}": "pre_logits.0.{part}",
     "classifier.{part}": "head.{part}",
     "cls_classifier.{part}": "head.{part}",
     "distillation_classifier.{part}": "head_dist.{part}",

@@ -1,10 +1,13 @@
 """The image tower of CLIP in the layout of OpenAI and of mlfoundations/open_clip.
 
 The head is the projection into the space that pictures and texts share; the logits of the converted
-model are that embedding, before it is scaled to length 1.
+model are that embedding, before it is scaled to length 1. An open_clip_config.json beside the
+weights tells what the tensors do not.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from weights_convert.architecture import (
     CLIP_MEAN,
@@ -60,15 +63,32 @@ def convert(source: Source, hints: Hints) -> Parts:
     tensors["pos_embed"] = tensors["pos_embed"][None]  # (N, D) -> (1, N, D)
     if "head.weight" in tensors:
         tensors["head.weight"] = tensors["head.weight"].T  # (D, out) -> (out, D)
-    config = infer_config(tensors, hints, where, activation=_activation(hints), layer_norm_eps=1e-5)
-    preprocess = photo(config.image_size, CLIP_MEAN, CLIP_STD, filter="bicubic")
+    model, photos = (source.config.get(key) or {} for key in ("model_cfg", "preprocess_cfg"))
+    head_width = model.get("vision_cfg", {}).get("head_width", 64)
+    config = infer_config(
+        tensors,
+        hints,
+        where,
+        activation=_activation(hints, model),
+        layer_norm_eps=1e-5,
+        num_heads=tensors["cls_token"].shape[-1] // head_width if model else None,
+    )
+    preprocess = photo(
+        config.image_size,
+        tuple(photos.get("mean", CLIP_MEAN)),
+        tuple(photos.get("std", CLIP_STD)),
+        filter=photos.get("interpolation", "bicubic"),
+        mode="squash" if photos.get("resize_mode") == "squash" else "crop",
+    )
     return Parts(config, tensors, preprocess)
 
 
-def _activation(hints: Hints) -> str:
+def _activation(hints: Hints, model: dict[str, Any]) -> str:
     """OpenAI trained with the quick GELU, open_clip mostly with the exact one; no shape tells."""
     if hints.activation:
         return hints.activation
+    if model:
+        return "quick_gelu" if model.get("quick_gelu") else "gelu"
     quick = any(word in hints.name.lower() for word in ("openai", "quickgelu"))
     activation = "quick_gelu" if quick else "gelu"
     hints.assume(f"{activation}, by the name {hints.name!r} (else give --activation)")

@@ -11,6 +11,9 @@ import json
 import re
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from minivit.config import ViTConfig
 from minivit.preprocess import Preprocess
 from weights_convert.architecture import (
@@ -52,6 +55,12 @@ KEYS = {name: name for name in _SAME} | {
     "pre_logits.0.{part}": "pre_logits.0.{part}",
 }
 
+# Models of timm's with the tensors of a plain ViT that compute something else with them.
+_OTHER_MODELS = {
+    "rpn": "normalises after attention and MLP",
+    "rope": "turns queries and keys by their position",
+}
+
 
 def recognises(source: Source) -> bool:
     """Whether the names are timm's."""
@@ -68,9 +77,13 @@ def convert(source: Source, hints: Hints) -> Parts:
     tensors = rename(source.tensors, KEYS, where)
     if "minivit_export" in source.metadata:  # a model that `export` sent out comes home
         return _as_exported(source, tensors, where)
-    published = source.config.get("pretrained_cfg") or {}
     name = _name(source, hints)
     known = timm_model(name)
+    _unplace_registers(tensors, known)
+    published = source.config.get("pretrained_cfg") or {}
+    for word, reason in _OTHER_MODELS.items():
+        if known is None and word in name.split("_"):
+            raise ConvertError(f"{where}: {name} {reason}, which minivit does not run")
     if known is None:
         clip = "norm_pre.weight" in tensors
         eps, flavour = (
@@ -105,6 +118,20 @@ def convert(source: Source, hints: Hints) -> Parts:
     preprocess = _preprocess(config, known, published, hints)
     labels = imagenet_labels(config, hints) if known is None or known.num_classes == 1000 else None
     return Parts(config, tensors, preprocess, labels)
+
+
+def _unplace_registers(tensors: dict[str, Tensor], known: TimmModel | None) -> None:
+    """Adds the positions that registers have in a few models to the registers themselves."""
+    if known is None or not {"reg_token", "pos_embed", "patch_embed.proj.weight"} <= set(tensors):
+        return
+    rows, cols = tensors["patch_embed.proj.weight"].shape[2:]
+    patches = (known.image_height // rows) * (known.image_width // cols)
+    first, count = int("cls_token" in tensors), tensors["reg_token"].shape[1]
+    position = tensors["pos_embed"]
+    if position.shape[1] == first + count + patches:
+        tensors["reg_token"] = tensors["reg_token"] + position[:, first : first + count]
+        kept = [position[:, :first], position[:, first + count :]]
+        tensors["pos_embed"] = torch.cat(kept, dim=1)  # (1, P + R + N, D) -> (1, P + N, D)
 
 
 def _name(source: Source, hints: Hints) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from weights_convert.architecture import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -51,7 +53,7 @@ def convert(source: Source, hints: Hints) -> Parts:
     where = str(source.path)
     tensors = rename(source.tensors, KEYS, where)
     config = infer_config(tensors, hints, where, activation="gelu", layer_norm_eps=1e-6)
-    name = hints.name.partition("-")[0].removesuffix(".imagenet1k_v1")
+    name = re.split(r"-|\.imagenet1k_v1", hints.name)[0]
     if name not in _RESIZED and "swag" not in name:
         plain = config.image_size == (224, 224)
         name = f"vit_{'l' if config.dim == 1024 else 'b'}_{config.patch_size[0]}"

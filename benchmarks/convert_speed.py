@@ -32,7 +32,7 @@ from minivit import VisionTransformer, ViTConfig
 from weights_convert.formats import hugging_face, lukemelas, torchvision
 from weights_convert.key_tables import KeyTable
 
-TURNS = 5
+TURNS = 9
 DIM = 768
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from weights_convert.reading import ConvertError
@@ -88,7 +89,7 @@ def _stack(parts: list[Tensor]) -> Tensor:
     """One above the other; torch.cat is slow where they are transposed views, as Flax's are."""
     heights = [part.shape[0] for part in parts]
     stacked = parts[0].new_empty((sum(heights), *parts[0].shape[1:]))  # (3·D, D)
-    for slot, part in zip(stacked.split(heights), parts, strict=True):
+    for slot, part in zip(torch.split(stacked, heights), parts, strict=True):
         slot.copy_(part)
     return stacked
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import os
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -143,10 +145,10 @@ def _read_safetensors(path: Path) -> Source:
 def _read_npz(path: Path) -> Source:
     tensors = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             for member in archive.infolist():
-                with archive.open(member) as file:
-                    claimed = _claimed_bytes(file)
+                with archive.open(member) as packed:
+                    claimed = _claimed_bytes(packed)
                 if claimed > member.file_size or (
                     member.file_size > _MOST_COMPRESSED * max(1, member.compress_size) + 4096
                 ):
@@ -154,18 +156,29 @@ def _read_npz(path: Path) -> Source:
                         f"{path}: {member.filename} claims {claimed:,} bytes, "
                         f"{member.compress_size:,} are there"
                     )
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                array = arrays[name]
+                if member.compress_type == zipfile.ZIP_STORED:
+                    _seek_content(file, member)  # read in one piece, which zipfile does not
+                    array = np.load(file, allow_pickle=False)
+                else:
+                    with archive.open(member) as packed:
+                        array = np.load(io.BytesIO(packed.read()), allow_pickle=False)
+                name = member.filename.removesuffix(".npy")
                 if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # numpy has no bfloat16
                     tensors[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
                 elif array.dtype.kind in "fiu":
                     tensors[name] = torch.from_numpy(array)
     except ConvertError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, struct.error, zipfile.BadZipFile) as error:
         raise ConvertError(f"{path}: not a .npz of plain arrays ({error})") from None
     return Source(path, tensors, is_numpy=True)
+
+
+def _seek_content(file: BinaryIO, member: zipfile.ZipInfo) -> None:
+    """Goes to a stored member's first byte (PKWARE's APPNOTE, 4.3.7: local file header)."""
+    file.seek(member.header_offset)
+    name_length, extra_length = struct.unpack("<26x2H", file.read(30))
+    file.seek(name_length + extra_length, os.SEEK_CUR)
 
 
 def _claimed_bytes(file: Any) -> int:

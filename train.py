@@ -2,6 +2,7 @@
 
     python train.py                                # the built-in scenes, five minutes on two cores
     python train.py classify --recipe NAME --out RUN
+    python train.py caption --out RUN              # a captioner of scenes, or of --data DIR
     python train.py evaluate --weights W           # held-out accuracy of a checkpoint
 
 A run folder holds recipe.toml, metrics.csv, curves.png, attention.png, report.md, and the
@@ -13,10 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivit.command_line import Parser, add_common_flags, pick_device, run
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
+    from minivit.training.caption_loop import CaptionEpoch
     from minivit.training.loop import Epoch, LabelledImages
     from minivit.training.recipes import SceneRecipe
     from minivit.vit import VisionTransformer
@@ -184,6 +186,112 @@ def make_model(recipe: SceneRecipe) -> VisionTransformer:
     return model
 
 
+# ---- caption ----------------------------------------------------------------------------------
+
+
+def caption(arguments: argparse.Namespace) -> None:
+    """Trains a captioner: its words, data, epochs, and then how true its captions are."""
+    import torch
+    from tqdm import tqdm
+
+    from minivit.captioner import Captioner
+    from minivit.checkpoint import load_model, save_model
+    from minivit.training.caption_loop import train
+    from minivit.training.caption_recipes import CAPTION_RECIPES, flatten
+    from minivit.training.caption_run import (
+        make_captioner,
+        photo_data,
+        photo_report,
+        scene_data,
+        scene_report,
+    )
+    from minivit.training.run_folder import save_figure, write_metrics, write_recipe, write_text
+    from minivit.viz import curves_figure
+
+    start = time.perf_counter()
+    device = pick_device(arguments.device)
+    scenes, out = arguments.data == "scenes", arguments.out
+    name = arguments.recipe or ("scenes_captioner" if scenes else "catr_coco")
+    recipe = CAPTION_RECIPES[name]
+    given = {
+        key: getattr(arguments, key)
+        for key in ("epochs", "batch_size", "lr", "backbone_lr", "label_smoothing", "precision")
+        if getattr(arguments, key) is not None
+    }
+    settings = replace(recipe.settings, seed=arguments.seed, **given)
+    recipe = replace(recipe, settings=settings)
+    if scenes and arguments.limit:
+        recipe = replace(recipe, num_scenes=arguments.limit)
+    torch.manual_seed(settings.seed)
+    captioner = make_captioner(
+        recipe, weights=arguments.weights, vocabulary=arguments.vocab, scenes=scenes
+    ).to(device)
+    if scenes:
+        bars: list[Any] = []
+
+        def progress(title: str, total: int) -> Callable[[int], object]:
+            bars.append(tqdm(total=total, unit="scene", desc=title, leave=False))
+            return bars[-1].update
+
+        data = scene_data(captioner, recipe, workers=arguments.workers, bar=progress)
+        for bar in bars:
+            bar.close()
+    else:
+        data = photo_data(
+            captioner,
+            recipe,
+            Path(arguments.data),
+            workers=arguments.workers,
+            skip_missing=arguments.skip_missing,
+            limit=arguments.limit,
+        )
+    write_recipe(out / "recipe.toml", flatten(recipe, name, arguments.data))
+    num_weights = sum(parameter.numel() for parameter in captioner.parameters())
+    print(data.description)
+    print(f"a captioner of {num_weights / 1e6:.2f} M weights, backbone included")
+
+    epochs: list[CaptionEpoch] = []
+    with tqdm(total=settings.epochs * data.steps_per_epoch, unit="step", desc="training") as steps:
+
+        def on_step(loss: float) -> None:
+            steps.set_postfix_str(f"loss {loss:.2f}", refresh=False)
+            steps.update()
+
+        for epoch in train(
+            captioner,
+            data.batches,
+            data.validation,
+            settings,
+            steps_per_epoch=data.steps_per_epoch,
+            device=device,
+            on_step=on_step,
+        ):
+            epochs.append(epoch)
+            steps.write(
+                f"epoch {epoch.epoch:3d}  training loss {epoch.train_loss:.3f}  validation loss "
+                f"{epoch.val_loss:.3f}, {100 * epoch.val_accuracy:.1f} % of words right",
+                file=sys.stdout,
+            )
+            save_model(captioner, out / "last.safetensors")
+            if epoch.val_loss <= min(each.val_loss for each in epochs):
+                save_model(captioner, out / "best.safetensors")
+            write_metrics(out / "metrics.csv", epochs)
+            curves = curves_figure(epochs, loss="Loss of a word", accuracy="right words (%)")
+            save_figure(curves, out / "curves.png")
+    chosen = load_model(out / "best.safetensors", device=device, expected=Captioner)
+    lines = scene_report(chosen) if scenes else photo_report(chosen, data)
+    minutes, seconds = divmod(round(time.perf_counter() - start), 60)
+    lines.append(f"{minutes} min {seconds} s in all; {data.description}")
+    text = "# Captioner\n\n" + "".join(f"- {line}\n" for line in lines)
+    write_text(
+        out / "report.md",
+        f"{text}- recipe {name}, {num_weights:,} weights, seed {settings.seed}; settings in "
+        "recipe.toml\n\n![curves](curves.png)\n",
+    )
+    print("\n".join(lines))
+    print(f"run folder: {out}")
+
+
 # ---- what came out ----------------------------------------------------------------------------
 
 
@@ -201,9 +309,10 @@ def report(
     from minivit.training.linear_probe import linear_probe
     from minivit.training.loop import evaluate
     from minivit.training.run_folder import save_figure, write_text
+    from minivit.vit import VisionTransformer
 
     out: Path = arguments.out
-    model = load_model(out / "best.safetensors", device=device)
+    model = load_model(out / "best.safetensors", device=device, expected=VisionTransformer)
     lines = []
     for difficulty in DIFFICULTIES:
         test = draw_scenes(
@@ -304,9 +413,10 @@ def evaluate_checkpoint(arguments: argparse.Namespace) -> None:
     from minivit.data.scenes import CLASS_NAMES, TEST_SEED
     from minivit.training.loop import evaluate
     from minivit.training.recipes import RECIPES
+    from minivit.vit import VisionTransformer
 
     device = pick_device(arguments.device)
-    model = load_model(arguments.weights, device=device)
+    model = load_model(arguments.weights, device=device, expected=VisionTransformer)
     if model.labels != CLASS_NAMES:
         raise ValueError(
             f"{arguments.weights}: a model of other classes than the {len(CLASS_NAMES)} of scenes"
@@ -349,6 +459,49 @@ def make_parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("runs/scenes"), metavar="RUN", help="default: %(default)s"
     )
 
+    captioning = commands.add_parser("caption", help="train a captioner")
+    captioning.set_defaults(command=caption)
+    captioning.add_argument(
+        "--recipe",
+        choices=("scenes_captioner", "catr_coco"),
+        help="default: scenes_captioner on scenes, catr_coco on photos",
+    )
+    captioning.add_argument(
+        "--data",
+        default="scenes",
+        metavar="DIR",
+        help="scenes, or a folder of COCO captions or of Flickr8k, or a CSV (file, caption) "
+        "(default: %(default)s)",
+    )
+    captioning.add_argument(
+        "--weights",
+        type=Path,
+        metavar="W",
+        help="a captioner to train further, or the backbone of a new one: a ViT or a ResNet "
+        "(default: for scenes the shipped ViT)",
+    )
+    captioning.add_argument(
+        "--vocab", type=Path, metavar="FILE", help="word-pieces of a new captioner of photos"
+    )
+    captioning.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave out captions of photos that are not there, and say how many",
+    )
+    captioning.add_argument("--epochs", type=positive, metavar="N", help="default: the recipe's")
+    captioning.add_argument("--batch-size", type=positive, metavar="N", help="the same")
+    captioning.add_argument("--lr", type=float, metavar="RATE", help="the same")
+    captioning.add_argument("--backbone-lr", type=float, metavar="RATE", help="0: it stays")
+    captioning.add_argument("--label-smoothing", type=float, metavar="SHARE", help="the same")
+    captioning.add_argument("--precision", choices=("fp32", "bf16"), help="the same")
+    captioning.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/captioner"),
+        metavar="RUN",
+        help="default: %(default)s",
+    )
+
     evaluation = commands.add_parser("evaluate", help="accuracy of a checkpoint on held-out data")
     evaluation.set_defaults(command=evaluate_checkpoint)
     evaluation.add_argument("--weights", type=Path, required=True, metavar="W", help=".safetensors")
@@ -357,6 +510,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--data", choices=("scenes",), default="scenes", help="default: %(default)s"
         )
+    for command in (training, captioning, evaluation):
         command.add_argument(
             "--limit", type=positive, metavar="N", help="only the first N samples, for trying out"
         )

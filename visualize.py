@@ -1,8 +1,9 @@
-"""Pictures of what a Vision Transformer looks at.
+"""Pictures of what a Vision Transformer, or a captioner, looks at.
 
     python visualize.py                                           # a built-in scene
     python visualize.py attention IMAGE… [--weights W] [--out DIR]
     python visualize.py positions [--weights W] [--out DIR]
+    python visualize.py caption IMAGE… [--weights W] [--out DIR]
 
 Every picture that was written is named on standard output. Exit status: 0 all done, 2 bad input
 (one line each on standard error; good pictures beside bad ones still come out), 130 Ctrl-C.
@@ -13,25 +14,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import minivit
-from minivit.command_line import Parser, add_common_flags, one_line, pick_device, run
+from minivit.command_line import pick_device, run
+from minivit.command_pictures import Picture, draw_pictures, write_figure
+from minivit.visualize_flags import make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL import Image
 
-SHIPPED_WEIGHTS = Path(minivit.__file__).parent / "weights" / "scenes.safetensors"
+    from minivit.captioner import Captioner
+
+Model = TypeVar("Model")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; `argv` without the program's name."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words or ["attention"])
-    return run(arguments.command, arguments)
+    commands = {"attention": attention, "positions": positions, "caption": caption}
+    return run(commands[arguments.command], arguments)
 
 
 # ---- attention --------------------------------------------------------------------------------
@@ -39,56 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def attention(arguments: argparse.Namespace) -> int:
     """One figure a photo: the photo, the average over heads, each head."""
-    from tqdm import tqdm
-
-    model = load(arguments)
+    model = load(arguments, minivit.VisionTransformer)
     check_choice(model, arguments)
-    if not arguments.images:
-        picture = built_in_scene(model, arguments.seed)
-        write(draw_attention(model, picture, arguments), arguments.out / "scene.png")
-        return 0
-
-    targets = name_targets(arguments.images, arguments.out)
-    pairs = list(zip(arguments.images, targets, strict=True))
-    bad = 0
-    # disable=None: a bar on a terminal only; a log gets nothing but the lines that matter.
-    quiet = True if len(pairs) < 2 else None
-    for path, target in tqdm(pairs, unit="picture", disable=quiet, leave=False):
-        try:
-            photo = minivit.open_image(path)
-            picture = Picture(Path(path).name, photo, photo)
-            figure = draw_attention(model, picture, arguments)
-        except minivit.BadImageError as error:
-            if arguments.debug:
-                raise
-            message = one_line(error)
-            if path not in message:
-                message = one_line(ValueError(f"{path}: {error}"))
-            tqdm.write(message, file=sys.stderr)
-            bad += 1
-        else:
-            write(figure, target)
-    return 2 if bad else 0
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What a figure is made from.
-
-    Attributes:
-        name: Stands above the photo.
-        photo: What is shown.
-        seen: What the model gets; the same as `photo`, or the same in another size.
-    """
-
-    name: str
-    photo: Image.Image
-    seen: Image.Image
+    draw = partial(draw_attention, model, arguments)
+    return draw_pictures(arguments, model.preprocess.image_size, draw)
 
 
 def draw_attention(
-    model: minivit.VisionTransformer, picture: Picture, arguments: argparse.Namespace
-) -> Figure:
+    model: minivit.VisionTransformer, arguments: argparse.Namespace, picture: Picture
+) -> tuple[Figure, str]:
     """Runs the model on a picture and draws where one query of one block looks.
 
     Raises:
@@ -115,17 +79,14 @@ def draw_attention(
         logits, attentions = model(image, return_attention=rows)
     maps = query_attention(attentions[0], model, grid_size=grid)[0]  # (H, rows, cols)
 
-    # A scene is shown larger than the model saw it: the region in pixels of what is shown.
-    scale = picture.photo.width / picture.seen.width
-    left, top, right, bottom = preprocess.crop_box(*picture.seen.size)
     prediction = ""
     if model.labels:
         probability, best = logits[0].float().softmax(dim=-1).max(dim=-1)
         prediction = f"\npredicted: {model.labels[int(best)]} ({float(probability):.1%})"
     last = model.config.depth - 1
-    return attention_figure(
+    figure = attention_figure(
         picture.photo,
-        (left * scale, top * scale, right * scale, bottom * scale),
+        picture.in_photo(preprocess.crop_box(*picture.seen.size)),
         maps,
         num_tokens=attentions[0].shape[-1],
         heads=arguments.heads,
@@ -135,6 +96,7 @@ def draw_attention(
         f"weights: {arguments.weights.name}",
         photo_title=picture.name + prediction,
     )
+    return figure, ""
 
 
 def whole_photo(model: minivit.VisionTransformer) -> minivit.Preprocess:
@@ -147,71 +109,6 @@ def whole_photo(model: minivit.VisionTransformer) -> minivit.Preprocess:
         crop_fraction=1.0,
         multiple_of=math.lcm(*model.config.patch_size),
     )
-
-
-def built_in_scene(model: minivit.VisionTransformer, number: int) -> Picture:
-    """A scene that no training has seen: drawn for the model, and once more in larger for us."""
-    from minivit.data.scenes import TEST_SEED, make_scene
-
-    if number < 0:
-        raise ValueError(f"--seed {number}: the scenes are numbered from 0")
-    height, width = model.preprocess.image_size
-    factor = -(-512 // max(height, width))
-    seen = make_scene(TEST_SEED, number, image_size=(height, width))
-    shown = make_scene(TEST_SEED, number, image_size=(factor * height, factor * width))
-    main_object = seen.objects[0]
-    name = f"built-in scene {number}: {main_object.colour} {main_object.shape}"
-    return Picture(name, shown.image, seen.image)
-
-
-def name_targets(images: Sequence[str], folder: Path) -> list[Path]:
-    """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …
-
-    Raises:
-        ValueError: A picture would be overwritten by a figure.
-    """
-    inputs = {Path(image).resolve() for image in images}
-    taken: set[str] = set()
-    targets = []
-    for image in images:
-        stem = name = Path(image).stem
-        number = 1
-        while name.casefold() in taken:  # folders of some systems do not tell A.png from a.png
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        target = folder / f"{name}.png"
-        if target.resolve() in inputs:
-            raise ValueError(
-                f"{target}: is an input and would be overwritten; choose another --out"
-            )
-        targets.append(target)
-    return targets
-
-
-# ---- positions --------------------------------------------------------------------------------
-
-
-def positions(arguments: argparse.Namespace) -> None:
-    """One figure: how similar the position embeddings are to one another."""
-    from minivit.explain import position_similarity
-    from minivit.viz import positions_figure
-
-    model = load(arguments)
-    rows, cols = model.grid_size
-    figure = positions_figure(
-        position_similarity(model),
-        heading=f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
-    )
-    write(figure, arguments.out / "positions.png")
-
-
-# ---- what both need ---------------------------------------------------------------------------
-
-
-def load(arguments: argparse.Namespace) -> minivit.VisionTransformer:
-    """The model that --weights and --device ask for."""
-    return minivit.load_model(arguments.weights, device=pick_device(arguments.device))
 
 
 def check_choice(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
@@ -249,142 +146,107 @@ def check_query(query: tuple[int, int] | None, grid: tuple[int, int]) -> None:
         )
 
 
-def write(figure: Figure, path: Path) -> None:
-    """Saves a figure as PNG, completely or not at all, and says where."""
-    import warnings
-
-    from tqdm import tqdm
-
-    from minivit.files import replacing
-
-    try:
-        with replacing(path) as temporary, warnings.catch_warnings():
-            # A file name in letters that matplotlib's font does not have is drawn as boxes.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(temporary, format="png")
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{path}: cannot be written ({reason}); choose another --out") from error
-    shown = str(path)
-    tqdm.write(shown if shown.isprintable() else repr(shown))
+# ---- positions --------------------------------------------------------------------------------
 
 
-# ---- the command line -------------------------------------------------------------------------
+def positions(arguments: argparse.Namespace) -> int:
+    """One figure: how similar the position embeddings are to one another."""
+    from minivit.explain import position_similarity
+    from minivit.viz import positions_figure
 
-
-def make_parser() -> Parser:
-    """All commands and flags."""
-    parser = Parser(
-        description="Pictures of what a Vision Transformer looks at.",
-        epilog="Without arguments: attention on a built-in scene, with the shipped weights.",
+    model = load(arguments, minivit.VisionTransformer)
+    rows, cols = model.grid_size
+    figure = positions_figure(
+        position_similarity(model),
+        heading=f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = commands.add_parser(
-        "attention",
-        help="where the class token, or any patch, looks",
-        description="Writes DIR/<image stem>.png for each photo: the photo, the attention of the "
-        "class token averaged over heads, and one panel a head. Blocks, heads, rows and cols are "
-        "counted from 0.",
-    )
-    command.set_defaults(command=attention)
-    command.add_argument(
-        "images",
-        metavar="IMAGE",
-        nargs="*",
-        help="photos; none: a built-in scene that was held out from training, number --seed",
-    )
-    _add_model_flags(command)
-    command.add_argument(
-        "--block",
-        type=int,
-        default=-1,
-        metavar="N",
-        help="which block; negative numbers count from the last (default: %(default)s)",
-    )
-    command.add_argument(
-        "--heads",
-        type=_heads,
-        default="all",
-        metavar="0,2|all",
-        help="which heads get a panel; the average is always over all (default: %(default)s)",
-    )
-    command.add_argument(
-        "--query",
-        type=_query,
-        metavar="ROW,COL",
-        help="the patch that looks (default: the class token)",
-    )
-    command.add_argument(
-        "--whole",
-        action="store_true",
-        help="show the model the whole photo, on a grid that is not square, instead of the crop "
-        "that it was trained on",
-    )
-    shape = command.add_mutually_exclusive_group()
-    shape.add_argument(
-        "--cells",
-        dest="smooth",
-        action="store_false",
-        help="draw each patch as one rectangle of one colour (the default)",
-    )
-    shape.add_argument(
-        "--smooth",
-        action="store_true",
-        help="interpolate between the middles of the patches",
-    )
-    command.set_defaults(smooth=False)
-    add_common_flags(command)
-
-    command = commands.add_parser(
-        "positions",
-        help="how similar the position embeddings are to one another",
-        description="Writes DIR/positions.png: for each patch a small map of the cosine "
-        "similarity between its position embedding and all others (the ViT paper's figure 7).",
-    )
-    command.set_defaults(command=positions)
-    _add_model_flags(command)
-    add_common_flags(command)
-    return parser
+    write_figure(figure, arguments.out / "positions.png")
+    return 0
 
 
-def _add_model_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--weights",
-        type=Path,
-        default=SHIPPED_WEIGHTS,
-        metavar="W",
-        help="a minivit checkpoint (default: the shipped one, trained on the built-in scenes)",
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/visualize"),
-        metavar="DIR",
-        help="folder of the pictures; made when it is not there (default: %(default)s)",
-    )
+# ---- caption ----------------------------------------------------------------------------------
 
 
-def _heads(text: str) -> tuple[int, ...] | None:
-    """ "0,2" -> (0, 2); "all" -> None."""
-    if text == "all":
-        return None
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(
-            f"expected all, or head numbers from 0 such as 0,2; found {text!r}"
+def caption(arguments: argparse.Namespace) -> int:
+    """One figure a photo: the photo under its caption, and each word's map."""
+    from minivit.captioner import Captioner
+
+    captioner = load(arguments, Captioner)
+    check_range(captioner, arguments)
+    draw = partial(draw_caption, captioner, arguments)
+    return draw_pictures(arguments, captioner.preprocess.image_size, draw)
+
+
+def draw_caption(
+    captioner: Captioner, arguments: argparse.Namespace, picture: Picture
+) -> tuple[Figure, str]:
+    """Captions a picture and draws where the captioner looked for each word.
+
+    Raises:
+        minivit.BadImageError: The picture cannot be used.
+    """
+    from minivit.viz import caption_figure
+
+    (said,) = captioner.caption(
+        [picture.seen],
+        beam_size=arguments.beam_size,
+        max_length=arguments.max_length,
+        align=arguments.align,
+        layer=arguments.layer,
+        head=arguments.head,
+    )
+    depth = captioner.config.decoder_depth
+    heads = "mean over heads" if arguments.head is None else f"head {arguments.head}"
+    figure = caption_figure(
+        picture.photo,
+        replace(said, box=picture.in_photo(said.box)),
+        layout=arguments.layout,
+        relative=arguments.relative,
+        heading=f"{picture.name}; weights: {arguments.weights.name}\n"
+        f"decoder block {arguments.layer % depth} (of 0–{depth - 1}), {heads}, at the step that "
+        f"{arguments.align} the word",
+    )
+    return figure, said.text or "(no word)"
+
+
+def check_range(captioner: Captioner, arguments: argparse.Namespace) -> None:
+    """Compares the numbers in the flags with the captioner, before any photo is opened.
+
+    Raises:
+        ValueError: Names the flag and its range.
+    """
+    config = captioner.config
+    for flag, value, lowest, highest in (
+        ("--layer", arguments.layer, -config.decoder_depth, config.decoder_depth - 1),
+        ("--head", arguments.head, 0, config.num_heads - 1),
+        ("--beam-size", arguments.beam_size, 1, config.vocabulary_size // 2),
+        ("--max-length", arguments.max_length, 2, config.max_length),
+    ):
+        if value is not None and not lowest <= value <= highest:
+            raise ValueError(
+                f"{flag} {value}: {arguments.weights} takes numbers from {lowest} to {highest}"
+            )
+
+
+# ---- what all need ----------------------------------------------------------------------------
+
+
+def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
+    """The model that --weights and --device ask for.
+
+    Raises:
+        ValueError: It is of another kind than the command draws; says which command does.
+    """
+    model = minivit.load_model(arguments.weights, device=pick_device(arguments.device))
+    if not isinstance(model, kind):
+        found = type(model).__name__
+        fitting = {"VisionTransformer": "attention or positions", "Captioner": "caption"}
+        advice = f"use visualize.py {fitting[found]}" if found in fitting else "give other weights"
+        raise ValueError(
+            f"{arguments.weights}: holds a {found}, {arguments.command} needs a {kind.__name__}; "
+            f"{advice}"
         )
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
-def _query(text: str) -> tuple[int, int]:
-    """ "3,5" -> (3, 5)."""
-    parts = text.split(",")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(
-            f"expected ROW,COL, both counted from 0, such as 3,5; found {text!r}"
-        )
-    return int(parts[0]), int(parts[1])
+    return model
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from minivit import explain as explain
     from minivit.attention import AttentionRows as AttentionRows
     from minivit.attention import MultiHeadAttention as MultiHeadAttention
+    from minivit.captioner import Captioner as Captioner
     from minivit.checkpoint import CheckpointError as CheckpointError
     from minivit.checkpoint import load_model as load_model
     from minivit.checkpoint import save_model as save_model
+    from minivit.config import CaptionerConfig as CaptionerConfig
     from minivit.config import ViTConfig as ViTConfig
     from minivit.preprocess import BadImageError as BadImageError
     from minivit.preprocess import Preprocess as Preprocess
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AttentionRows": "attention",
     "MultiHeadAttention": "attention",
+    "Captioner": "captioner",
     "CheckpointError": "checkpoint",
     "load_model": "checkpoint",
     "save_model": "checkpoint",
@@ -31,6 +34,7 @@ _HOME = {
     "open_image": "preprocess",
     "VisionTransformer": "vit",
     "ViTConfig": "config",
+    "CaptionerConfig": "config",
 }
 _SUBPACKAGES = ("explain", "viz", "data", "training")
 

@@ -323,8 +323,9 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             query: (B, N, D).
-            key: (B, M, D); None for self-attention.
-            value: (B, M, D); None: the same as `key`.
+            key: (B, M, D); None for self-attention: the same as `query`.
+            value: (B, M, D); None: the same as `key`. DETR and CATR add positions to queries and
+                keys only.
             mask: Broadcastable to (B, H, N, M); boolean (True = may attend) or added to the scores.
             key_padding_mask: (B, M) boolean, True = a real token that may be attended to.
             is_causal: No query sees a key that comes after it.
@@ -362,10 +363,10 @@ class MultiHeadAttention(nn.Module):
                 self.qkv(query), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.num_heads
             )  # (B, N, 3D) -> three of (B, H, N, d)
         else:
-            key = query if key is None else key
             q = self._project_one(query, 0)
-            if cache is not None and cache.length:
+            if key is not None and cache is not None and cache.length:
                 return q, cache.keys, cache.values
+            key = query if key is None else key
             k = self._project_one(key, 1)
             v = self._project_one(key if value is None else value, 2)
         if cache is not None:

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from minivit.attention import KeyValueCache, MultiHeadAttention
@@ -168,6 +169,7 @@ class EncoderBlock(nn.Module):
         self,
         x: Tensor,
         *,
+        position: Tensor | None = None,
         mask: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
@@ -177,6 +179,8 @@ class EncoderBlock(nn.Module):
 
         Args:
             x: (B, N, D).
+            position: (B or 1, N, D), added to queries and keys, not to values (DETR); None: the
+                tokens know where they are.
             mask: As in `MultiHeadAttention`.
             key_padding_mask: (B, N) boolean, True = a real token.
             is_causal: No token sees a later one.
@@ -185,8 +189,10 @@ class EncoderBlock(nn.Module):
         Returns:
             (B, N, D), and the weights (B, H, N, N), or the asked rows of them, or None.
         """
+        normed = self.norm1(x) if self.norm_first else x
         attended, weights = self.attn(
-            self.norm1(x) if self.norm_first else x,
+            normed if position is None else normed + position,
+            value=None if position is None else normed,
             mask=mask,
             key_padding_mask=key_padding_mask,
             is_causal=is_causal,
@@ -261,6 +267,8 @@ class DecoderBlock(nn.Module):
         x: Tensor,
         memory: Tensor,
         *,
+        position: Tensor | None = None,
+        memory_position: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
         cache: DecoderCache | None = None,
@@ -270,17 +278,22 @@ class DecoderBlock(nn.Module):
 
         Args:
             x: (B, T, D); with a cache, only the new tokens.
-            memory: (B, M, D).
+            memory: (B, M, D), or (B / K, M, D): then each entry serves K rows of `x` that follow
+                each other, the beams of one picture, without being copied for them.
+            position: (1, T, D), added to queries and keys of both attentions, not to values.
+            memory_position: (B or 1, M, D), added to the keys of the memory, not to its values.
             key_padding_mask: (B, T) boolean, True = a real token.
-            memory_padding_mask: (B, M) boolean, True = a real token.
+            memory_padding_mask: (B, M) boolean, True = a real token; as `memory` for beams.
             cache: Keys and values of earlier steps, extended in place.
             need_weights: False, True (all) or the numbers of the wanted query rows.
 
         Returns:
             (B, T, D), and the weights (B, H, T, T so far) and (B, H, T, M).
         """
+        normed = self.norm1(x) if self.norm_first else x
         attended, self_weights = self.attn(
-            self.norm1(x) if self.norm_first else x,
+            normed if position is None else normed + position,
+            value=None if position is None else normed,
             key_padding_mask=key_padding_mask,
             is_causal=True,
             cache=None if cache is None else cache.self_attention,
@@ -289,12 +302,14 @@ class DecoderBlock(nn.Module):
         x = x + self.dropout(attended)
         if not self.norm_first:
             x = self.norm1(x)
-        attended, cross_weights = self.cross_attn(
-            self.norm2(x) if self.norm_first else x,
+        normed = self.norm2(x) if self.norm_first else x
+        attended, cross_weights = self._look(
+            normed if position is None else normed + position,
             memory,
-            key_padding_mask=memory_padding_mask,
-            cache=None if cache is None else cache.cross_attention,
-            need_weights=need_weights,
+            memory if memory_position is None else memory + memory_position,
+            memory_padding_mask,
+            None if cache is None else cache.cross_attention,
+            need_weights,
         )
         x = x + self.dropout(attended)
         if not self.norm_first:
@@ -302,3 +317,29 @@ class DecoderBlock(nn.Module):
         x = x + self.dropout(self.mlp(self.norm3(x) if self.norm_first else x))
         x = x if self.norm_first else self.norm3(x)
         return x, DecoderWeights(self_weights, cross_weights)
+
+    def _look(
+        self,
+        query: Tensor,
+        memory: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        cache: KeyValueCache | None,
+        need_weights: bool | Sequence[int],
+    ) -> tuple[Tensor, Tensor | None]:
+        """Cross-attention; the beams of one picture ask as more words of one sentence would."""
+        beams, words = query.shape[0] // memory.shape[0], query.shape[1]
+        if beams == 1:
+            return self.cross_attn(
+                query, key, memory, key_padding_mask=mask, cache=cache, need_weights=need_weights
+            )
+        folded = rearrange(query, "(b k) t d -> b (k t) d", k=beams)  # (B·K, T, D) -> (B, K·T, D)
+        if not isinstance(need_weights, bool):
+            raise ValueError("chosen rows of the attention of several beams: ask for all rows")
+        attended, weights = self.cross_attn(
+            folded, key, memory, key_padding_mask=mask, cache=cache, need_weights=need_weights
+        )
+        attended = rearrange(attended, "b (k t) d -> (b k) t d", k=beams)  # (B·K, T, D)
+        if weights is not None:
+            weights = rearrange(weights, "b h (k t) m -> (b k) h t m", t=words)  # (B·K, H, T, M)
+        return attended, weights

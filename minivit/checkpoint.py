@@ -3,8 +3,8 @@
 The tensors carry the names of `state_dict()`. Everything else is one JSON text under the key
 "minivit" of the header's `__metadata__` (format: https://github.com/huggingface/safetensors)::
 
-    {"version": 1, "architecture": "VisionTransformer",
-     "config": {…}, "preprocess": {…}, "labels": […] or null}
+    {"version": 1, "architecture": "VisionTransformer" | "ResNet" | "Captioner",
+     "config": {…}, "preprocess": {…}, "labels": […] or null, "tokenizer": {…} or null}
 
 Loading maps the file into memory: weights are read from disk when they are first used, and a
 thousand-fold larger file opens as fast as a small one.
@@ -14,19 +14,27 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minivit.config import ViTConfig
+from minivit.captioner import Captioner
+from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
 from minivit.files import replacing
 from minivit.preprocess import Preprocess
+from minivit.resnet import ResNet
+from minivit.tokenizer import tokenizer_from_dict
 from minivit.vit import VisionTransformer
 
 VERSION = 1
+Model = VisionTransformer | ResNet | Captioner
+Kind = TypeVar("Kind", VisionTransformer, ResNet, Captioner)
+_KINDS: dict[str, type[Model]] = {
+    kind.__name__: kind for kind in (VisionTransformer, ResNet, Captioner)
+}
 
 
 class CheckpointError(ValueError):
@@ -34,7 +42,7 @@ class CheckpointError(ValueError):
 
 
 def save_model(
-    model: VisionTransformer, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
+    model: Model, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
 ) -> None:
     """Writes a model to one .safetensors file, completely or not at all.
 
@@ -52,7 +60,8 @@ def save_model(
         "architecture": type(model).__name__,
         "config": model.config.to_dict(),
         "preprocess": model.preprocess.to_dict(),
-        "labels": model.labels,
+        "labels": getattr(model, "labels", None),
+        "tokenizer": model.tokenizer.to_dict() if isinstance(model, Captioner) else None,
     }
     tensors = {
         name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
@@ -65,33 +74,53 @@ def save_model(
             raise OSError(f"{path}: cannot be written: {error}") from None
 
 
+@overload
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str = ...,
+    dtype: torch.dtype | None = ...,
+    expected: None = ...,
+) -> Any: ...
+@overload
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str = ...,
+    dtype: torch.dtype | None = ...,
+    expected: type[Kind],
+) -> Kind: ...
 def load_model(
     path: str | os.PathLike[str],
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = torch.float32,
-) -> VisionTransformer:
+    expected: type[Any] | None = None,
+) -> Any:
     """Reads a model that `save_model` or `weights_convert` wrote; it is in eval mode.
 
     Args:
         path: The .safetensors file.
         device: Where the weights go; on the CPU they stay mapped to the file.
         dtype: Precision of the weights in memory; None: as stored.
+        expected: The class that the file must hold, such as VisionTransformer; None: any.
 
     Returns:
-        The model, with `preprocess`, `labels` and `config` as saved.
+        A VisionTransformer, Captioner or ResNet, with `preprocess`, `config`, and `labels` or
+        `tokenizer` as saved.
 
     Raises:
         FileNotFoundError: No such file.
         CheckpointError: Truncated, not a minivit checkpoint, of an unknown version, or with
-            missing, unexpected or misshapen tensors.
+            missing, unexpected or misshapen tensors; not what was expected.
     """
     description, tensors = _read(path)
+    kind = description["architecture"]
+    if expected is not None and kind != expected.__name__:
+        raise CheckpointError(f"{path}: holds a {kind}, a {expected.__name__} is needed here")
     try:
-        config = ViTConfig.from_dict(description["config"])
-        preprocess = Preprocess.from_dict(description["preprocess"])
         with torch.device("meta"):
-            model = VisionTransformer(config, preprocess=preprocess, labels=description["labels"])
+            model = _new_model(kind, description)
     except KeyError as error:
         raise CheckpointError(f"{path}: the checkpoint has no {error.args[0]!r}") from None
     except (TypeError, ValueError) as error:
@@ -101,6 +130,21 @@ def load_model(
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model.to(device=device, dtype=dtype).eval()
+
+
+def _new_model(kind: str, description: dict[str, Any]) -> Model:
+    preprocess = Preprocess.from_dict(description["preprocess"])
+    if kind == Captioner.__name__:
+        tokenizer = tokenizer_from_dict(description["tokenizer"])
+        config = CaptionerConfig.from_dict(description["config"])
+        return Captioner(config, tokenizer, preprocess=preprocess)
+    if kind == ResNet.__name__:
+        return ResNet(ResNetConfig.from_dict(description["config"]), preprocess=preprocess)
+    return VisionTransformer(
+        ViTConfig.from_dict(description["config"]),
+        preprocess=preprocess,
+        labels=description["labels"],
+    )
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -120,10 +164,10 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
                 raise CheckpointError(
                     f"{path}: checkpoint version {found!r}; this minivit reads version {VERSION}"
                 )
-            if description.get("architecture") != VisionTransformer.__name__:
+            if description.get("architecture") not in _KINDS:
                 raise CheckpointError(
-                    f"{path}: holds a {description.get('architecture')!r}, expected "
-                    f"{VisionTransformer.__name__!r}"
+                    f"{path}: holds a {description.get('architecture')!r}, expected one of "
+                    f"{', '.join(_KINDS)}"
                 )
             return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError, OSError) as error:

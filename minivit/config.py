@@ -164,16 +164,7 @@ class ViTConfig:
         Raises:
             ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
         """
-        valid = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - valid)
-        if unknown:
-            raise ValueError(
-                f"unknown ViT config field {', '.join(unknown)}; valid: {', '.join(sorted(valid))}"
-            )
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"ViT config: {error}") from None
+        return _from_dict(cls, values, "ViT")
 
     @classmethod
     def from_name(cls, name: str, **overrides: Any) -> ViTConfig:
@@ -209,3 +200,129 @@ class ViTConfig:
             "layer_norm_eps": 1e-6,
         }
         return cls.from_dict(values | overrides)
+
+
+RESNET_STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # blocks a stage (arXiv:1512.03385, table 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """Everything that decides what a `ResNet` computes, except its weights.
+
+    Attributes:
+        depth: 50 or 101.
+        dilate_last_stage: Cells of 16 pixels instead of 32 (DETR's "DC5").
+    """
+
+    depth: int
+    dilate_last_stage: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth not in RESNET_STAGES:
+            raise ValueError(f"depth of a ResNet is {self.depth}: choose from {[*RESNET_STAGES]}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ResNetConfig:
+        """The reverse of `to_dict`; ValueError for an unknown, a missing or an invalid field."""
+        return _from_dict(cls, values, "ResNet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionerConfig:
+    """Everything that decides what a `Captioner` computes, except its weights.
+
+    Attributes:
+        backbone: What sees the picture: a ResNet (CATR) or a ViT.
+        vocabulary_size: Number of words or word-pieces.
+        max_length: Positions that words can have; the start token takes the first.
+        dim: D, width of encoder and decoder.
+        num_heads: Heads of every attention in them.
+        hidden_dim: Width inside their MLPs.
+        encoder_depth: Blocks between backbone and decoder; 0: none.
+        decoder_depth: Blocks of the decoder.
+        head_dim: Width of the two hidden layers before the vocabulary.
+        activation: Flavour of the MLPs.
+        layer_norm_eps: Epsilon of the norms of encoder and decoder.
+        embedding_norm_eps: Epsilon of the norm over word + position.
+        dropout: Of embeddings, branches and attention weights.
+    """
+
+    backbone: ResNetConfig | ViTConfig
+    vocabulary_size: int
+    max_length: int
+    dim: int
+    num_heads: int
+    hidden_dim: int
+    encoder_depth: int
+    decoder_depth: int
+    head_dim: int
+    activation: Activation = "relu"
+    layer_norm_eps: float = 1e-5
+    embedding_norm_eps: float = 1e-12
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary_size", "dim", "num_heads", "hidden_dim", "decoder_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.encoder_depth < 0 or self.head_dim < 1 or self.max_length < 2:
+            raise ValueError(
+                f"encoder_depth {self.encoder_depth}, head_dim {self.head_dim}, max_length "
+                f"{self.max_length}: expected at least 0, 1 and 2"
+            )
+        if self.dim % self.num_heads or self.dim % 4:
+            raise ValueError(
+                f"dim is {self.dim}: expected a multiple of 4 and of num_heads, {self.num_heads}"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {self.activation!r}: choose from {', '.join(ACTIVATIONS)}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CaptionerConfig:
+        """The reverse of `to_dict`.
+
+        Raises:
+            ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
+        """
+        backbone = values.get("backbone")
+        if isinstance(backbone, dict):
+            kind = ViTConfig if "patch_size" in backbone else ResNetConfig
+            values = values | {"backbone": kind.from_dict(backbone)}
+        return _from_dict(cls, values, "captioner")
+
+
+def _from_dict(kind: Any, values: dict[str, Any], what: str) -> Any:
+    """A config of the class `kind` from plain values; a mistake in them is a ValueError."""
+    valid = {field.name for field in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - valid)
+    if unknown:
+        raise ValueError(
+            f"unknown {what} config field {', '.join(unknown)}; valid: {', '.join(sorted(valid))}"
+        )
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{what} config: {error}") from None
+
+
+CATR = CaptionerConfig(  # saahiluppal/catr, configuration.py; all three sets of weights
+    backbone=ResNetConfig(depth=101, dilate_last_stage=True),
+    vocabulary_size=30522,
+    max_length=128,
+    dim=256,
+    num_heads=8,
+    hidden_dim=2048,
+    encoder_depth=6,
+    decoder_depth=6,
+    head_dim=512,
+)

@@ -157,3 +157,39 @@ def sine_position_embedding(
     x = x.flatten()[:, None] * omega  # (N, D/4)
     y = y.flatten()[:, None] * omega  # (N, D/4)
     return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)  # (N, D)
+
+
+def masked_sine_position_embedding(
+    mask: Tensor, dim: int, *, temperature: float = 10000.0
+) -> Tensor:
+    """Fixed 2-D sine embeddings of the cells of pictures that may be padded.
+
+    Rows and columns are counted from 1 over real cells and scaled so that the last one is 2π: the
+    middle of a picture has the same embedding whatever its size. The first half of the channels is
+    for rows, the second for columns, sine and cosine in turns. Carion et al. 2020, "End-to-End
+    Object Detection with Transformers" (arXiv:2005.12872), as DETR and CATR compute it.
+
+    Args:
+        mask: (B, rows, cols) boolean, True = a real cell.
+        dim: D, a multiple of 4.
+        temperature: Ratio of the longest wavelength to the shortest.
+
+    Returns:
+        (B, rows, cols, D) float32.
+
+    Raises:
+        ValueError: `dim` is not a multiple of 4.
+    """
+    if dim % 4:
+        raise ValueError(f"2-D sine embeddings need a width that is a multiple of 4: {dim}")
+    half = torch.arange(dim // 2, dtype=torch.float32, device=mask.device)
+    wavelength = temperature ** (2 * (half // 2) / (dim // 2))  # (D/2,), each twice
+    parts = []
+    for axis in (1, 2):  # rows, columns
+        count = mask.cumsum(axis, dtype=torch.float32)  # (B, rows, cols)
+        last = count.narrow(axis, -1, 1)  # (B, 1, cols) or (B, rows, 1)
+        turned = count / (last + 1e-6) * 2 * math.pi
+        angle = turned[..., None] / wavelength  # (B, rows, cols) -> (B, rows, cols, D/2)
+        pairs = torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1)
+        parts.append(pairs.flatten(-2))  # (B, rows, cols, D/4, 2) -> (B, rows, cols, D/2)
+    return torch.cat(parts, dim=-1)  # (B, rows, cols, D)

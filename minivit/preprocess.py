@@ -195,6 +195,11 @@ class Preprocess:
         (x, y), (left, top, right, bottom) = self._plan(width, height)
         return left * width / x, top * height / y, right * width / x, bottom * height / y
 
+    def view_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) of what `view` gives for a photo of this size; raises as crop_box."""
+        _, (left, top, right, bottom) = self._plan(width, height)
+        return right - left, bottom - top
+
     def view(self, image: Image.Image) -> Image.Image:
         """The RGB picture that the model sees, resized and cropped, before normalisation.
 

@@ -17,6 +17,11 @@ from PIL import Image
 
 import minivit
 import visualize
+from minivit import command_pictures, visualize_flags
+from minivit.captioner import Captioner
+from minivit.config import CaptionerConfig, ResNetConfig
+from minivit.resnet import ResNet
+from minivit.tokenizer import WordLevel
 
 DEBUG = "debug_patch8_64"
 
@@ -74,8 +79,8 @@ def complaint(capsys):
 def test_help_does_not_wait_for_torch():
     script = (
         "import sys, visualize\n"
-        "for words in (['--help'], ['attention', '--help'], ['positions', '--help']):\n"
-        "    try: visualize.main(words)\n"
+        "for word in ('attention', 'positions', 'caption', ''):\n"
+        "    try: visualize.main([word, '--help'] if word else ['--help'])\n"
         "    except SystemExit as stop: assert stop.code == 0\n"
         "slow = {'torch', 'matplotlib', 'numpy', 'PIL', 'tqdm'} & set(sys.modules)\n"
         "assert not slow, slow\n"
@@ -83,14 +88,14 @@ def test_help_does_not_wait_for_torch():
     root = Path(visualize.__file__).parent
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--query ROW,COL" in done.stdout
+    assert "--query ROW,COL" in done.stdout and "--align {predicts,reads}" in done.stdout
 
 
 def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
     tmp_path, monkeypatch, capsys, weights
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(visualize, "SHIPPED_WEIGHTS", weights)
+    monkeypatch.setattr(visualize_flags, "SHIPPED_WEIGHTS", weights)
     assert visualize.main([]) == 0
     out = Path("runs/visualize/scene.png")
     captured = capsys.readouterr()
@@ -105,17 +110,17 @@ def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
 
 
 def test_the_shipped_weights_are_looked_for_inside_the_package():
-    inside = Path("weights", "scenes.safetensors")
-    assert Path(minivit.__file__).parent / inside == visualize.SHIPPED_WEIGHTS
+    folder = Path(minivit.__file__).parent / "weights"
+    assert folder / "scenes.safetensors" == visualize_flags.SHIPPED_WEIGHTS
+    assert folder / "scenes_captioner.safetensors" == visualize_flags.SHIPPED_CAPTIONER
 
 
 def test_a_scene_is_shown_larger_than_the_model_sees_it_but_the_same(weights, tmp_path, drawn):
-    model = minivit.load_model(weights)
-    picture = visualize.built_in_scene(model, 3)
+    picture = command_pictures.built_in_scene((64, 64), 3)
     assert picture.seen.size == (64, 64) and picture.photo.size == (512, 512)
     shrunk = picture.photo.resize((64, 64), Image.Resampling.BOX)
     apart = np.abs(np.asarray(shrunk, dtype=float) - np.asarray(picture.seen, dtype=float))
-    another = visualize.built_in_scene(model, 4).seen
+    another = command_pictures.built_in_scene((64, 64), 4).seen
     mistaken = np.abs(np.asarray(shrunk, dtype=float) - np.asarray(another, dtype=float))
     assert apart.mean() < 12 < 30 < mistaken.mean()
 
@@ -176,8 +181,10 @@ def test_attention_to_a_bright_patch_is_painted_on_that_patch(
     bright.save(tmp_path / "bright.png")
 
     figures = []
-    write = visualize.write
-    monkeypatch.setattr(visualize, "write", lambda f, p: (figures.append(f), write(f, p)))
+    write = command_pictures.write_figure
+    monkeypatch.setattr(
+        command_pictures, "write_figure", lambda f, *rest: (figures.append(f), write(f, *rest))
+    )
     words = [tmp_path / "bright.png", "--weights", looks_at_bright, "--out", tmp_path / "out"]
     assert attention(*words, *flags) == 0
 
@@ -430,3 +437,209 @@ def test_a_model_without_class_token_asks_for_a_query(tmp_path, photo, drawn, ca
 def test_debug_shows_the_traceback(tmp_path, weights):
     with pytest.raises(minivit.BadImageError):
         attention(tmp_path / "missing.jpg", "--weights", weights, "--debug")
+
+
+# ---- caption ----------------------------------------------------------------------------------
+
+WORDS = ["a", "red", "circle", "above", "the", "blue", "star"]
+
+
+@pytest.fixture(scope="module")
+def captioner_weights(tmp_path_factory):
+    """A small random captioner: 8 × 8 patches, 2 decoder blocks of 2 heads, 7 words."""
+    torch.manual_seed(23)  # words vary, and a wider search finds others
+    config = CaptionerConfig(
+        backbone=minivit.ViTConfig.from_name(DEBUG, num_classes=0),
+        vocabulary_size=4 + len(WORDS),
+        max_length=8,
+        dim=32,
+        num_heads=2,
+        hidden_dim=64,
+        encoder_depth=1,
+        decoder_depth=2,
+        head_dim=32,
+    )
+    model = Captioner(config, WordLevel(WORDS)).eval()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(2)  # maps far from uniform, different from word to word
+        model.pos_embed.normal_()
+        model.word_embed.weight.normal_()
+        model.head[2].weight.normal_(std=0.2)
+        model.head[2].bias[:4] = -99  # words only
+    path = tmp_path_factory.mktemp("weights") / "captioner.safetensors"
+    minivit.save_model(model, path)
+    return path
+
+
+@pytest.fixture
+def captioned(monkeypatch):
+    """Replaces the drawing by a small empty figure, and records what was to be drawn."""
+    calls = []
+
+    def caption_figure(photo, caption, **others):
+        calls.append(SimpleNamespace(photo=photo, caption=caption, **others))
+        return Figure(figsize=(0.2, 0.2))
+
+    monkeypatch.setattr("minivit.viz.caption_figure", caption_figure)
+    return calls
+
+
+def caption(*words):
+    return visualize.main(["caption", *map(str, words)])
+
+
+def test_a_caption_is_drawn_and_printed_beside_the_name_of_its_picture(
+    tmp_path, photo, captioner_weights, capsys
+):
+    out = tmp_path / "out"
+    assert caption(photo, "--weights", captioner_weights, "--out", out) == 0
+    (expected,) = minivit.load_model(captioner_weights).caption([Image.open(photo)])
+    assert len(expected.words) == 7 and len(set(expected.tokens)) > 2
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'photo.png'}: {expected.text}\n" and captured.err == ""
+    with Image.open(out / "photo.png") as picture:
+        picture.load()
+        assert picture.format == "PNG" and picture.width > 1000
+    before = (out / "photo.png").read_bytes()
+    assert caption(photo, "--weights", captioner_weights, "--out", out) == 0
+    assert (out / "photo.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "heading"),
+    [
+        ([], {}, "block 1 (of 0–1), mean over heads, at the step that predicts the word"),
+        (["--layer", "0", "--head", "1"], {"layer": 0, "head": 1}, "block 0 (of 0–1), head 1,"),
+        (["--align", "reads"], {"align": "reads"}, "the step that reads the word"),
+        (["--beam-size", "3", "--max-length", "5"], {"beam_size": 3, "max_length": 5}, "block 1"),
+    ],
+)
+def test_the_flags_choose_sentence_and_maps(
+    flags, options, heading, tmp_path, photo, captioned, captioner_weights
+):
+    words = [photo, "--weights", captioner_weights, "--out", tmp_path / "out"]
+    assert caption(*words, *flags) == 0
+    captioner = minivit.load_model(captioner_weights)
+    (expected,) = captioner.caption([Image.open(photo)], **options)
+    (plain,) = captioner.caption([Image.open(photo)])
+    assert not options or not torch.equal(expected.attention, plain.attention)
+    if "beam_size" in options:
+        assert expected.token_ids != plain.token_ids[:4]
+    (call,) = captioned
+    assert call.caption.token_ids == expected.token_ids
+    assert torch.equal(call.caption.attention, expected.attention)
+    assert call.caption.box == expected.box == pytest.approx((20, 0, 100, 80))  # the middle square
+    assert call.photo.size == (120, 80)
+    assert call.heading.startswith("photo.png; weights: captioner.safetensors\n")
+    assert heading in call.heading
+    assert call.layout is None and call.relative is False
+
+
+def test_the_flags_choose_the_page(tmp_path, photo, captioned, captioner_weights):
+    words = [photo, "--weights", captioner_weights, "--out", tmp_path / "out"]
+    assert caption(*words, "--layout", "4x5", "--relative") == 0
+    assert captioned[0].layout == (4, 5) and captioned[0].relative is True
+
+
+def test_without_a_picture_a_scene_is_captioned_by_the_shipped_captioner(
+    tmp_path, monkeypatch, captioned, captioner_weights, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(visualize_flags, "SHIPPED_CAPTIONER", captioner_weights)
+    assert caption("--seed", 3) == 0
+    (call,) = captioned
+    scene = command_pictures.built_in_scene((64, 64), 3)
+    (expected,) = minivit.load_model(captioner_weights).caption([scene.seen])
+    assert call.caption.text == expected.text and call.photo.size == (512, 512)
+    assert expected.box == (0, 0, 64, 64) and call.caption.box == (0, 0, 512, 512)
+    assert call.heading.startswith("built-in scene 3: ")
+    path = Path("runs/visualize/scene.png")
+    assert capsys.readouterr().out == f"{path}: {expected.text}\n" and path.is_file()
+
+
+def test_a_captioner_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    missing = tmp_path / "captioner.safetensors"
+    monkeypatch.setattr(visualize_flags, "SHIPPED_CAPTIONER", missing)
+    assert caption("--out", tmp_path / "out") == 2
+    assert f"{missing}: no such file" in complaint(capsys)
+
+
+def test_captions_of_good_pictures_come_out_beside_bad_ones(
+    tmp_path, photo, captioned, captioner_weights, capsys
+):
+    (tmp_path / "words.jpg").write_text("not a picture")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "photo.jpg").write_bytes(photo.read_bytes())
+    out = tmp_path / "out"
+    bad = [tmp_path / "words.jpg", tmp_path / "missing.jpg"]
+    words = [bad[0], photo, bad[1], tmp_path / "again" / "photo.jpg"]
+    assert caption(*words, "--weights", captioner_weights, "--out", out) == 2
+    captured = capsys.readouterr()
+    text = captioned[0].caption.text
+    written = [out / "photo.png", out / "photo-2.png"]
+    assert captured.out == "".join(f"{path}: {text}\n" for path in written)
+    assert sorted(os.listdir(out)) == ["photo-2.png", "photo.png"]
+    lines = captured.err.splitlines()
+    assert len(lines) == 2
+    for path, line in zip(bad, lines, strict=True):
+        assert line.startswith(f"error: {path}: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--layer", "2"], "--layer 2: {weights} takes numbers from -2 to 1"),
+        (["--layer", "-3"], "--layer -3: {weights} takes numbers from -2 to 1"),
+        (["--head", "2"], "--head 2: {weights} takes numbers from 0 to 1"),
+        (["--head=-1"], "--head -1: {weights} takes numbers from 0 to 1"),
+        (["--beam-size", "0"], "--beam-size 0: {weights} takes numbers from 1 to 5"),
+        (["--max-length", "9"], "--max-length 9: {weights} takes numbers from 2 to 8"),
+    ],
+)
+def test_a_choice_that_the_captioner_does_not_have_is_one_line(
+    flags, says, tmp_path, photo, captioned, captioner_weights, capsys
+):
+    words = [photo, photo, "--weights", captioner_weights, "--out", tmp_path / "out"]
+    assert caption(*words, *flags) == 2
+    assert says.format(weights=captioner_weights) in complaint(capsys)
+    assert captioned == [] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--layout", "4"],
+        ["--layout", "0x4"],
+        ["--layout", "4x21"],
+        ["--layout", "axb"],
+        ["--align", "writes"],
+        ["--layer", "last"],
+    ],
+)
+def test_a_malformed_flag_of_caption_is_one_line(flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        caption("photo.png", *flags)
+    assert stop.value.code == 2
+    assert flags[0] in complaint(capsys)
+
+
+def test_weights_of_another_kind_are_refused_with_the_command_that_takes_them(
+    tmp_path, photo, weights, captioner_weights, capsys
+):
+    resnet = tmp_path / "resnet.safetensors"
+    small = ResNet(ResNetConfig(depth=50))
+    minivit.save_model(small, resnet, dtype=torch.float16)
+    for command, path, says in (
+        ("caption", weights, "holds a VisionTransformer, caption needs a Captioner; use "
+         "visualize.py attention or positions"),
+        ("attention", captioner_weights, "holds a Captioner, attention needs a VisionTransformer; "
+         "use visualize.py caption"),
+        ("positions", captioner_weights, "use visualize.py caption"),
+        ("caption", resnet, "holds a ResNet, caption needs a Captioner; give other weights"),
+    ):  # fmt: skip
+        words = [command, *([] if command == "positions" else [str(photo)])]
+        words += ["--weights", str(path), "--out", str(tmp_path / "out")]
+        assert visualize.main(words) == 2
+        assert complaint(capsys).rstrip().endswith(says)
+    assert not (tmp_path / "out").exists()

@@ -6,9 +6,15 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minivit.command_line import Parser, run
 from weights_convert.formats import FORMATS
+
+if TYPE_CHECKING:
+    from minivit.captioner import Captioner
+    from minivit.resnet import ResNet
+    from minivit.vit import VisionTransformer
 
 _DESCRIPTION = """\
 Turns a public ViT checkpoint into a minivit .safetensors file: weights, architecture,
@@ -72,6 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--labels", metavar="FILE", help="class names: a line each, or a JSON list or object"
     )
     group.add_argument("--head", metavar="FILE", help="a linear head in a file of its own (DINOv2)")
+    group.add_argument(
+        "--vocab", metavar="FILE", help="word-pieces of a captioner, one a line (CATR)"
+    )
     parser.add_argument(
         "--to", choices=("timm",), help="the other way: write a minivit checkpoint in this layout"
     )
@@ -131,16 +140,25 @@ def _convert(arguments: argparse.Namespace) -> int:
         tensors = export(path, output)
         _say(arguments, f"wrote {output}: {len(tensors)} tensors by {arguments.to}'s names")
         return 0
-    _run(arguments, path, output, name=arguments.name, head=arguments.head)
+    _run(
+        arguments,
+        path,
+        output,
+        name=arguments.name,
+        head=arguments.head,
+        vocabulary=arguments.vocab,
+    )
     return 0
 
 
 def _convert_by_name(arguments: argparse.Namespace) -> int:
-    from weights_convert.catalogue import find
+    from weights_convert.catalogue import catalogue, find
     from weights_convert.download import cache_folder, download
 
     if Path(arguments.input).suffix in (".safetensors", ".pth", ".pt", ".bin", ".npz"):
-        raise FileNotFoundError(f"{arguments.input}: no such file; check the path")
+        known = Path(arguments.input).stem in catalogue()
+        hint = f", or give {Path(arguments.input).stem} to download it" if known else ""
+        raise FileNotFoundError(f"{arguments.input}: no such file; check the path{hint}")
     entry = find(arguments.input)
     folder = cache_folder() / entry.name
     path = download(
@@ -151,6 +169,7 @@ def _convert_by_name(arguments: argparse.Namespace) -> int:
         for address, name in entry.extra
     }
     head = next((file for name, file in extra.items() if "head" in name), None)
+    vocabulary = extra.get("vocab.txt")
     output = Path(arguments.output or Path("weights") / f"{entry.name}.safetensors")
     _run(
         arguments,
@@ -158,6 +177,7 @@ def _convert_by_name(arguments: argparse.Namespace) -> int:
         output,
         name=arguments.name or entry.name,
         head=arguments.head or head,
+        vocabulary=arguments.vocab or vocabulary,
         format=arguments.format or entry.format,
     )
     return 0
@@ -170,6 +190,7 @@ def _run(
     *,
     name: str | None,
     head: str | Path | None,
+    vocabulary: str | Path | None,
     format: str | None = None,
 ) -> None:
     from weights_convert.conversion import convert
@@ -184,17 +205,35 @@ def _run(
         image_size=arguments.image_size,
         labels=arguments.labels,
         head=head,
+        vocabulary=vocabulary,
     )
-    config = converted.model.config
-    count = sum(parameter.numel() for parameter in converted.model.parameters())
-    height, width = config.image_size
+    count = sum(tensor.numel() for tensor in converted.model.state_dict().values())
     _say(
         arguments,
-        f"{path.name}: {converted.format}, {count:,} parameters, {config.depth} blocks of width "
-        f"{config.dim}, {config.num_heads} heads, patches of {config.patch_size[0]}x"
-        f"{config.patch_size[1]}, {height}x{width} pixels, {config.num_classes} outputs",
+        f"{path.name}: {converted.format}, {count:,} parameters, {_summary(converted.model)}",
         *converted.notes,
         f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)",
+    )
+
+
+def _summary(model: VisionTransformer | ResNet | Captioner) -> str:
+    """The architecture in a few words."""
+    from minivit.captioner import Captioner
+    from minivit.resnet import ResNet
+
+    if isinstance(model, Captioner):
+        config = model.config
+        return (
+            f"{config.encoder_depth} + {config.decoder_depth} blocks of width {config.dim}, "
+            f"{config.num_heads} heads, {config.vocabulary_size:,} words"
+        )
+    if isinstance(model, ResNet):
+        return f"ResNet-{model.config.depth} without classifier"
+    vit = model.config
+    return (
+        f"{vit.depth} blocks of width {vit.dim}, {vit.num_heads} heads, patches of "
+        f"{vit.patch_size[0]}x{vit.patch_size[1]}, {vit.image_size[0]}x{vit.image_size[1]} pixels, "
+        f"{vit.num_classes} outputs"
     )
 
 

@@ -7,6 +7,7 @@ depth, width, patch, grid, tokens and norms are read off here, for all formats a
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from minivit.config import ViTConfig
+from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
 from minivit.preprocess import Preprocess
+from minivit.tokenizer import Tokenizer
 from weights_convert.reading import ConvertError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,6 +40,7 @@ class Hints:
         num_heads: --num-heads.
         activation: --activation.
         image_size: --image-size, (height, width) in pixels.
+        vocabulary: --vocab, a file with a word-piece a line.
         notes: Sentences for the user, in the order in which things were assumed.
     """
 
@@ -45,6 +48,7 @@ class Hints:
     num_heads: int | None = None
     activation: str | None = None
     image_size: tuple[int, int] | None = None
+    vocabulary: str | os.PathLike[str] | None = None
     notes: list[str] = field(default_factory=list)
 
     def assume(self, sentence: str) -> None:
@@ -56,10 +60,11 @@ class Hints:
 class Parts:
     """A converted model before it is one: what a format's `convert` gives."""
 
-    config: ViTConfig
+    config: ViTConfig | ResNetConfig | CaptionerConfig
     tensors: dict[str, Tensor]
     preprocess: Preprocess
     labels: tuple[str, ...] | None = None
+    tokenizer: Tokenizer | None = None
 
 
 def infer_config(

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 import torch
 
+from minivit.captioner import Captioner
 from minivit.checkpoint import CheckpointError, check_tensors, save_model
+from minivit.config import ResNetConfig, ViTConfig
+from minivit.resnet import ResNet
 from minivit.vit import VisionTransformer
 from weights_convert.architecture import Hints, Parts
 from weights_convert.formats import FORMATS
@@ -29,7 +32,7 @@ class Converted(NamedTuple):
         notes: Sentences: what was found, what was assumed, what was left out.
     """
 
-    model: VisionTransformer
+    model: VisionTransformer | ResNet | Captioner
     format: str
     notes: tuple[str, ...]
 
@@ -45,6 +48,7 @@ def convert(
     image_size: tuple[int, int] | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     head: str | os.PathLike[str] | None = None,
+    vocabulary: str | os.PathLike[str] | None = None,
 ) -> Converted:
     """Turns a public or a self-made checkpoint into a minivit model.
 
@@ -58,6 +62,7 @@ def convert(
         image_size: (height, width) in pixels, where the position grid is not square.
         labels: Names of the classes: a file (a line each, or JSON), or the names themselves.
         head: A second file with the classification head (DINOv2's linear heads).
+        vocabulary: The word-pieces of a captioner, one a line (BERT's vocab.txt).
 
     Raises:
         FileNotFoundError: No such file.
@@ -75,6 +80,7 @@ def convert(
         num_heads=num_heads,
         activation=activation,
         image_size=image_size,
+        vocabulary=vocabulary,
     )
     format = format or recognise(source)
     if format not in FORMATS:
@@ -155,13 +161,20 @@ def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
     return tuple(str(value).strip() for value in values)
 
 
-def _build(parts: Parts, source: str) -> VisionTransformer:
+def _build(parts: Parts, source: str) -> VisionTransformer | ResNet | Captioner:
     """The model around the converted tensors, without a copy of them."""
+    model: VisionTransformer | ResNet | Captioner
     try:
         with torch.device("meta"):
-            model = VisionTransformer(
-                parts.config, preprocess=parts.preprocess, labels=parts.labels
-            )
+            if isinstance(parts.config, ViTConfig):
+                model = VisionTransformer(
+                    parts.config, preprocess=parts.preprocess, labels=parts.labels
+                )
+            elif isinstance(parts.config, ResNetConfig):
+                model = ResNet(parts.config, preprocess=parts.preprocess)
+            else:
+                assert parts.tokenizer is not None
+                model = Captioner(parts.config, parts.tokenizer, preprocess=parts.preprocess)
     except ValueError as error:
         raise ConvertError(f"{source}: {error}") from None
     tensors = {

@@ -35,8 +35,8 @@ def export(
         ConvertError: A model that timm's VisionTransformer cannot be.
         OSError: The file cannot be written.
     """
-    if not isinstance(model, VisionTransformer):
-        model = load_model(model, dtype=None)
+    if isinstance(model, (str, os.PathLike)):
+        model = load_model(model, dtype=None, expected=VisionTransformer)
     config = model.config
     for wrong, what in (
         (config.pooling == "cls_and_mean", "a head on class token and patch mean"),

@@ -146,6 +146,18 @@ def make_scene(
     )
 
 
+def draw_captioned(
+    seed: int, index: int, *, image_size: int | tuple[int, int] = 64, difficulty: str = "full"
+) -> tuple[NDArray[np.uint8], str]:
+    """The pixels, (3, height, width), and the caption of `make_scene`, and nothing else.
+
+    Takes and raises what `make_scene` does.
+    """
+    painting = paint(_stream(seed, index, 0), *_check(image_size, difficulty))
+    words = describe(_stream(seed, index, 1), painting.bodies)
+    return painting.pixels, " ".join(word for word, _ in words)
+
+
 class ScenesDataset(Dataset[tuple[torch.Tensor, ...]]):
     """Scenes 0 to length - 1 of a seed, as tensors.
 

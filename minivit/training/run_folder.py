@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from minivit.files import replacing
+from minivit.training.caption_loop import CaptionEpoch
 from minivit.training.loop import Epoch
 
 
@@ -27,11 +28,11 @@ def write_recipe(path: Path, values: Mapping[str, int | float | str | bool]) -> 
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def write_metrics(path: Path, epochs: Sequence[Epoch]) -> None:
-    """Writes one line an epoch; the columns are the fields of `Epoch`."""
+def write_metrics(path: Path, epochs: Sequence[Epoch] | Sequence[CaptionEpoch]) -> None:
+    """Writes one line an epoch; the columns are the fields of the epochs."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(field.name for field in dataclasses.fields(Epoch))
+        writer.writerow(field.name for field in dataclasses.fields(epochs[0]))
         for epoch in epochs:
             writer.writerow(
                 f"{value:.6g}" if isinstance(value, float) else value

@@ -3,9 +3,16 @@
 No figure is registered with pyplot and none is shown or saved here: `figure.savefig(path)`.
 """
 
+from minivit.viz.caption_figures import caption_figure as caption_figure
 from minivit.viz.figures import attention_figure as attention_figure
 from minivit.viz.figures import positions_figure as positions_figure
 from minivit.viz.training_figures import curves_figure as curves_figure
 from minivit.viz.training_figures import gallery_figure as gallery_figure
 
-__all__ = ["attention_figure", "curves_figure", "gallery_figure", "positions_figure"]
+__all__ = [
+    "attention_figure",
+    "caption_figure",
+    "curves_figure",
+    "gallery_figure",
+    "positions_figure",
+]

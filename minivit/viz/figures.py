@@ -1,6 +1,6 @@
 """Whole figures: one photo with all its attention maps, and the grid of position similarities.
 
-`minivit.viz.panels` has what they are made from; here is which panel stands where.
+`minivit.viz.page` and `panels` have what they are made from; here is which panel stands where.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from PIL import Image
 from torch import Tensor
 
 from minivit.preprocess import to_rgb
+from minivit.viz.page import DPI, axes_at, blank_page, write_lines
 from minivit.viz.panels import (
     COLOUR_MAP,
-    DPI,
-    OPACITY,
     Box,
-    axes_at,
-    blank_page,
+    add_scale,
     cell_box,
     dim_outside,
     outline,
+    region_pixels,
+    require_finite,
     show_map,
     show_photo,
-    write_lines,
+    show_pixels,
 )
 
 _MARGIN, _GAP = 0.3, 0.15  # inches
@@ -70,7 +70,7 @@ def attention_figure(
     Raises:
         ValueError: `maps` is not (H, rows, cols), or holds values that are not finite.
     """
-    _require_finite("attention", maps, "(heads, rows, cols)", 3)
+    require_finite("attention", maps, "(heads, rows, cols)", 3)
     photo, maps = to_rgb(photo), maps.detach().float().cpu()
     heads = range(len(maps)) if heads is None else heads
     whole: Box = (0.0, 0.0, float(photo.width), float(photo.height))
@@ -90,17 +90,18 @@ def attention_figure(
     for (left, top, width, _, room), title in zip(slots, titles, strict=True):
         size = 10 if room >= _NARROWEST else 7.5
         write_lines(figure, left + width / 2, top - 0.04, title, room, size, above=True)
+    ground = region_pixels(photo, box, grey=True)
     for axes, weights in zip(
         [mean_axes, *head_axes], [maps.mean(0), *(maps[head] for head in heads)], strict=True
     ):
-        show_photo(axes, photo, box, grey=True)
+        show_pixels(axes, ground, box)
         show_map(axes, weights, box, smooth=smooth)
     if query is not None:
         looks = cell_box(box, (maps.shape[1], maps.shape[2]), query)
         for index, axes in enumerate([photo_axes, mean_axes, *head_axes]):
             outline(axes, looks, linewidth=1.5 if index < 2 else 1.0)
 
-    _add_scale(figure, (_MARGIN, page[1] - _FOOTER + 0.2, 1.6, 0.13))
+    add_scale(figure, (_MARGIN, page[1] - _FOOTER + 0.2, 1.6, 0.13), {0: "0", 1: "maximum"})
     notes = [
         f"colour: attention weight, from 0 to the maximum that the panel's title gives; uniform: "
         f"{1 / num_tokens:.3g}, the same for all {num_tokens} tokens",
@@ -128,7 +129,7 @@ def positions_figure(similarity: Tensor, *, heading: str = "") -> Figure:
     Raises:
         ValueError: Another shape, or values that are not finite.
     """
-    _require_finite("similarity", similarity, "(rows, cols, rows, cols)", 4)
+    require_finite("similarity", similarity, "(rows, cols, rows, cols)", 4)
     rows, cols = similarity.shape[:2]
     # One line of nothing between two maps: (rows, cols, rows, cols) -> one mosaic.
     tiles = np.full((rows, cols, rows + 1, cols + 1), np.nan, dtype=np.float32)
@@ -209,13 +210,6 @@ def _width(rooms: Sequence[float]) -> float:
     return sum(rooms) + _GAP * (len(rooms) - 1)
 
 
-def _require_finite(name: str, values: Tensor, shape: str, num_dimensions: int) -> None:
-    if values.dim() != num_dimensions:
-        raise ValueError(f"{name}: found shape {tuple(values.shape)}, expected {shape}")
-    if not values.isfinite().all():
-        raise ValueError(f"{name}: found values that are not finite; the weights are damaged")
-
-
 def _describe(name: str, weights: Tensor, num_tokens: int) -> str:
     """Two lines: whose map it is, what part went to patches, and how high it goes."""
     largest = float(weights.max())
@@ -224,13 +218,3 @@ def _describe(name: str, weights: Tensor, num_tokens: int) -> str:
         f"{name}: {100 * float(weights.sum()):.0f} % on patches\n"
         f"max {largest:#.2g} = {ratio:.{1 if ratio < 10 else 0}f} × uniform"
     )
-
-
-def _add_scale(figure: Figure, slot: tuple[float, float, float, float]) -> None:
-    axes = axes_at(figure, slot)
-    axes.set_facecolor("0.5")  # a photo of middling brightness: the colours as they look over one
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap=COLOUR_MAP, alpha=OPACITY, aspect="auto")
-    axes.set_yticks([])
-    axes.set_xticks([0, 255], ["0", "maximum"])
-    axes.tick_params(length=2, labelsize=8, pad=2)
-    axes.spines[:].set_visible(False)

@@ -1,7 +1,4 @@
-"""Panels: a place on a page, a photo, a map painted on it cell by cell, and words that fit.
-
-Pages are measured in inches from their top left, and no layout engine decides: every panel has the
-shape of what it shows, and neither a long title nor a slim photo moves another one.
+"""Panels: a photo, a map painted on it cell by cell, and what explains the colours.
 
 Inside a panel all coordinates are pixels of the photo, counted at their edges: x runs from 0 at the
 left edge of the first pixel to the width at the right edge of the last. Matplotlib's default puts 0
@@ -10,96 +7,36 @@ at the middle of the first pixel; with edges, cell (r, c) of a map that fills a 
     x: left + (right - left) · c / cols  …  (c + 1) / cols        y: the same with top, bottom, r
 
 which is the patch that the model cut out. Photos are grey under a map, so that a colour always
-means attention; the map is a perceptually uniform one whose hue alone tells the value.
+means attention; the map is a perceptually uniform one whose hue alone tells the value. Where values
+have a middle, as ratios have, it is a diverging one that is pale there.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch.nn.functional as F
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from minivit.preprocess import to_rgb
+from minivit.viz.page import axes_at
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels of the photo."""
 
 COLOUR_MAP = "viridis"
+DIVERGING_MAP = "RdBu_r"
 OPACITY = 0.5  # of a map: the photo stays readable below it
-DPI = 140
 _LONGEST = 1000  # pixels of a photo in a figure
-
-
-# ---- the page ---------------------------------------------------------------------------------
-
-
-def blank_page(width: float, height: float) -> Figure:
-    """An empty white page of a size in inches."""
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def axes_at(figure: Figure, slot: Sequence[float]) -> Axes:
-    """Axes at (left, top, width, height) inches from the page's top left."""
-    left, top, width, height = slot
-    wide, high = figure.get_size_inches()
-    return figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
-
-
-def write_lines(
-    figure: Figure,
-    x: float,
-    y: float,
-    text: str,
-    room: float,
-    size: float,
-    *,
-    above: bool = False,
-    align: str = "center",
-) -> None:
-    """Writes lines below (or above) a point in inches, each shortened in its middle to fit.
-
-    File names and labels are foreign text: dollar signs stay what they are, and characters that
-    cannot be drawn become boxes without a warning.
-    """
-    wide, high = figure.get_size_inches()
-    lines = text.split("\n")
-    step = 1.3 * size / 72
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        for index, line in enumerate(reversed(lines) if above else lines):
-            line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-            height = 1 - (y - index * step if above else y + index * step) / high
-            artist = figure.text(
-                x / wide,
-                height,
-                line,
-                size=size,
-                ha=align,
-                va="bottom" if above else "top",
-                parse_math=False,
-            )
-            keep = min(len(line), 250)
-            while keep > 1:
-                excess = artist.get_window_extent().width / (room * figure.dpi)
-                if excess <= 1:
-                    break
-                keep = min(keep - 1, int(keep / excess))
-                artist.set_text(line[: (keep + 1) // 2] + "…" + line[len(line) - keep // 2 :])
-
-
-# ---- photo and map ----------------------------------------------------------------------------
 
 
 def cell_box(box: Box, grid_size: tuple[int, int], cell: tuple[int, int]) -> Box:
@@ -121,12 +58,11 @@ def cell_box(box: Box, grid_size: tuple[int, int], cell: tuple[int, int]) -> Box
     )
 
 
-def show_photo(axes: Axes, photo: Image.Image, box: Box, *, grey: bool = False) -> None:
-    """Fills the axes with a region of a photo; the axes then count in the photo's pixels.
+def region_pixels(photo: Image.Image, box: Box, *, grey: bool = False) -> NDArray[np.uint8]:
+    """A region of a photo, (height, width, 3), of moderate size.
 
     Args:
-        axes: Empty axes.
-        photo: In any mode and size; a copy of moderate size is drawn.
+        photo: In any mode and size.
         box: The region, not necessarily whole pixels.
         grey: Without its colours, as the ground of a map.
     """
@@ -134,14 +70,31 @@ def show_photo(axes: Axes, photo: Image.Image, box: Box, *, grey: bool = False) 
     scale = _LONGEST / max(right - left, bottom - top)
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     region = to_rgb(photo).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    pixels = np.asarray(region.convert("L").convert("RGB") if grey else region)
+    return np.asarray(region.convert("L").convert("RGB") if grey else region)
+
+
+def show_pixels(axes: Axes, pixels: NDArray[np.uint8], box: Box) -> None:
+    """Fills empty axes with `region_pixels` of a box; they then count in the photo's pixels.
+
+    Shrinking a large photo takes longer than all else: panels of one region share its pixels.
+    """
+    left, top, right, bottom = box
     axes.imshow(pixels, extent=(left, right, bottom, top), aspect="auto", origin="upper")
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
-def show_map(axes: Axes, weights: Tensor, box: Box, *, smooth: bool = False) -> AxesImage:
+def show_photo(axes: Axes, photo: Image.Image, box: Box, *, grey: bool = False) -> None:
+    """Fills empty axes with a region of a photo, as the two functions above."""
+    show_pixels(axes, region_pixels(photo, box, grey=grey), box)
+
+
+def show_map(
+    axes: Axes, weights: Tensor, box: Box, *, smooth: bool = False, ratios_to: float | None = None
+) -> AxesImage:
     """Lays an attention map over a photo, coloured from 0 to its own maximum.
+
+    A box may reach over the edges of what the axes show: cells are cut there.
 
     Args:
         axes: Showing the photo.
@@ -149,6 +102,8 @@ def show_map(axes: Axes, weights: Tensor, box: Box, *, smooth: bool = False) -> 
         box: The region that the model saw.
         smooth: Interpolate between the middles of the cells; otherwise each cell is one rectangle,
             which is all that the model said.
+        ratios_to: L, above 1, for maps of ratios: coloured on a logarithmic scale from 1/L over 1,
+            which is pale, to L. What lies outside takes the colour of its end.
 
     Returns:
         The image, with the colour scale.
@@ -162,17 +117,58 @@ def show_map(axes: Axes, weights: Tensor, box: Box, *, smooth: bool = False) -> 
             weights[None, None].float(), scale_factor=finer, mode="bilinear", align_corners=False
         )[0, 0]
     left, top, right, bottom = box
+    norm: Normalize = Normalize(0, largest or 1)
+    if ratios_to is not None:
+        norm = LogNorm(1 / ratios_to, ratios_to)
+        weights = weights.clamp(1 / ratios_to, ratios_to)  # or the logarithm of 0 would be a hole
     return axes.imshow(
         weights.cpu().numpy(),
-        cmap=COLOUR_MAP,
-        vmin=0,
-        vmax=largest or 1,
+        cmap=COLOUR_MAP if ratios_to is None else DIVERGING_MAP,
+        norm=norm,
         alpha=OPACITY,
         interpolation="nearest",
         extent=(left, right, bottom, top),
         origin="upper",
         aspect="auto",
     )
+
+
+def add_scale(
+    figure: Figure,
+    slot: Sequence[float],
+    labels: Mapping[float, str],
+    *,
+    colour_map: str = COLOUR_MAP,
+) -> None:
+    """Draws the colours of a map as they look over a photo of middling brightness.
+
+    Args:
+        figure: The page.
+        slot: As in `axes_at`.
+        labels: What stands below which part of the bar, from 0 at the left to 1 at the right.
+        colour_map: Whose colours.
+    """
+    axes = axes_at(figure, slot)
+    axes.set_facecolor("0.5")
+    axes.imshow(
+        np.linspace(0, 1, 256)[None],
+        cmap=colour_map,
+        alpha=OPACITY,
+        aspect="auto",
+        extent=(0, 1, 0, 1),
+    )
+    axes.set_yticks([])
+    axes.set_xticks(list(labels), list(labels.values()))
+    axes.tick_params(length=2, labelsize=8, pad=2)
+    axes.spines[:].set_visible(False)
+
+
+def require_finite(name: str, values: Tensor, shape: str, num_dimensions: int) -> None:
+    """Raises a ValueError for values of another shape, or that are not finite."""
+    if values.dim() != num_dimensions:
+        raise ValueError(f"{name}: found shape {tuple(values.shape)}, expected {shape}")
+    if not values.isfinite().all():
+        raise ValueError(f"{name}: found values that are not finite; the weights are damaged")
 
 
 def outline(axes: Axes, box: Box, *, linewidth: float = 1.5) -> None:

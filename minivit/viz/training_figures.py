@@ -25,12 +25,20 @@ class EpochFigures(Protocol):
     def val_accuracy(self) -> float: ...
 
 
-def curves_figure(epochs: Sequence[EpochFigures], *, chance: float) -> Figure:
+def curves_figure(
+    epochs: Sequence[EpochFigures],
+    *,
+    chance: float | None = None,
+    loss: str = "Loss of the class",
+    accuracy: str = "right answers (%)",
+) -> Figure:
     """Loss of both splits on the left, validation accuracy on the right.
 
     Args:
         epochs: At least one.
-        chance: Accuracy of guessing, drawn as a line.
+        chance: Accuracy of guessing, drawn as a line; None: no line.
+        loss: Title on the left.
+        accuracy: Label of the axis on the right.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -38,13 +46,10 @@ def curves_figure(epochs: Sequence[EpochFigures], *, chance: float) -> Figure:
     marker = "o" if len(epochs) < 3 else None
     left.plot(numbers, [epoch.train_loss for epoch in epochs], label="training", marker=marker)
     left.plot(numbers, [epoch.val_loss for epoch in epochs], label="validation", marker=marker)
-    left.set(
-        xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss of the class", ylim=(0, None)
-    )
+    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title=loss, ylim=(0, None))
     left.legend(frameon=False)
     accuracies = [100 * epoch.val_accuracy for epoch in epochs]
     right.plot(numbers, accuracies, color="tab:green", marker=marker)
-    right.axhline(100 * chance, color="grey", linestyle=":", label=f"chance {100 * chance:.1f} %")
     right.annotate(
         f"{accuracies[-1]:.1f} %",
         (numbers[-1], accuracies[-1]),
@@ -52,8 +57,11 @@ def curves_figure(epochs: Sequence[EpochFigures], *, chance: float) -> Figure:
         textcoords="offset points",
         ha="right",
     )
-    right.set(xlabel="epoch", ylabel="right answers (%)", title="Validation", ylim=(0, 100))
-    right.legend(frameon=False, loc="lower right")
+    right.set(xlabel="epoch", ylabel=accuracy, title="Validation", ylim=(0, 100))
+    if chance is not None:
+        label = f"chance {100 * chance:.1f} %"
+        right.axhline(100 * chance, color="grey", linestyle=":", label=label)
+        right.legend(frameon=False, loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -88,7 +88,7 @@ def test_the_way_back(capsys: pytest.CaptureFixture[str]) -> None:
         (["vit_smal_patch16_384"], "vit_small_patch16_384"),
         (["text.pth"], "text.pth: not a checkpoint that torch can read"),
         (["mine.pth"], "give --num-heads"),
-        (["mine.pth", "--num-heads", "2", "--format", "jaxx"], "choose from jax, torchvision"),
+        (["mine.pth", "--num-heads", "2", "--format", "jaxx"], "choose from catr, resnet, jax"),
         (["mine.pth", "--num-heads", "2", "--format", "jax"], "tensors that do not belong"),
         (["mine.pth", "--num-heads", "0"], "argument --num-heads"),
         (["mine.pth", "--image-size", "big"], "'big': expected HEIGHTxWIDTH"),

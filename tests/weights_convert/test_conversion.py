@@ -280,7 +280,7 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     refused({"patch_embed.proj.weight": torch.ones(32, 3, 8, 8)}, "not a ViT, it has no blocks.0")
     refused(good | {"pos_embed": torch.ones(1, 12, 32)}, "12 position embeddings are no square")
     refused({"a": torch.ones(1), "b": torch.ones(1)}, "a format that minivit does not know: 2 ten")
-    refused(good, r"unknown format 'flax': choose from jax, torchvision", format="flax")
+    refused(good, r"unknown format 'flax': choose from catr, resnet, jax", format="flax")
     refused(good, "32 tensors that do not belong .* give --format", format="open_clip")
     clip = {k: v for k, v in stored("open_clip").weights.items() if k != "visual.class_embedding"}
     refused(clip, "not open_clip, it has no 'cls_token'", image_size=(32, 48))

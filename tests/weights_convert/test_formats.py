@@ -20,10 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minivit import VisionTransformer, ViTConfig, load_model
+from minivit.resnet import ResNet
+from tests.catr import references, vocabulary
 from tests.references.seeded import fingerprint, foreign_weights, seeded, seeded_weights
 from tests.test_vit import STORED
 from tests.weights_convert.agreement import assert_agrees
-from weights_convert import convert
+from weights_convert import ConvertError, convert
 
 FOLDER = Path(__file__).parents[1] / "references"
 CASES = sorted(path.stem.removeprefix("convert_") for path in FOLDER.glob("convert_*.safetensors"))
@@ -159,6 +161,48 @@ def test_converted_timm_model_agrees(case: str, tmp_path: Path) -> None:
     assert dataclasses.replace(converted.model.config, **same) == reference.config
     pictures = seeded("pictures", reference.shape, reference.seed)
     assert_agrees(converted.model, pictures, reference.tensors)
+
+
+# ---- captioners: numbers are compared in tests/test_captioner.py and tests/test_resnet.py -------
+
+
+def test_catr_needs_a_vocabulary_that_fits(tmp_path: Path) -> None:
+    """All that is checked before the weights are looked at takes few of them."""
+    names = [
+        name for name in json.loads(references()[1]["shapes"]) if "decoder.layers.1" not in name
+    ]
+    small = {name: torch.zeros(()) for name in names}
+    small["transformer.embeddings.word_embeddings.weight"] = torch.zeros(30522, 256)
+    path = tmp_path / "catr.pth"
+    torch.save({"model": small}, path)
+    with pytest.raises(ConvertError, match=r"the vocabulary is not in the file: .*vocab.txt"):
+        convert(path)
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary(30000)))
+    with pytest.raises(ConvertError, match="30000 words, the weights are for 30522"):
+        convert(path, vocabulary=tmp_path / "vocab.txt")
+
+
+def test_a_resnet_starts_a_backbone(tmp_path: Path) -> None:
+    """torchvision's file, with the classifier and the counters of norms that still learn."""
+    prefix = "backbone.0.body."
+    weights = {
+        name.removeprefix(prefix): torch.zeros(shape)
+        for name, shape in json.loads(references()[1]["shapes"]).items()
+        if name.startswith(prefix)
+    }
+    weights["conv1.weight"] += 2.0
+    weights |= {"fc.weight": torch.ones(1000, 2048), "fc.bias": torch.ones(1000)}
+    weights["bn1.num_batches_tracked"] = torch.tensor(7)
+    torch.save(weights, tmp_path / "resnet101-63fe2227.pth")
+    converted = convert(tmp_path / "resnet101-63fe2227.pth", tmp_path / "r.safetensors")
+    assert converted.format == "resnet"
+    loaded = load_model(tmp_path / "r.safetensors", expected=ResNet)
+    assert loaded.config.depth == 101 and not loaded.config.dilate_last_stage
+    assert float(loaded.conv1.weight.detach().mean()) == 2.0
+    del weights["layer3.22.conv1.weight"]
+    torch.save(weights, tmp_path / "r.pth")
+    with pytest.raises(ConvertError, match="minivit runs ResNet-50 and 101"):
+        convert(tmp_path / "r.pth")
 
 
 def test_every_case_stands_in_the_readmes_table() -> None:

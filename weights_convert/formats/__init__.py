@@ -6,6 +6,8 @@
 
 # In the order in which they are asked; the modules are weights_convert.formats.NAME.
 FORMATS = (
+    "catr",
+    "resnet",
     "jax",
     "torchvision",
     "lukemelas",

@@ -64,6 +64,7 @@ demo: install ## train on the built-in scenes, then draw: pictures in runs/demo/
 	$(RUN) train.py --out runs/demo
 	$(RUN) visualize.py attention --out runs/demo
 	$(RUN) visualize.py positions --weights runs/demo/best.safetensors --out runs/demo
+	$(RUN) visualize.py caption --out runs/demo/caption
 
 # This environment takes gigabytes, so that all clones share it: minivit itself is not installed
 # into it but found through PYTHONPATH, and it is brought up to date when the requirements change.

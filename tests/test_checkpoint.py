@@ -253,7 +253,7 @@ def test_no_version(file: Path) -> None:
 
 def test_another_architecture(file: Path) -> None:
     rewrite(file, describe=lambda description: description | {"architecture": "Perceiver"})
-    assert "'Perceiver'" in refusal(file) and "'VisionTransformer'" in refusal(file)
+    assert "'Perceiver', expected one of VisionTransformer, ResNet" in refusal(file)
 
 
 def test_a_description_that_is_no_json(file: Path) -> None:

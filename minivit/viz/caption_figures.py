@@ -4,13 +4,13 @@ The figure is that of Xu et al. 2015, "Show, Attend and Tell" (arXiv:1502.03044)
 differences: cells are drawn as cells, not blurred, and each title says how likely the word was and
 how far its map is from looking everywhere alike. A scale of its own makes every map look sharp.
 
-Here is which panel stands where; `minivit.viz.page` and `panels` have what they are made from.
+`minivit.viz.caption_pages` decides which panel stands where, `page` and `panels` have what they are
+made from.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from minivit.generation import Caption, relative_attention
 from minivit.preprocess import to_rgb
+from minivit.viz.caption_pages import MARGIN, arrange, fit_photo
 from minivit.viz.page import axes_at, blank_page, line_height, wrap_lines, write_lines
 from minivit.viz.panels import (
     DIVERGING_MAP,
@@ -35,15 +36,8 @@ from minivit.viz.panels import (
     show_pixels,
 )
 
-_MARGIN, _GAP = 0.3, 0.15  # inches
-_HEADING, _TITLE = 0.6, 0.42  # height of two lines above the page, a panel
-_PAGE, _NARROWEST_PAGE = 11.0, 8.0
-_TALLEST = 3.4  # a word's panel
-_NARROWEST = 1.17  # a title has this much room, however slim the photo; eight fit on a page
-_PAGES = (8.5, 11.0, 14.0, 18.0, 24.0)  # heights that are tried until panels are large enough:
-_READABLE, _READABLE_LAYOUT = 1.25, 1.7  # the root of their area
 _MOST_CELLS = 20  # on a side of a layout
-_SCALE = 2.0
+_SCALE, _NOTES = 2.0, 2.4  # inches: width of the colour bar, and where the notes beside it begin
 
 
 def caption_figure(
@@ -91,53 +85,41 @@ def caption_figure(
     maps, box = _reach_the_edges(maps, caption.box, photo.size)
     seen: Box = (max(box[0], 0), max(box[1], 0), min(box[2], whole[2]), min(box[3], whole[3]))
     cropped = max(abs(a - b) for a, b in zip(seen, whole, strict=True)) > 0.5
-    grid = _arrange(len(maps), (seen[2] - seen[0]) / (seen[3] - seen[1]), layout)
-    shown = titles[: len(grid.slots)]
 
-    size = 11.0 if grid.block[2] >= 3 else 10.0 if grid.block[2] >= 2.2 else 8.5
-    text = wrap_lines(caption.text or "(no word)", grid.block[2], size, 12)
-    photo_slot, lower = _place_photo(grid, photo.width / photo.height, len(text), size)
-    width, bottom = grid.page[0], grid.page[1] + lower
-    rest = titles[len(shown) :]
-    left_out = []
-    if rest:
-        more = f"{len(rest)} more {'words' if len(rest) > 1 else 'word'}"
-        names = " ".join(title.name for title in rest)
-        left_out = wrap_lines(f"{more}: {names}", width - 2 * _MARGIN, 9, 4)
-    room = width - 2 * _MARGIN - _SCALE - 0.4
+    grid = arrange(len(maps), (seen[2] - seen[0]) / (seen[3] - seen[1]), layout)
+    room = grid.photo[2]
+    size = 11.0 if room >= 3 else 10.0 if room >= 2.2 else 8.5
+    sentence = wrap_lines(caption.text or "(no word)", room, size, 12)
+    grid = fit_photo(grid, photo.width / photo.height, len(sentence) * line_height(size) + 0.1)
+    left_out = _name(titles[len(grid.slots) :], grid.width - 2 * MARGIN)
     notes = [
         line
         for note in _notes(caption, len(maps), limit, show_end, cropped)
-        for line in wrap_lines(note, room, 8, 3)
+        for line in wrap_lines(note, grid.width - 2 * MARGIN - _NOTES, 8, 3)
     ]
-    footer = bottom + len(left_out) * line_height(9) + (0.28 if rest else 0.12)
-    figure = blank_page(width, footer + max(len(notes) * line_height(8), 0.4) + 0.15)
+    footer = grid.bottom + 0.12 + (0.16 + len(left_out) * line_height(9) if left_out else 0)
+    figure = blank_page(grid.width, footer + max(len(notes) * line_height(8), 0.4) + 0.15)
 
-    write_lines(figure, width / 2, 0.1, heading, width - 2 * _MARGIN, 12)
-    axes = axes_at(figure, photo_slot)
+    write_lines(figure, grid.width / 2, 0.1, heading, grid.width - 2 * MARGIN, 12)
+    axes = axes_at(figure, grid.photo)
     show_photo(axes, photo, whole)
     if cropped:
         dim_outside(axes, photo.size, seen)
         outline(axes, seen, linewidth=0.7)
-    middle = grid.block[0] + grid.block[2] / 2
-    write_lines(
-        figure, middle, photo_slot[1] - 0.05, "\n".join(text), grid.block[2], size, above=True
-    )
+    left, top, wide, _ = grid.photo
+    write_lines(figure, left + wide / 2, top - 0.05, "\n".join(sentence), room, size, above=True)
     ground = region_pixels(photo, seen, grey=True)
-    for slot, title, weights in zip(grid.slots, shown, maps, strict=False):
-        left, top, wide, high = slot
-        axes = axes_at(figure, (left, top + lower, wide, high))
+    for slot, title, weights in zip(grid.slots, titles, maps, strict=False):
+        axes = axes_at(figure, slot)
         show_pixels(axes, ground, seen)
         show_map(axes, weights, box, ratios_to=limit)
-        _write_title(figure, left + wide / 2, top + lower - 0.04, title, grid.room)
-    write_lines(figure, width / 2, bottom + 0.08, "\n".join(left_out), width - 2 * _MARGIN, 9)
-    _add_legend(figure, (_MARGIN, footer + 0.07, _SCALE, 0.13), limit)
-    write_lines(figure, _MARGIN + _SCALE + 0.4, footer, "\n".join(notes), room, 8, align="left")
+        _write_title(figure, slot[0] + slot[2] / 2, slot[1] - 0.04, title, grid.room)
+    _write_footer(figure, grid.bottom + 0.08, footer, left_out, notes, limit)
     return figure
 
 
 def _reach_the_edges(maps: Tensor, box: Box, photo_size: tuple[int, int]) -> tuple[Tensor, Box]:
-    """Colours the strips that a ResNet's grid leaves free, as their nearest cells.
+    """Gives the strips that a ResNet's grid leaves free to their nearest cells.
 
     Its cells are centred on pixels: the first ones reach over the photo's left and upper edge by
     half of their size, and the last ones end that much before the others. The network saw it all.
@@ -237,7 +219,30 @@ def _write_title(figure: Figure, x: float, y: float, title: _Title, room: float)
     write_lines(figure, x, y - line_height(7), line, room, size, above=True)
 
 
-def _add_legend(figure: Figure, slot: Sequence[float], limit: float | None) -> None:
+def _name(titles: list[_Title], room: float) -> list[str]:
+    """Lines that name the words for which there is no panel."""
+    if not titles:
+        return []
+    names = " ".join(title.name for title in titles)
+    return wrap_lines(
+        f"{len(titles)} more {'words' if len(titles) > 1 else 'word'}: {names}", room, 9, 4
+    )
+
+
+def _write_footer(
+    figure: Figure,
+    top: float,
+    legend: float,
+    left_out: list[str],
+    notes: list[str],
+    limit: float | None,
+) -> None:
+    """What has no panel from `top` on, colours and notes from `legend` on, in inches."""
+    width = figure.get_figwidth()
+    write_lines(figure, width / 2, top, "\n".join(left_out), width - 2 * MARGIN, 9)
+    room = width - 2 * MARGIN - _NOTES
+    write_lines(figure, MARGIN + _NOTES, legend, "\n".join(notes), room, 8, align="left")
+    slot = (MARGIN, legend + 0.07, _SCALE, 0.13)
     if limit is None:
         add_scale(figure, slot, {0: "0", 1: "maximum"})
         return
@@ -247,81 +252,3 @@ def _add_legend(figure: Figure, slot: Sequence[float], limit: float | None) -> N
         share = between / steps / 2
         labels |= {0.5 - share: f"1/{2**between}", 0.5 + share: f"{2**between}"}
     add_scale(figure, slot, labels, colour_map=DIVERGING_MAP)
-
-
-# ---- what stands where ------------------------------------------------------------------------
-
-
-_Slot = tuple[float, float, float, float]  # left, top, width, height, in inches from the top left
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Places on a page.
-
-    Attributes:
-        page: Its width, and the bottom of the last row of panels.
-        block: The place of the photo, which it may not fill.
-        slots: A panel for each word that has one.
-        room: For the title of each.
-    """
-
-    page: tuple[float, float]
-    block: _Slot
-    slots: list[_Slot]
-    room: float
-
-
-def _arrange(count: int, aspect: float, layout: tuple[int, int] | None) -> _Grid:
-    """Places for a photo and so many words: as large as a page that is not too high allows.
-
-    From four columns on the photo takes two by two places, unless the layout is given.
-    """
-    full = _PAGE - 2 * _MARGIN
-    if layout:
-        shapes = [(*layout, 1)]
-    else:
-        shapes = [(math.ceil((count + 1) / cols), cols, 1) for cols in (1, 2, 3)]
-        shapes += [(max(2, math.ceil((count + 4) / cols)), cols, 2) for cols in range(4, 9)]
-
-    def panel_height(rows: int, cols: int, page: float) -> float:
-        room = max((full + _GAP) / cols - _GAP, _NARROWEST)
-        share = (page - _HEADING - 1.0) / rows - _TITLE - _GAP
-        return min(room / aspect, _TALLEST, max(share, 0.3))
-
-    for page in _PAGES:
-        rows, cols, span = max(
-            shapes, key=lambda shape: (round(panel_height(shape[0], shape[1], page), 2), -shape[0])
-        )
-        height = panel_height(rows, cols, page)
-        if height * math.sqrt(aspect) >= (_READABLE_LAYOUT if layout else _READABLE):
-            break
-
-    width = aspect * height
-    narrowest = (_NARROWEST_PAGE - 2 * _MARGIN + _GAP) / cols - _GAP
-    room = max(width, _NARROWEST, narrowest)
-    down, across = _TITLE + height + _GAP, room + _GAP
-    top = _HEADING + _TITLE
-    places = [
-        (row, col) for row in range(rows) for col in range(cols) if row >= span or col >= span
-    ]
-    slots = [
-        (_MARGIN + col * across + (room - width) / 2, top + row * down, width, height)
-        for row, col in places[:count]
-    ]
-    block = (_MARGIN, top, span * across - _GAP, span * down - _TITLE - _GAP)
-    return _Grid((cols * across - _GAP + 2 * _MARGIN, _HEADING + rows * down), block, slots, room)
-
-
-def _place_photo(grid: _Grid, aspect: float, num_lines: int, size: float) -> tuple[_Slot, float]:
-    """Where the photo stands, at the bottom of its block, and how much lower all panels must go.
-
-    What the photo leaves free of its block is room for the caption; where that is not enough, all
-    rows move down.
-    """
-    left, top, width, height = grid.block
-    wide = min(width, aspect * height)
-    high = wide / aspect
-    needed = num_lines * line_height(size) + 0.1
-    lower = max(0.0, needed - _TITLE - (height - high))
-    return (left + (width - wide) / 2, top + lower + height - high, wide, high), lower

@@ -212,7 +212,7 @@ TOKEN_TXT = (
     "b.jpg#0\tA dog , a ball and a man .\n"
     "b.jpg#1\tA dog , a ball and a man .\n"
     'a.jpg#0\t"Quoted"\n'
-    "c.jpg#0\tNo. 1, with a tab\tin it\n"
+    "c.jpg#0\tNo. 1, with a tab\tin\u2028it\n"
 )
 
 
@@ -231,14 +231,15 @@ def test_flickr_captions_hold_commas_and_quotes(tmp_path: Path) -> None:
     assert read_captions(tmp_path / "captions.txt") == captions
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize(
     "pictures", ["Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "images", "."]
 )
 def test_flickr_tokens_with_pictures_in_any_of_the_known_folders(
-    tmp_path: Path, pictures: str
+    tmp_path: Path, pictures: str, ending: str
 ) -> None:
     touch(tmp_path / pictures, "a.jpg", "b.jpg", "c.jpg")
-    (tmp_path / "Flickr8k.token.txt").write_bytes(TOKEN_TXT.replace("\n", "\r\n").encode())
+    (tmp_path / "Flickr8k.token.txt").write_bytes(TOKEN_TXT.replace("\n", ending).encode())
     captions = read_captions(tmp_path)
     assert found(captions) == {
         "b.jpg": ("A dog , a ball and a man .",) * 2,  # two people wrote the same

@@ -18,6 +18,15 @@ import torch
 from torch import Tensor
 
 from minivit import VisionTransformer
+from tests.catr import catr, references
+from tests.references.catr_inputs import (
+    PICTURES,
+    POSITIONS,
+    STEPS,
+    caption_row,
+    picture,
+    sample,
+)
 from tests.references.seeded import seeded
 from tests.weights_convert import test_formats
 from weights_convert import convert
@@ -57,6 +66,23 @@ def differences(
     return max(d.abs().max().item() for d in outputs), max(d.abs().max().item() for d in maps)
 
 
+def catr_differences() -> tuple[float, float]:
+    """Logits of the words of two captions, and cross-attention of the last decoder block."""
+    stored, _ = references()
+    outputs, maps = [], []
+    for name in PICTURES:
+        photo = picture(name)
+        caption = catr().caption([photo], max_length=STEPS + 1)[0]
+        maps.append(caption.attention.flatten(1) - stored[f"{name}.cross_attention"])
+        tokens, padding = caption_row(name)
+        with torch.no_grad():
+            memory = catr().look_at([photo])
+            logits, _, _ = catr().decode(tokens, memory, token_mask=~padding)
+        chosen = torch.stack([sample(row) for row in logits[0, list(POSITIONS)]])
+        outputs.append(chosen - stored[f"{name}.logits"])
+    return max(d.abs().max().item() for d in outputs), max(d.abs().max().item() for d in maps)
+
+
 def rows() -> list[str]:
     """One line a case."""
     found = []
@@ -76,6 +102,7 @@ def rows() -> list[str]:
             shown["output_other"] = reference.pictures("pictures_other")
         source = SOURCES[case.split("_")[0]]
         found.append((source, case, *differences(model, shown, reference.tensors)))
+    found.append(("CATR", "catr", *catr_differences()))
     return [
         f"| {source} | `{case}` | {output:.0e} | {attention:.0e} |"
         for source, case, output, attention in found

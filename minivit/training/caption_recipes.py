@@ -21,8 +21,8 @@ class CaptionRecipe:
         about: One line for --help.
         backbone: "vit": the given or the shipped one; "resnet50", "resnet101": with a dilated last
             stage.
-        dim, num_heads, hidden_dim, encoder_depth, decoder_depth, head_dim, dropout: As in
-            `CaptionerConfig`.
+        dim, num_heads, hidden_dim, encoder_depth, decoder_depth, head_dim, dropout,
+            position_in_values: As in `CaptionerConfig`.
         settings: How to train.
         max_length: Positions for words; None: as many as the longest caption of scenes needs.
         num_scenes: Training scenes, of the settings' seed.
@@ -39,6 +39,7 @@ class CaptionRecipe:
     head_dim: int
     settings: CaptionSettings
     dropout: float = 0.1
+    position_in_values: bool = False
     max_length: int | None = None
     num_scenes: int = 0
     augment: bool = False
@@ -65,6 +66,7 @@ class CaptionRecipe:
             decoder_depth=self.decoder_depth,
             head_dim=self.head_dim,
             dropout=self.dropout,
+            position_in_values=self.position_in_values,
         )
 
 
@@ -80,9 +82,10 @@ CAPTION_RECIPES: dict[str, CaptionRecipe] = {
         decoder_depth=2,
         head_dim=128,
         dropout=0.0,
-        num_scenes=100_000,
+        position_in_values=True,
+        num_scenes=80_000,
         settings=CaptionSettings(
-            epochs=8,
+            epochs=4,
             batch_size=64,
             lr=4e-3,
             optimizer="muon",

@@ -320,6 +320,7 @@ def test_a_first_row_that_names_a_file_is_no_header(tmp_path: Path) -> None:
         ("a.jpg,one\n\na.jpg,a dog, a cat\n", ["line 3 has 3 columns", "quotes"]),
         ('a.jpg,one\na.jpg,"a "big" dog"\n', ["line 2", "broken CSV"]),
         ("a.jpg,one\nb.jpg,two\n", ["1 of 2 pictures", "b.jpg (line 2)"]),
+        ("gone.jpg,one\na.jpg,two\n", ["gone.jpg (line 1)"]),  # no header
         ("a.jpg,one\n../b.jpg,two\n", ["line 2", "'../b.jpg'"]),
         ("a.jpg,one\n,two\n", ["line 2", "''"]),
         ("file,caption\n", ["no captions"]),

@@ -167,6 +167,8 @@ def test_what_is_drawn_comes_from_seed_epoch_and_index_alone(photos: CaptionSet)
     assert torch.equal(first[1], alone[0][0][0, :, :4, :6])
     assert not torch.equal(alone[0][0], alone[1][0])
     assert not torch.equal(make(1)[0][0], data[0][0])
+    pairs = CaptionDataset(photos, WORDS, transform=noisy)
+    assert not torch.equal(pairs[0][0], pairs[1][0])  # two captions of one picture
     with pytest.raises(ValueError, match="seed is -1"):
         make(-1)
     with pytest.raises(ValueError, match="epoch is -1"):

@@ -193,6 +193,7 @@ def test_one_relation_is_true_and_only_in_its_direction(offset, name: str) -> No
         ("left of a large red star", 0),
         ("a large red star left of the red star", 0),
         ("a large red star nothing left of a small cyan cross", 0),
+        ("a large red star nothing left of a small cyan cross there is a small blue ring", 0),
         ("a large red star left of near a small cyan cross", 0),  # neither has both
         ("a large red star near a small yellow ring", 0),  # 0.55 away: "right of"
         ("a large red star right of a small yellow ring", 1),

@@ -99,11 +99,12 @@ def test_the_cell_looked_at_is_highlighted_exactly(size, grid, box, cell, expect
     assert left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1]
 
 
-def test_photo_and_maps_show_the_same_region_in_place():
+@pytest.mark.parametrize("box", [(-19, -19, 661, 501), (80, 0, 560, 480)])
+def test_photo_and_maps_show_the_same_region_in_place(box):
     photo = Image.new("RGB", (640, 480))
     photo.paste((255, 255, 255), (300, 120, 420, 240))
     figures = [
-        caption_figure(p, make("word", planted(12, 16, (11, 0)), box=(-19, -19, 661, 501)))
+        caption_figure(p, make("word", planted(12, 16, (11, 0)), box=box))
         for p in (photo, Image.new("RGB", (640, 480)))
     ]
     for panel in (0, 1):

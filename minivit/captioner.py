@@ -204,8 +204,6 @@ class Captioner(nn.Module):
         position = masked_sine_position_embedding(real, dim).to(features.dtype).flatten(1, 2)
         flat = None if mask is None else mask.flatten(1)  # (B, rows, cols) -> (B, M)
         tokens = features.flatten(1, 2)  # (B, rows, cols, D) -> (B, M, D)
-        if self.config.position_in_values:
-            tokens = tokens + position
         for block in self.encoder:
             tokens, weights = block(
                 tokens,

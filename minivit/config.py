@@ -249,9 +249,6 @@ class CaptionerConfig:
         layer_norm_eps: Epsilon of the norms of encoder and decoder.
         embedding_norm_eps: Epsilon of the norm over word + position.
         dropout: Of embeddings, branches and attention weights.
-        position_in_values: Add the cells' positions to what the decoder reads, and not only to
-            where it finds it (CATR: False). Without an encoder, and behind a backbone whose
-            features do not tell where they are, no sentence could say what is left of what.
     """
 
     backbone: ResNetConfig | ViTConfig
@@ -267,7 +264,6 @@ class CaptionerConfig:
     layer_norm_eps: float = 1e-5
     embedding_norm_eps: float = 1e-12
     dropout: float = 0.1
-    position_in_values: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "dim", "num_heads", "hidden_dim", "decoder_depth"):

@@ -3,8 +3,8 @@
     x = erase(normalise(transform_n(… transform_1(photo))))    all drawn from (seed, epoch, index)
 
 A sample depends on these three numbers and on nothing else: not on the order of loading, nor on
-how many processes load. The transforms are those of torchvision.transforms.v2 with Pillow's
-pictures, made from Pillow and numpy alone; equal parameters give equal pictures, bit for bit.
+how many processes load. The transforms are those of torchvision.transforms.v2 for Pillow's
+pictures; equal parameters give equal pictures, bit for bit.
 
     augmentation = Augmentation(
         transforms=(RandomResizedCrop(224), RandomHorizontalFlip(), RandAugment()),

@@ -21,8 +21,8 @@ class CaptionRecipe:
         about: One line for --help.
         backbone: "vit": the given or the shipped one; "resnet50", "resnet101": with a dilated last
             stage.
-        dim, num_heads, hidden_dim, encoder_depth, decoder_depth, head_dim, dropout,
-            position_in_values: As in `CaptionerConfig`.
+        dim, num_heads, hidden_dim, encoder_depth, decoder_depth, head_dim, dropout: As in
+            `CaptionerConfig`.
         settings: How to train.
         max_length: Positions for words; None: as many as the longest caption of scenes needs.
         num_scenes: Training scenes, of the settings' seed.
@@ -39,7 +39,6 @@ class CaptionRecipe:
     head_dim: int
     settings: CaptionSettings
     dropout: float = 0.1
-    position_in_values: bool = False
     max_length: int | None = None
     num_scenes: int = 0
     augment: bool = False
@@ -66,12 +65,17 @@ class CaptionRecipe:
             decoder_depth=self.decoder_depth,
             head_dim=self.head_dim,
             dropout=self.dropout,
-            position_in_values=self.position_in_values,
         )
 
 
 CAPTION_RECIPES: dict[str, CaptionRecipe] = {
     # python train.py caption --out runs/captioner
+    # The captioner inside the package: best.safetensors of this command, seed 0. Two cores of an
+    # AMD EPYC (Zen 5), busy with other things meanwhile, torch 2.13: 46 min 30 s. On 2,000 scenes
+    # 99.0 % of attribute words right; the peak of shape words is on the object in 96.4 % (block 0,
+    # mean over heads). Relations are guessed: 14.7 % true. The tokens of the shipped ViT, trained
+    # under turns and flips, do not tell where they are, and neither do the values that the decoder
+    # reads. Positions added to the values, 60,000 scenes x 3 epochs (7 min): 9.3 %, no better.
     "scenes_captioner": CaptionRecipe(
         about="the built-in scenes, behind the shipped ViT, which stays as it is",
         backbone="vit",
@@ -82,10 +86,9 @@ CAPTION_RECIPES: dict[str, CaptionRecipe] = {
         decoder_depth=2,
         head_dim=128,
         dropout=0.0,
-        position_in_values=True,
-        num_scenes=80_000,
+        num_scenes=100_000,
         settings=CaptionSettings(
-            epochs=4,
+            epochs=8,
             batch_size=64,
             lr=4e-3,
             optimizer="muon",

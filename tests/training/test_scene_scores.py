@@ -124,6 +124,14 @@ def test_phrases_are_matched_so_that_most_words_agree() -> None:
     assert scores(long, truth)[0] == pytest.approx(4 / 120)
 
 
+def test_of_equal_matchings_the_one_with_a_phrase_wholly_right_is_taken() -> None:
+    truth = scene(small_red_ring=(0.5, 0.2), small_red_star=(0.5, 1.2))
+    # 3 + 1 words: the star, and a phrase that shares "small" with the ring; or 2 + 2 the other
+    # way about, by which it would be true
+    words, _, relations = scores("a small red star left of a small blue star", truth)
+    assert (words, relations) == (pytest.approx(4 / 6), 0)
+
+
 def test_captions_are_counted_together() -> None:
     found = scene_scores(["a large red star", "a large"], [STAR, PAIR])
     assert found["attribute_words"] == pytest.approx((3 + 1) / (3 + 6))
@@ -192,6 +200,8 @@ def test_one_relation_is_true_and_only_in_its_direction(offset, name: str) -> No
         ("a large red star left of", 0),
         ("left of a large red star", 0),
         ("a large red star left of the red star", 0),
+        ("a large red star near the red star", 0),
+        ("a large red star between a small blue ring and the blue ring", 0),
         ("a large red star nothing left of a small cyan cross", 0),
         ("a large red star nothing left of a small cyan cross there is a small blue ring", 0),
         ("a large red star left of near a small cyan cross", 0),  # neither has both

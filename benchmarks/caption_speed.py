@@ -89,7 +89,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     if len(sys.argv) > 1:
         loop = their_loop(sys.argv[1])
-        for words, rounds in ((12, 5), (100, 2)):
+        for words, rounds in ((12, 3), (100, 1)):
             cases: dict[str, Callable[[], object]] = {
                 "CATR's loop": partial(loop, photo, words),
                 "minivit": partial(write, captioner, [photo], words + 1),

@@ -306,7 +306,7 @@ class DecoderBlock(nn.Module):
         attended, cross_weights = self._look(
             normed if position is None else normed + position,
             memory,
-            memory if memory_position is None else memory + memory_position,
+            memory_position,
             memory_padding_mask,
             None if cache is None else cache.cross_attention,
             need_weights,
@@ -322,13 +322,15 @@ class DecoderBlock(nn.Module):
         self,
         query: Tensor,
         memory: Tensor,
-        key: Tensor,
+        position: Tensor | None,
         mask: Tensor | None,
         cache: KeyValueCache | None,
         need_weights: bool | Sequence[int],
     ) -> tuple[Tensor, Tensor | None]:
         """Cross-attention; the beams of one picture ask as more words of one sentence would."""
         beams, words = query.shape[0] // memory.shape[0], query.shape[1]
+        cached = cache is not None and cache.length  # then keys are not made again
+        key = memory if position is None or cached else memory + position
         if beams == 1:
             return self.cross_attn(
                 query, key, memory, key_padding_mask=mask, cache=cache, need_weights=need_weights

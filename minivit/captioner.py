@@ -105,17 +105,15 @@ class Captioner(nn.Module):
             width = config.backbone.dim
         self.preprocess = preprocess or self._usual_preprocess()
         self.input_proj = nn.Linear(width, dim)  # a 1×1 convolution, written as what it is
+        options: dict[str, Any] = {
+            "hidden_dim": config.hidden_dim,
+            "activation": config.activation,
+            "layer_norm_eps": config.layer_norm_eps,
+            "dropout": config.dropout,
+            "attention_dropout": config.dropout,
+        }
         self.encoder = nn.ModuleList(
-            EncoderBlock(
-                dim,
-                config.num_heads,
-                hidden_dim=config.hidden_dim,
-                activation=config.activation,
-                layer_norm_eps=config.layer_norm_eps,
-                dropout=config.dropout,
-                attention_dropout=config.dropout,
-            )
-            for _ in range(config.encoder_depth)
+            EncoderBlock(dim, config.num_heads, **options) for _ in range(config.encoder_depth)
         )
         norms = config.encoder_depth > 0
         self.encoder_norm = nn.LayerNorm(dim, config.layer_norm_eps) if norms else nn.Identity()
@@ -124,16 +122,7 @@ class Captioner(nn.Module):
         self.embed_norm = nn.LayerNorm(dim, eps=config.embedding_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.decoder = nn.ModuleList(
-            DecoderBlock(
-                dim,
-                config.num_heads,
-                hidden_dim=config.hidden_dim,
-                activation=config.activation,
-                layer_norm_eps=config.layer_norm_eps,
-                dropout=config.dropout,
-                attention_dropout=config.dropout,
-            )
-            for _ in range(config.decoder_depth)
+            DecoderBlock(dim, config.num_heads, **options) for _ in range(config.decoder_depth)
         )
         self.decoder_norm = nn.LayerNorm(dim, config.layer_norm_eps)
         self.head = nn.ModuleList(

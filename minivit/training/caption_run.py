@@ -342,8 +342,10 @@ def _say(row: Grounding) -> str:
 def photo_report(captioner: Captioner, data: CaptionData) -> list[str]:
     """BLEU-4, ROUGE-L and CIDEr-D of greedy captions of the held-out photos."""
     captioner.eval()
-    pictures = [open_image(path) for path, _ in data.held_out]
-    texts = write_captions(captioner, pictures, batch_size=8)
+    paths = [path for path, _ in data.held_out]
+    texts: list[str] = []
+    for start in range(0, len(paths), 8):  # no more photos in memory than are looked at
+        texts += write_captions(captioner, [open_image(path) for path in paths[start : start + 8]])
     try:
         scores = caption_scores([list(captions) for _, captions in data.held_out], texts)
     except MissingPackageError as error:

@@ -28,8 +28,9 @@ from typing import Literal
 
 import numpy as np
 
-from minivit.data.caption_rows import FLICKR_TEXTS, Row, coco_rows, csv_rows, flickr_rows, shown
+from minivit.data.caption_rows import FLICKR_TEXTS, Row, coco_rows, csv_rows, flickr_rows
 from minivit.data.caption_rows import BadCaptionsError as BadCaptionsError
+from minivit.data.errors import shown
 
 Split = Literal["train", "val"]
 

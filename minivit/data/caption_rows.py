@@ -16,18 +16,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minivit.data.errors import BadDataError
+
 FLICKR_TEXTS = ("captions.txt", "Flickr8k.token.txt")
 _COCO = "expected images with id and file_name, annotations with image_id and caption"
 _FLICKR_STRAY = "2258277193_586949ec62.jpg.1"  # its captions were published without a picture
 
 
-class BadCaptionsError(ValueError):
-    """Captions that cannot be used; the message is one line: what was found, and what to do."""
-
-    @classmethod
-    def about(cls, source: Path, found: str, todo: str) -> BadCaptionsError:
-        """source: found; todo, the source quoted where it would break the line."""
-        return cls(f"{shown(source)}: {found}; {todo}")
+class BadCaptionsError(BadDataError):
+    """Captions that cannot be used."""
 
 
 class Row(NamedTuple):
@@ -44,12 +41,6 @@ class Row(NamedTuple):
     name: str
     caption: str
     mark: object = None
-
-
-def shown(path: str | Path) -> str:
-    """A path for a message of one line."""
-    name = str(path)
-    return name if name.isprintable() else repr(name)
 
 
 def read_text(path: Path) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from minivit.data.errors import BadDataError
 from minivit.data.idx import FASHION_NAMES, has_idx, parse_idx, read_idx
-from minivit.data.photo_rows import BadDataError
 
 NAMES = {
     "train-images-idx3-ubyte": (4, 3, 2),

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from minivit.preprocess import BadImageError, Preprocess, open_image, to_rgb
+from minivit.preprocess import BadImageError, Preprocess, check_image, open_image, to_rgb
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -283,6 +283,47 @@ def test_a_picture_beyond_the_limit_is_refused(tmp_path, monkeypatch, limit):
     assert "600 pixels" in message and f"limit is {limit}" in message
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
     assert open_image(tmp_path / "large.png").size == (30, 20)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_beyond_the_limit_is_decoded_at_half_its_size(tmp_path, monkeypatch, progressive):
+    path = tmp_path / "large.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    picture = corners().resize((301, 200), Image.Resampling.NEAREST)
+    picture.save(path, exif=exif, progressive=progressive)
+    whole = open_image(path)
+    assert whole.size == (200, 301)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 301 * 200 - 1)
+    half = open_image(path)
+    assert half.size == (100, 151)
+    small = np.asarray(whole.resize(half.size, Image.Resampling.BOX), dtype=int)
+    assert np.abs(np.asarray(half, dtype=int) - small).mean() < 2
+    check_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 301 * 200 // 2 - 1)
+    assert "60200 pixels" in refused(path)
+    with pytest.raises(BadImageError, match="60200 pixels"):
+        check_image(path)
+
+
+def test_a_check_refuses_what_opening_refuses(tmp_path):
+    for ending in ("jpg", "png", "webp", "gif", "tiff", "bmp", "ppm"):
+        path = tmp_path / f"photo.{ending}"
+        noise(60, 40).save(path)
+        check_image(path)
+        data = path.read_bytes()
+        for damaged in (b"", data[:5], data[: len(data) // 2], data[:-9], b"text" + data[4:]):
+            path.write_bytes(damaged)
+            try:
+                open_image(path)
+            except BadImageError as error:
+                with pytest.raises(BadImageError) as caught:
+                    check_image(path)
+                assert str(caught.value) == str(error)
+            else:
+                check_image(path)
+    with pytest.raises(BadImageError, match="no such file"):
+        check_image(tmp_path / "nothing.jpg")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's list of open files")

@@ -23,12 +23,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from minivit.data.caption_rows import FLICKR_TEXTS, Row, coco_rows, csv_rows, flickr_rows
+from minivit.data.caption_rows import FLICKR_TEXTS, Row, coco_rows, csv_rows, flickr_rows, inside
 from minivit.data.caption_rows import BadCaptionsError as BadCaptionsError
 from minivit.data.errors import shown
 
@@ -181,7 +181,7 @@ def _gather(
     captions: dict[str, dict[tuple[str, object], None]] = {}  # in order, each once
     for row in rows:
         if (name := names.get(row.name)) is None:
-            name = names[row.name] = _inside(source, row)
+            name = names[row.name] = inside(source, row.place, row.name)
         text = " ".join(row.caption.split())
         if not text:
             notes["blank caption"] += 1
@@ -206,15 +206,6 @@ def _gather(
         CaptionedPicture(folder / name, tuple(text for text, _ in texts))
         for name, texts in captions.items()
     )
-
-
-def _inside(source: Path, row: Row) -> str:
-    """The name of a picture as a plain relative path, which stays in the folder."""
-    windows = PureWindowsPath(row.name)  # knows both slashes, drives and shares
-    if windows.anchor or ".." in windows.parts or "\0" in row.name or not windows.parts:
-        found = f"{row.place} names the picture {row.name[:80]!r}"
-        raise BadCaptionsError.about(source, found, "expected a file in the folder of pictures")
-    return os.path.normpath(row.name)
 
 
 def _count(number: int, what: str) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from minivit.data.errors import BadDataError
@@ -65,6 +65,19 @@ def read_text(path: Path) -> str:
 def lines_of(text: str) -> list[str]:
     """Cut at line ends only; str.splitlines also cuts at characters that a caption may hold."""
     return re.split(r"\r\n|\r|\n", text)
+
+
+def inside(source: Path, place: str, name: str) -> str:
+    """The name of a picture as a plain relative path, which stays in the folder.
+
+    Raises:
+        BadCaptionsError: it is absolute, leads outside, or is no name at all.
+    """
+    windows = PureWindowsPath(name)  # knows both slashes, drives and shares
+    if windows.anchor or ".." in windows.parts or "\0" in name or not windows.parts:
+        found = f"{place} names the picture {name[:80]!r}"
+        raise BadCaptionsError.about(source, found, "expected a file in the folder of pictures")
+    return os.path.normpath(name)
 
 
 def coco_rows(source: Path, notes: Counter[str]) -> Iterator[Row]:

@@ -1,11 +1,79 @@
-"""Data sets held in memory."""
+"""Samples on their way into a training run: batch by batch with helping processes, or all at once.
+
+torch's DataLoader turns the error of a sample into a report of many lines, traceback included,
+raises the death of a worker wherever the program just is, and draws from the global random numbers
+whenever a pass begins. Nothing here does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+Item = TypeVar("Item")
+
+
+def load_batches(
+    dataset: Dataset[Item],
+    batches: Sequence[Sequence[int]],
+    *,
+    workers: int,
+    collate: Callable[[list[Item]], Any] | None = None,
+) -> Generator[Any, None, None]:
+    """The batches of one pass over a data set, in the order asked for.
+
+    The worker processes start with the pass and end with it, also when it is given up half-way
+    (close the iterator, or let go of it). Each computes with one thread, and Ctrl-C is left to
+    this process. Two batches a worker are made ahead. The global random numbers stay untouched.
+
+    Args:
+        dataset: Its items must depend on nothing but their index and the data set; with workers on
+            systems that do not fork, it has to survive pickling.
+        batches: Indices of the items of each batch.
+        workers: Processes that make the batches; 0: this one.
+        collate: Makes a batch of a list of items; None: torch's `default_collate`, which stacks.
+
+    Yields:
+        What `collate` gave. Tensors made by a worker live in shared memory and hold a file
+        descriptor each: keep a clone of what outlives the pass.
+
+    Raises:
+        Exception: What making a batch raised, type and message, wherever it was made; its traceback
+            in the worker, as text, is the cause. An error that cannot be sent comes as a
+            RuntimeError that gives its type.
+        OSError: A worker died.
+    """
+    join: Callable[[list[Item]], Any] = collate or default_collate
+    if workers < 1 or not batches:
+        for batch in batches:
+            yield join([dataset[index] for index in batch])
+        return
+    loader = DataLoader(
+        _Batches(dataset, batches, join),
+        batch_size=None,  # an item of _Batches is a batch
+        num_workers=min(workers, len(batches)),
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_interrupts,
+        generator=torch.Generator(),  # instead of the global one
+    )
+    iterator = _start(loader)
+    try:
+        for _ in batches:
+            result = _next(iterator)
+            if isinstance(result, _Failure):
+                raise result.error from _WorkerError(result.trace)
+            yield result
+            del result  # the memory of a batch is given back before the next one is waited for
+    finally:
+        del iterator  # the last reference: ends the processes
 
 
 def load_all(
@@ -23,10 +91,108 @@ def load_all(
 
     Returns:
         One tensor (n, …) for each entry of an item.
+
+    Raises:
+        Exception: As `load_batches`.
     """
+    indices = range(len(dataset))  # type: ignore[arg-type]
+    chunks = [indices[start : start + 256] for start in range(0, len(indices), 256)]
     batches: list[list[torch.Tensor]] = []
-    for batch in DataLoader(dataset, batch_size=256, num_workers=workers):
+    for batch in load_batches(dataset, chunks, workers=workers):
         batches.append(batch)
         if on_batch is not None:
             on_batch(len(batch[0]))
     return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+
+
+# ---- in the workers ------------------------------------------------------------------------------
+
+
+class _Batches(Dataset[Any]):
+    """Whole batches as items, errors as values."""
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batches: Sequence[Sequence[int]],
+        join: Callable[[list[Any]], Any],
+    ) -> None:
+        self.dataset, self.batches, self.join = dataset, batches, join
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.join([self.dataset[item] for item in self.batches[index]])
+        except Exception as error:
+            return _Failure(_that_travels(error), traceback.format_exc())
+
+
+class _Failure(NamedTuple):
+    """An error on its way to the main process, which pickling robs of its traceback."""
+
+    error: Exception
+    trace: str
+
+
+class _WorkerError(Exception):
+    """The traceback in a worker, as text, for --debug."""
+
+
+def _that_travels(error: Exception) -> Exception:
+    """The error, or where pickling changes or refuses it, a RuntimeError that says the same."""
+    with contextlib.suppress(Exception):
+        copy = pickle.loads(pickle.dumps(error))
+        if type(copy) is type(error) and str(copy) == str(error):
+            return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _leave_interrupts(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# ---- beside them ---------------------------------------------------------------------------------
+
+
+def _start(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Starts the workers; a Ctrl-C waits until they are all there and have learned to ignore it.
+
+    What torch has the system call when a worker dies is taken away again: it would raise in the
+    middle of a training step. `_next` notices within five seconds of waiting.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone meets signals
+        return iter(loader)
+    death = getattr(signal, "SIGCHLD", None)  # not on Windows
+    on_death = signal.getsignal(death) if death else None
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        return iter(loader)
+    finally:
+        if death:
+            signal.signal(death, on_death or signal.SIG_DFL)
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _next(iterator: Iterator[Any]) -> Any:
+    """The next batch, or why there is none; the death of a worker is returned too.
+
+    Raised from here, it would keep the iterator in its traceback and with it the other workers.
+    """
+    try:
+        return next(iterator)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+    found = f"a process that loads data died ({reason})"
+    todo = "memory may have run out: use fewer workers or smaller batches"
+    return _Failure(OSError(f"{found}; {todo}"), reason)

@@ -61,7 +61,7 @@ types: install ## mypy, strict
 	$(RUN) -m mypy
 
 demo: install ## train on the built-in scenes, then draw: pictures in runs/demo/
-	$(RUN) train.py --out runs/demo
+	$(RUN) train.py --out runs/demo --overwrite
 	$(RUN) visualize.py attention --out runs/demo
 	$(RUN) visualize.py positions --weights runs/demo/best.safetensors --out runs/demo
 	$(RUN) visualize.py caption --out runs/demo/caption

@@ -7,19 +7,26 @@ imports torch before it is needed, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import torch
 
 
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds --seed, --device and --debug."""
+def add_common_flags(parser: argparse.ArgumentParser, *, seed: int | None = 0) -> None:
+    """Adds --seed, --device and --debug.
+
+    Args:
+        parser: Gets them.
+        seed: What stands for it when it is not given; None: what the recipe says.
+    """
     group = parser.add_argument_group("common options")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    default = "the recipe's, 0" if seed is None else str(seed)
+    group.add_argument("--seed", type=int, default=seed, metavar="N", help=f"default: {default}")
     group.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
@@ -70,6 +77,34 @@ def one_line(error: BaseException) -> str:
         named = f"{error.filename}: " if error.filename else ""
         return f"error: {named}{error.strerror}"
     return "error: " + " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], object]]]:
+    """Progress bars that vanish when they are full, and with the block that they are used in.
+
+    Of several processes of one training only the first shows them.
+
+    Yields:
+        A function of a title and a total that gives a function: told how many more have been done.
+    """
+    from tqdm import tqdm
+
+    hidden = os.environ.get("RANK", "0") != "0"
+    with contextlib.ExitStack() as open_bars:
+
+        def bar(title: str, total: int) -> Callable[[int], object]:
+            made = tqdm(total=total, desc=title, leave=False, disable=hidden)
+            open_bars.callback(made.close)
+
+            def update(number: int) -> None:
+                made.update(number)
+                if made.n >= total:
+                    made.close()
+
+            return update
+
+        yield bar
 
 
 def pick_device(name: str) -> torch.device:

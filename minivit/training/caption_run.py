@@ -1,29 +1,27 @@
-"""The parts of `train.py caption`: data, captioner, and the report on what it learned."""
+"""The parts of `train.py caption`: captioner, data, and the report on what it learned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from minivit.captioner import Captioner
 from minivit.checkpoint import load_model
-from minivit.config import CaptionerConfig, ResNetConfig
+from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
 from minivit.data.augmentation import (
     Augmentation,
     ColorJitter,
     RandomHorizontalFlip,
     RandomQuarterTurn,
+    Resize,
 )
 from minivit.data.captions import (
-    CaptionBatch,
+    BadCaptionsError,
     CaptionDataset,
     CaptionSet,
     SceneCaptions,
@@ -38,48 +36,46 @@ from minivit.preprocess import Preprocess, open_image
 from minivit.resnet import ResNet
 from minivit.tokenizer import Tokenizer, WordLevel, WordPiece
 from minivit.training.caption_metrics import MissingPackageError, caption_scores, scene_scores
-from minivit.training.caption_recipes import CaptionRecipe
+from minivit.training.captioning import CaptionedImages, CaptionedPhotos, CaptionTask
 from minivit.training.grounding import Grounding, best, ground
+from minivit.training.recipes import CaptionRecipe
+from minivit.training.task import Bar, Plan, Report
 from minivit.vit import VisionTransformer
 
 SHIPPED_VIT = Path(__file__).parents[1] / "weights" / "scenes.safetensors"
 NUM_HELD_OUT = 2000  # scenes, for validation while training and for the test after it
 
 
-@dataclass(frozen=True)
-class CaptionData:
-    """What a captioner is trained and judged on.
+def plan_captioner(recipe: CaptionRecipe, bar: Bar) -> Plan:
+    """Captioner, data and report of a run.
 
-    Attributes:
-        batches: Of each epoch.
-        validation: Held-out pairs.
-        steps_per_epoch: Batches an epoch.
-        description: One line for the user.
-        held_out: Photos with their captions for the scores at the end; empty for scenes.
+    Args:
+        recipe: What is wanted.
+        bar: Shows how far drawing or captioning has come.
+
+    Raises:
+        ValueError: Data, weights or a vocabulary that cannot be used; see `make_captioner` and
+            `minivit.data.captions.read_captions`.
     """
-
-    batches: Callable[[int], Iterable[CaptionBatch]]
-    validation: Callable[[int], Iterable[CaptionBatch]]
-    steps_per_epoch: int
-    description: str
-    held_out: Sequence[tuple[Path, Sequence[str]]] = ()
+    captioner = make_captioner(recipe)
+    plan = plan_scenes if recipe.data == "scenes" else plan_photos
+    return plan(captioner, recipe, bar)
 
 
-def make_captioner(
-    recipe: CaptionRecipe, *, weights: Path | None, vocabulary: Path | None, scenes: bool
-) -> Captioner:
+def make_captioner(recipe: CaptionRecipe) -> Captioner:
     """A new captioner around a given backbone, or the given captioner to go on with.
+
+    The recipe's `weights` is a minivit checkpoint: a captioner is trained further, a ViT or ResNet
+    becomes the backbone of a new one; "": the shipped ViT, or a ResNet without training.
 
     Args:
         recipe: What to build.
-        weights: A minivit checkpoint: a captioner is trained further, a ViT or ResNet becomes the
-            backbone of a new one; None: the shipped ViT, or a ResNet without training.
-        vocabulary: Word-pieces for a new captioner of photos, one a line.
-        scenes: Whether it is to speak of scenes.
 
     Raises:
         ValueError: A checkpoint of another kind than the recipe's backbone, or no vocabulary.
     """
+    scenes = recipe.data == "scenes"
+    weights = Path(recipe.weights) if recipe.weights else None
     if weights is None and recipe.backbone == "vit":
         weights = SHIPPED_VIT
     start = None if weights is None else load_model(weights)
@@ -89,23 +85,49 @@ def make_captioner(
     if scenes:
         tokenizer = WordLevel(CAPTION_WORDS)
         longest = SceneCaptions(0, 1, tokenizer).max_length
-    elif vocabulary is None:
+    elif not recipe.vocab:
         raise ValueError("captions of photos need a vocabulary: give BERT's with --vocab vocab.txt")
     else:
-        tokenizer, longest = WordPiece.from_file(vocabulary), 128
+        tokenizer, longest = WordPiece.from_file(Path(recipe.vocab)), 128
     max_length = recipe.max_length or longest
     if isinstance(start, VisionTransformer):
         if recipe.backbone != "vit":
             raise ValueError(f"{weights}: a ViT, this recipe wants a {recipe.backbone}")
-        config = recipe.config(len(tokenizer), max_length, start.config)
+        config = captioner_config(recipe, len(tokenizer), max_length, start.config)
         captioner = Captioner(config, tokenizer, preprocess=start.preprocess)
     else:
-        config = recipe.config(len(tokenizer), max_length)
+        config = captioner_config(recipe, len(tokenizer), max_length)
         _check_resnet(start, config, weights)
         captioner = Captioner(config, tokenizer)
     if start is not None:
         captioner.backbone.load_state_dict(start.state_dict())
     return captioner
+
+
+def captioner_config(
+    recipe: CaptionRecipe, vocabulary_size: int, max_length: int, vit: ViTConfig | None = None
+) -> CaptionerConfig:
+    """The captioner to build.
+
+    Args:
+        recipe: Widths, depths and the kind of backbone.
+        vocabulary_size: Words of the tokenizer.
+        max_length: Positions for words.
+        vit: Of the backbone, where that is a ViT.
+    """
+    depth = 50 if recipe.backbone == "resnet50" else 101
+    return CaptionerConfig(
+        backbone=vit or ResNetConfig(depth=depth, dilate_last_stage=True),
+        vocabulary_size=vocabulary_size,
+        max_length=max_length,
+        dim=recipe.dim,
+        num_heads=recipe.num_heads,
+        hidden_dim=recipe.hidden_dim,
+        encoder_depth=recipe.encoder_depth,
+        decoder_depth=recipe.decoder_depth,
+        head_dim=recipe.head_dim,
+        dropout=recipe.dropout,
+    )
 
 
 def _check_resnet(start: ResNet | None, config: CaptionerConfig, weights: Path | None) -> None:
@@ -121,161 +143,125 @@ def _check_resnet(start: ResNet | None, config: CaptionerConfig, weights: Path |
 # ---- scenes --------------------------------------------------------------------------------------
 
 
-def scene_data(
-    captioner: Captioner,
-    recipe: CaptionRecipe,
-    *,
-    workers: int,
-    bar: Callable[[str, int], Callable[[int], object]],
-) -> CaptionData:
-    """Scenes with their captions, drawn into memory.
+def plan_scenes(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
+    """Scenes with their captions, drawn into memory."""
+    size, tokenizer = captioner.preprocess.image_size, captioner.tokenizer
 
-    Args:
-        captioner: Whose words and picture size are used.
-        recipe: How many, and the size of a batch.
-        workers: Processes that draw.
-        bar: Gets a name and a number, gives a function that is told of progress.
-    """
-    settings = recipe.settings
-    size = captioner.preprocess.image_size
+    def draw(name: str, seed: int, length: int) -> CaptionedImages:
+        scenes = SceneCaptions(seed, length, tokenizer, image_size=size)
+        drawn = load_all(scenes, workers=recipe.workers, on_batch=bar(name, length))
+        images, tokens = drawn
+        return CaptionedImages(images, tokens, tokenizer.pad_id)
 
-    def draw(name: str, seed: int, length: int) -> tuple[Tensor, Tensor]:
-        scenes = SceneCaptions(seed, length, captioner.tokenizer, image_size=size)
-        images, tokens = load_all(scenes, workers=workers, on_batch=bar(name, length))
-        return images, tokens
-
-    train = draw("training scenes", settings.seed, recipe.num_scenes)
+    length = min(filter(None, (recipe.limit, recipe.num_scenes)), default=0)
+    if not recipe.num_scenes:
+        raise ValueError(
+            f"num_scenes is 0, recipe {recipe.recipe!r} is for photos: give --data, or "
+            "--set num_scenes=N"
+        )
+    train = draw("training scenes", recipe.seed, length)
     held = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
-    pad = captioner.tokenizer.pad_id
 
-    def batches(
-        data: tuple[Tensor, Tensor], order: Tensor, batch_size: int
-    ) -> Iterable[CaptionBatch]:
-        for chosen in torch.split(order, batch_size):
-            tokens = data[1][chosen]
-            longest = int((tokens != pad).sum(dim=1).max())
-            yield CaptionBatch(data[0][chosen], None, tokens[:, :longest])
+    def report(folder: Path, device: torch.device) -> Report:
+        chosen = load_model(folder / "best.safetensors", device=device, expected=Captioner)
+        return Report(scene_report(chosen, num_scenes=NUM_HELD_OUT))
 
-    def shuffled(epoch: int) -> Iterable[CaptionBatch]:
-        random = torch.Generator().manual_seed(1_000_003 * settings.seed + epoch)
-        return batches(train, torch.randperm(len(train[0]), generator=random), settings.batch_size)
-
-    return CaptionData(
-        shuffled,
-        lambda _epoch: batches(held, torch.arange(len(held[0])), 250),
-        -(-len(train[0]) // settings.batch_size),
-        f"{len(train[0]):,} scenes, a caption each",
+    return Plan(
+        task=CaptionTask(captioner, backbone_lr=recipe.backbone_lr),
+        train=train,
+        validation=held,
+        lines=[f"{len(train):,} scenes, a caption each", _size(captioner)],
+        report=report,
     )
+
+
+def _size(captioner: Captioner) -> str:
+    weights = sum(parameter.numel() for parameter in captioner.parameters())
+    return f"a captioner of {weights / 1e6:.2f} M weights, backbone included"
 
 
 # ---- photos --------------------------------------------------------------------------------------
 
 
-def photo_data(
-    captioner: Captioner,
-    recipe: CaptionRecipe,
-    location: Path,
-    *,
-    workers: int,
-    skip_missing: bool,
-    limit: int | None,
-) -> CaptionData:
+def plan_photos(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
     """COCO captions, Flickr8k or a CSV; without a validation split of its own, a tenth is held out.
 
-    Args:
-        captioner: Whose words and preprocessing are used.
-        recipe: The size of a batch, and whether to augment.
-        location: A folder or a CSV.
-        workers: Processes that open photos; 0: this one.
-        skip_missing: Leave out captions of photos that are not there, instead of stopping.
-        limit: Only so many photos.
-
     Raises:
-        ValueError: See `minivit.data.captions.read_captions`.
+        ValueError: See `minivit.data.captions.read_captions`; of both splits.
     """
-    settings = recipe.settings
-    train = read_captions(location, "train", skip_missing=skip_missing)
+    location = Path(recipe.data)
+    train = read_captions(location, "train", skip_missing=recipe.skip_missing)
     note = ""
     try:
-        held = read_captions(location, "val", skip_missing=skip_missing)
-    except ValueError:
-        train, held = hold_out(train, 0.1, settings.seed)
+        held = read_captions(location, "val", skip_missing=recipe.skip_missing)
+    except BadCaptionsError as error:
+        if "hold a part of it out" not in str(error):  # there is one, and it cannot be used
+            raise
+        train, held = hold_out(train, 0.1, recipe.seed)
         note = f"; no validation split: {len(held.pictures):,} photos held out"
-    if limit is not None:
-        train = CaptionSet(train.pictures[:limit], train.description)
+    if recipe.limit:
+        train = CaptionSet(train.pictures[: recipe.limit], train.description)
     sides = mentions_sides(train)
     if recipe.augment and sides:
         note += f"; no flips and quarter turns: {sides:,} captions say left or right"
-    transform = Augmentation(
-        transforms=(
-            *((RandomQuarterTurn(),) if recipe.augment and not sides else ()),
-            *(
-                (ColorJitter(brightness=(0.5, 1.3), contrast=(0.8, 1.5), saturation=(0.2, 1.5)),)
-                if recipe.augment
-                else ()
-            ),
-            *((RandomHorizontalFlip(),) if recipe.augment and not sides else ()),
-        ),
-        preprocess=captioner.preprocess,
-    )
+    plain = make_augmentation(captioner.preprocess)
+    augmentation = plain
+    if recipe.augment:
+        augmentation = make_augmentation(captioner.preprocess, colours=True, turns=not sides)
     length = captioner.config.max_length + 1
-    data = CaptionDataset(
-        train,
-        captioner.tokenizer,
-        max_length=length,
-        transform=partial(_augmented, transform, captioner.preprocess),
-        seed=settings.seed,
-    )
-    held_data = CaptionDataset(
-        held,
-        captioner.tokenizer,
-        max_length=length,
-        transform=partial(_plain, captioner.preprocess),
-    )
+    make = partial(CaptionDataset, tokenizer=captioner.tokenizer, max_length=length)
+    data = make(train, transform=augmentation, seed=recipe.seed)
     collate = partial(collate_captions, pad_id=captioner.tokenizer.pad_id)
 
-    def shuffled(epoch: int) -> Iterable[CaptionBatch]:
-        data.set_epoch(epoch)
-        random = torch.Generator().manual_seed(1_000_003 * settings.seed + epoch)
-        return DataLoader(
-            data,
-            settings.batch_size,
-            shuffle=True,
-            generator=random,
-            num_workers=workers,
-            collate_fn=collate,
-        )
+    def report(folder: Path, device: torch.device) -> Report:
+        chosen = load_model(folder / "best.safetensors", device=device, expected=Captioner)
+        return Report(photo_report(chosen, held, bar("captioning", len(held.pictures))))
 
-    def validation(_epoch: int) -> Iterable[CaptionBatch]:
-        return DataLoader(held_data, settings.batch_size, num_workers=workers, collate_fn=collate)
-
-    return CaptionData(
-        shuffled,
-        validation,
-        -(-len(data) // settings.batch_size),
-        data.description + note,
-        [(picture.path, picture.captions) for picture in held.pictures],
+    return Plan(
+        task=CaptionTask(captioner, backbone_lr=recipe.backbone_lr),
+        train=CaptionedPhotos(data, collate, recipe.workers),
+        validation=CaptionedPhotos(make(held, transform=plain), collate, recipe.workers),
+        lines=[data.description + note, _size(captioner)],
+        report=report,
+        evaluation_batch=recipe.batch_size,
     )
 
 
-def _augmented(
-    augmentation: Augmentation,
-    preprocess: Preprocess,
-    image: Image.Image,
-    rng: np.random.Generator,
-) -> Tensor:
-    """Resized first: smaller pictures are faster to change. A turn keeps the longest side."""
-    return augmentation(preprocess.view(image), rng)
+def make_augmentation(
+    preprocess: Preprocess, *, colours: bool = False, turns: bool = False
+) -> Augmentation:
+    """CATR's augmentation, or parts of it.
 
+    Photos are resized first: smaller pictures are faster to change, and a turn keeps the longest
+    side.
 
-def _plain(preprocess: Preprocess, image: Image.Image, _rng: np.random.Generator) -> Tensor:
-    return preprocess(image)
+    Args:
+        preprocess: Size, filter and normalisation.
+        colours: Whether light and colours vary.
+        turns: Whether photos are turned and mirrored.
+    """
+    jitter = ColorJitter(brightness=(0.5, 1.3), contrast=(0.8, 1.5), saturation=(0.2, 1.5))
+    return Augmentation(
+        transforms=(
+            Resize(
+                image_size=preprocess.image_size,
+                mode=preprocess.mode,
+                filter=preprocess.filter,
+                crop_fraction=preprocess.crop_fraction,
+                multiple_of=preprocess.multiple_of,
+            ),
+            *((RandomQuarterTurn(),) if turns else ()),
+            *((jitter,) if colours else ()),
+            *((RandomHorizontalFlip(),) if turns else ()),
+        ),
+        preprocess=preprocess,
+    )
 
 
 def mentions_sides(captions: CaptionSet) -> int:
     """How many captions say left or right, and would be wrong of a mirrored photo."""
     return sum(
-        bool({"left", "right"} & set(text.lower().replace(".", " ").split()))
+        bool(re.search(r"\b(left|right)\b", text, re.IGNORECASE))
         for picture in captions.pictures
         for text in picture.captions
     )
@@ -339,15 +325,19 @@ def _say(row: Grounding) -> str:
     )
 
 
-def photo_report(captioner: Captioner, data: CaptionData) -> list[str]:
+def photo_report(
+    captioner: Captioner, held: CaptionSet, on_photos: Callable[[int], object]
+) -> list[str]:
     """BLEU-4, ROUGE-L and CIDEr-D of greedy captions of the held-out photos."""
     captioner.eval()
-    paths = [path for path, _ in data.held_out]
+    paths = [picture.path for picture in held.pictures]
     texts: list[str] = []
     for start in range(0, len(paths), 8):  # no more photos in memory than are looked at
-        texts += write_captions(captioner, [open_image(path) for path in paths[start : start + 8]])
+        some = [open_image(path) for path in paths[start : start + 8]]
+        texts += write_captions(captioner, some)
+        on_photos(len(some))
     try:
-        scores = caption_scores([list(captions) for _, captions in data.held_out], texts)
+        scores = caption_scores([list(picture.captions) for picture in held.pictures], texts)
     except MissingPackageError as error:
         return [f"no BLEU and CIDEr: {error}"]
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from minivit.training.loop import LabelledImages
+from minivit.training.classification import LabelledImages
 
 
 def linear_probe(

@@ -1,232 +1,296 @@
-"""The training loop: order, loss, step, validation, and what is written down.
+"""The training loop: order, step, validation, and a state from which it goes on bit by bit.
 
-Loss: cross-entropy of the class; and, where the data says what each patch shows, cross-entropy of
-every patch token too (token labelling: Jiang et al. 2021, arXiv:2104.10858, equation 2). The layer
-that reads the patch tokens is thrown away after training.
+::
+
+    for phase in phases:                       (usually one; "Adam, then SGD" are two)
+        for epoch in phase:
+            for step in epoch:                 batch_size samples, divided among processes and parts
+                loss.backward(); optimizer.step()
+            validate
+
+All chance comes from numbers that are known beforehand: the order of an epoch from (seed, epoch), a
+sample's augmentation from (seed, epoch, index), dropout from (seed, step, process). There is no
+hidden state of a generator to lose, so that a run that was killed and resumed ends with the same
+bits as one that was not.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from minivit.training.muon import Muon
-from minivit.training.settings import TrainingSettings
+from minivit.training.distributed import Processes
+from minivit.training.evaluation import evaluate
+from minivit.training.optimizers import make_optimizers, set_rates
+from minivit.training.settings import Settings, rate_share
+from minivit.training.task import Data, Epoch, Piece, Task, divide, epoch_order
 from minivit.vit import VisionTransformer
 
 
-@dataclass(frozen=True)
-class LabelledImages:
-    """Samples held in memory.
-
-    Attributes:
-        images: (n, 3, height, width) uint8.
-        labels: (n,) int64.
-        patch_labels: (n, rows, cols) int64, what each patch shows; or None.
-    """
-
-    images: Tensor
-    labels: Tensor
-    patch_labels: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
+class NotFiniteError(ValueError):
+    """The loss or the gradient is not a number any more."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The figures of one pass over the training samples.
-
-    Attributes:
-        epoch: Counted from 1.
-        lr: Learning rate at its end.
-        train_loss: Mean class loss while training.
-        val_loss: Class loss on the validation samples.
-        val_accuracy: Share of validation samples whose best class is right, 0 to 1.
-        seconds: Since the start of training, validation included.
-    """
-
-    epoch: int
-    lr: float
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-
-
-def learning_rate(step: int, num_steps: int, settings: TrainingSettings) -> float:
-    """Linear warm-up, then a cosine to 0 (Loshchilov & Hutter 2017, arXiv:1608.03983).
+class Trainer:
+    """Trains a task, epoch by epoch.
 
     Args:
-        step: From 0 to `num_steps` - 1.
-        num_steps: Steps in all.
-        settings: Gives the highest rate and the share of warm-up.
-    """
-    warmup = max(1, round(settings.warmup * num_steps))
-    if step < warmup:
-        return settings.lr * (step + 1) / warmup
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
-
-
-def make_optimizers(model: nn.Module, settings: TrainingSettings) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices inside the blocks, AdamW for everything else.
-
-    Norms, biases, tokens and positions are not decayed.
-    """
-    matrices, decayed, free = [], [], []
-    for name, parameter in model.named_parameters():
-        if "blocks." in name and parameter.dim() == 2:
-            matrices.append(parameter)
-        elif name.endswith("weight") and parameter.dim() > 1:
-            decayed.append(parameter)
-        else:
-            free.append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return [
-        Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay),
-        torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True),
-    ]
-
-
-def normalize(images: Tensor, model: VisionTransformer, device: torch.device) -> Tensor:
-    """(B, 3, height, width) uint8 to the values that the model's `preprocess` gives."""
-    return model.preprocess.normalize(images.to(device))
-
-
-def turn(images: Tensor, grid: Tensor | None, which: int) -> tuple[Tensor, Tensor | None]:
-    """One of the eight ways to lay a square picture, the same for pictures and patch labels.
-
-    Args:
-        images: (B, 3, side, side).
-        grid: (B, rows, cols) or None.
-        which: 0 to 7: quarter turns, and a mirror image from 4 on.
-    """
-    images = torch.rot90(images, which % 4, (2, 3))
-    grid = None if grid is None else torch.rot90(grid, which % 4, (1, 2))
-    if which >= 4:
-        images, grid = images.flip(3), None if grid is None else grid.flip(2)
-    return images, grid
-
-
-@torch.no_grad()
-def evaluate(
-    model: VisionTransformer,
-    data: LabelledImages,
-    *,
-    device: torch.device,
-    batch_size: int = 250,
-) -> tuple[float, float]:
-    """Mean cross-entropy and share of right answers; in fp32, so that it never depends on how.
-
-    Args:
-        model: Put into eval mode here.
-        data: What to classify.
-        device: Where.
-        batch_size: Samples at once.
-
-    Returns:
-        (loss, accuracy from 0 to 1).
-    """
-    model.eval()
-    loss, right = 0.0, 0
-    for start in range(0, len(data), batch_size):
-        part = slice(start, start + batch_size)
-        logits = model(normalize(data.images[part], model, device))
-        labels = data.labels[part].to(device)
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        right += int((logits.argmax(dim=1) == labels).sum())
-    return loss / len(data), right / len(data)
-
-
-def train(
-    model: VisionTransformer,
-    data: LabelledImages,
-    validation: LabelledImages,
-    settings: TrainingSettings,
-    *,
-    device: torch.device,
-    num_patch_classes: int = 0,
-    symmetric: bool = False,
-    on_step: Callable[[float], None] | None = None,
-) -> Iterator[Epoch]:
-    """Trains a classifier, giving the figures after each epoch.
-
-    Args:
-        model: Trained in place, on `device`.
+        task: Trained in place, on the device of `processes`.
         data: Training samples.
         validation: Samples that are only looked at.
-        settings: How.
-        device: Where.
-        num_patch_classes: Classes of `data.patch_labels`.
-        symmetric: Whether a picture keeps its label when it is turned or mirrored; each batch is
-            then laid in one of eight ways.
-        on_step: Called after each step with its class loss.
+        phases: How, one after the other.
+        processes: This process and the others.
+        evaluation_batch: Validation samples at once.
+        on_step: Called after each step with its loss.
+        save: Called with the state, see `state`, every `save_every` steps and after each epoch, in
+            the first process only.
 
-    Yields:
-        One `Epoch` a pass.
-
-    Raises:
-        ValueError: The loss is not a finite number any more.
+    Attributes:
+        epochs: The figures so far.
+        average: The moving average of the model, or None.
     """
-    random = torch.Generator().manual_seed(settings.seed)
-    patch_head = nn.Linear(model.config.dim, max(1, num_patch_classes)).to(device)
-    whole = nn.ModuleDict({"model": model, "patch_head": patch_head})
-    optimizers = make_optimizers(whole, settings)
-    num_steps, step = settings.epochs * math.ceil(len(data) / settings.batch_size), 0
-    start = time.perf_counter()
 
-    for epoch in range(1, settings.epochs + 1):
-        model.train()
-        total = 0.0
-        order = torch.randperm(len(data), generator=random)
-        for first in range(0, len(data), settings.batch_size):
-            chosen = order[first : first + settings.batch_size]
-            rate = learning_rate(step, num_steps, settings)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-            images, labels = data.images[chosen], data.labels[chosen].to(device)
-            grid = None if data.patch_labels is None else data.patch_labels[chosen]
-            if symmetric:
-                which = int(torch.randint(8, (), generator=random))
-                images, grid = turn(images, grid, which)
+    def __init__(
+        self,
+        task: Task,
+        data: Data,
+        validation: Data,
+        phases: Sequence[Settings],
+        *,
+        processes: Processes,
+        evaluation_batch: int = 250,
+        on_step: Callable[[float], object] | None = None,
+        save: Callable[[dict[str, Any]], object] | None = None,
+    ) -> None:
+        self.task, self.data, self.validation, self.phases = task, data, validation, list(phases)
+        self.processes, self.evaluation_batch = processes, evaluation_batch
+        self.on_step = on_step or (lambda _loss: None)
+        self.save = save or (lambda _state: None)
+        self.epochs: list[Epoch] = []
+        self.average: nn.Module | None = None
+        self._phase = self._epoch = self._step = self._all_steps = 0  # finished ones
+        self._sums = torch.zeros(2, dtype=torch.float64)  # of this epoch: reported loss, terms
+        self._earlier = 0.0  # seconds of the runs before this one
+        self._start = time.perf_counter()
+        self._prepare()
 
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                tokens = model.encode(normalize(images, model, device))  # (B, N, D)
-                class_loss = F.cross_entropy(
-                    model.classify(tokens).float(),
-                    labels,
-                    label_smoothing=settings.label_smoothing,
+    @property
+    def model(self) -> nn.Module:
+        """What is validated and saved: the moving average where there is one."""
+        return self.average or self.task.model
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.epochs * self._steps_per_epoch(phase) for phase in self.phases)
+
+    @property
+    def step(self) -> int:
+        """Steps done, of all phases."""
+        return self._all_steps
+
+    def _steps_per_epoch(self, settings: Settings) -> int:
+        return math.ceil(len(self.data) / settings.batch_size)
+
+    def _prepare(self) -> None:
+        """Optimizers and the module that is called, for the present phase."""
+        self.settings = settings = self.phases[self._phase]
+        self.optimizers = make_optimizers(
+            self.task, settings, lambda name: self.task.share(name, settings)
+        )
+        self._trained = [each for each in self.task.parameters() if each.requires_grad]
+        for module in self.task.modules():
+            if isinstance(module, VisionTransformer):
+                module.gradient_checkpointing = settings.gradient_checkpointing
+        if settings.ema and self.average is None:
+            self.average = copy.deepcopy(self.task.model).requires_grad_(False)
+        elif not settings.ema:
+            self.average = None
+        called: Any = torch.compile(self.task) if settings.compile else self.task
+        self._called = DistributedDataParallel(called) if self.processes.count > 1 else called
+
+    # ---- epochs ----------------------------------------------------------------------------------
+
+    def run(self) -> Iterator[Epoch]:
+        """Trains to the end; the state is saved when the caller asks for the next epoch.
+
+        Yields:
+            The figures of each epoch.
+
+        Raises:
+            NotFiniteError: With the step and the learning rate.
+        """
+        while self._phase < len(self.phases):
+            while self._epoch < self.settings.epochs and not self._out_of_patience():
+                yield self._run_epoch()
+                self._save_state()
+            self._phase, self._epoch = self._phase + 1, 0
+            if self._phase < len(self.phases):
+                self._prepare()
+
+    def is_best(self) -> bool:
+        """Whether the last epoch is the best so far; of equals the later one."""
+        scores = self._scores()
+        return scores[-1] == max(scores)
+
+    def _scores(self) -> list[float]:
+        """How good each epoch was; higher is better."""
+        by_loss = self.task.best_by == "loss"
+        return [-each.val_loss if by_loss else each.val_accuracy for each in self.epochs]
+
+    def _out_of_patience(self) -> bool:
+        """Whether this phase has gone on for long enough without a better epoch."""
+        scores = self._scores()[len(self.epochs) - self._epoch :]
+        waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
+        return 0 < self.settings.patience <= waited
+
+    def _run_epoch(self) -> Epoch:
+        """The steps of an epoch that are still to do, and validation."""
+        settings, epoch = self.settings, len(self.epochs)
+        pieces = self._pieces(epoch_order(settings.seed, epoch, len(self.data)))
+        loaded = self.data.load(epoch, pieces)
+        for _, parts in itertools.groupby(pieces, lambda piece: piece.step):
+            self._run_step([(piece, next(loaded)) for piece in parts])
+            if self._step % settings.save_every == 0:
+                self._save_state()
+        loss, accuracy = self._validate()
+        done = Epoch(
+            epoch=epoch + 1,
+            lr=settings.lr * self._share(self._step - 1),
+            train_loss=(self._sums[0] / self._sums[1]).item(),
+            val_loss=loss,
+            val_accuracy=accuracy,
+            seconds=self._seconds(),
+        )
+        self.epochs.append(done)
+        self._step, self._epoch, self._sums = 0, self._epoch + 1, torch.zeros_like(self._sums)
+        return done
+
+    def _pieces(self, order: Sequence[int]) -> list[Piece]:
+        """This process's samples of the steps of an epoch that are still to do."""
+        size, first, pieces = self.settings.batch_size, self._all_steps - self._step, []
+        for step in range(self._step, self._steps_per_epoch(self.settings)):
+            together = order[step * size : (step + 1) * size]
+            own = divide(together, self.processes.count)[self.processes.rank]
+            parts = [part for part in divide(own, self.settings.accumulate) if part]
+            pieces += [Piece(first + step, part) for part in parts]
+            if not parts:  # a process must take part in every step; what it computes is left out
+                pieces.append(Piece(first + step, [together[0]], counted=False))
+        return pieces
+
+    def _run_step(self, batches: list[tuple[Piece, Any]]) -> None:
+        """One step of the optimizers, for all the samples of all processes."""
+        settings, device = self.settings, self.processes.device
+        set_rates(self.optimizers, self._share(self._step))
+        counts = [self.task.count(batch) * piece.counted for piece, batch in batches]
+        terms = self.processes.total(torch.tensor(float(sum(counts)))).item()
+        self.task.set_mode(settings)
+        torch.manual_seed(_mix(settings.seed, self._all_steps, self.processes.rank))
+        sums = torch.zeros(2, dtype=torch.float64)
+        bf16 = settings.precision == "bf16"
+        for number, (piece, batch) in enumerate(batches, start=1):
+            alone = number == len(batches) or self.processes.count == 1
+            with nullcontext() if alone else self._called.no_sync():
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    losses = self._called(batch, settings) * piece.counted
+                # Processes average their gradients; wanted is the sum of all, over `terms`.
+                (losses[0] * (self.processes.count / terms)).backward()
+            sums += losses.detach().cpu()
+        loss, reported = (self.processes.total(sums) / terms).tolist()
+        gradients = [each.grad for each in self._trained if each.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        for name, value in (("loss", loss), ("gradient", norm.item())):
+            if not math.isfinite(value):
+                raise NotFiniteError(
+                    f"the {name} is {value} at step {self.step + 1} of {self.num_steps} with "
+                    f"learning rate {settings.lr * self._share(self._step):.2g}: start again with "
+                    "a lower --lr"
                 )
-                loss = class_loss
-                if settings.token_loss and grid is not None:
-                    shown = patch_head(tokens[:, model.num_prefix_tokens :])  # (B, N, classes)
-                    loss = loss + settings.token_loss * F.cross_entropy(
-                        shown.float().flatten(0, 1), grid.to(device).flatten()
-                    )
-            if not torch.isfinite(loss):
-                raise ValueError(
-                    f"the loss is {loss.item()} at step {step + 1} of {num_steps} with learning "
-                    f"rate {rate:.2g}: start again with a lower --lr"
-                )
-            whole.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-            total += class_loss.item() * len(chosen)
-            step += 1
-            if on_step is not None:
-                on_step(class_loss.item())
-        val_loss, val_accuracy = evaluate(model, validation, device=device)
-        seconds = time.perf_counter() - start
-        yield Epoch(epoch, rate, total / len(data), val_loss, val_accuracy, seconds)
+        if settings.clip:
+            nn.utils.clip_grads_with_norm_(self._trained, settings.clip, norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        self._step, self._all_steps = self._step + 1, self._all_steps + 1
+        self._follow()
+        self._sums += torch.tensor([reported * terms, terms], dtype=torch.float64)
+        self.on_step(reported)
+
+    def _share(self, step: int) -> float:
+        """Of the learning rate, at a step of this epoch."""
+        per_epoch = self._steps_per_epoch(self.settings)
+        return rate_share(self._epoch * per_epoch + step, per_epoch, self.settings)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Moves the average towards the weights; at first faster, as it starts from them."""
+        if self.average is None:
+            return
+        decay = min(self.settings.ema, (1 + self._all_steps) / (10 + self._all_steps))
+        pairs = zip(self.average.parameters(), self.task.model.parameters(), strict=True)
+        averages, weights = (list(each) for each in zip(*pairs, strict=True))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    def _validate(self) -> tuple[float, float]:
+        """(loss a term, accuracy) on the validation samples, all processes together."""
+        return evaluate(
+            self.task,
+            self.model,
+            self.validation,
+            processes=self.processes,
+            batch_size=self.evaluation_batch,
+        )
+
+    # ---- the state -------------------------------------------------------------------------------
+
+    def _save_state(self) -> None:
+        if self.processes.is_first:
+            self.save(self.state())
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the training depends on: tensors, numbers, lists and dicts."""
+        return {
+            "task": self.task.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "place": [self._phase, self._epoch, self._step, self._all_steps],
+            "sums": self._sums,
+            "epochs": [dataclasses.astuple(epoch) for epoch in self.epochs],
+            "seconds": self._seconds(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from there; the arguments of the trainer must be those of the one that saved it.
+
+        Args:
+            state: From `state`.
+        """
+        self._phase, self._epoch, self._step, self._all_steps = state["place"]
+        self.epochs = [Epoch(*values) for values in state["epochs"]]
+        self._sums, self._earlier = state["sums"], state["seconds"]
+        self._start = time.perf_counter()
+        self._prepare()
+        self.task.load_state_dict(state["task"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+    def _seconds(self) -> float:
+        return self._earlier + time.perf_counter() - self._start
+
+
+def _mix(*numbers: int) -> int:
+    """One seed of several numbers, well apart for neighbours."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

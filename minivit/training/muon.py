@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class Muon(torch.optim.Optimizer):
     """The optimizer of this file, for weight matrices only.
 
     Args:
-        parameters: Matrices (rows, cols).
+        parameters: Matrices (rows, cols), or groups of them with options of their own.
         lr: Learning rate, of the size that AdamW would get.
         momentum: μ.
         weight_decay: λ, decoupled as in AdamW.
@@ -61,7 +62,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         *,
         lr: float,
         momentum: float = 0.95,

@@ -1,58 +1,413 @@
-"""Named ways to train on scenes: the model, the amount of data and the settings.
+"""Recipes: what to train on what and how, in one TOML file (https://toml.io).
 
-Each entry is a lab note: what it is for, how long it took on which machine, what to expect.
+A recipe is a flat table whose keys are the fields of `ClassifyRecipe` or `CaptionRecipe`; those
+left out have the defaults given there. Training in several phases, one after the other, is a
+`[[phases]]` table each, whose keys replace those of the recipe for that phase. What the command
+line says wins over the recipe, in every phase; the merged result is saved in the run folder, and
+`--recipe RUN/recipe.toml` does the same once more.
+
+The recipes of the package lie beside this module, as lab notes: the command, the machine, the time
+and the number to expect.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import difflib
+import itertools
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from minivit.training.settings import TrainingSettings
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # the package that became tomllib
+    import tomli as tomllib
+
+from minivit.training.settings import Settings
+
+FOLDER = Path(__file__).parent / "recipes"
+_OTHER_NAMES = {"learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "batch": "batch_size"}
+Phase = Mapping[str, Any]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be followed; one line that names the file and the key."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneRecipe:
-    """A model and its training on scenes.
+class Recipe(Settings):
+    """What both kinds of recipes say beside the settings.
 
     Attributes:
-        about: One line for --help.
-        dim: Width of the tokens; heads are 32 wide.
-        depth: Number of blocks.
-        num_scenes: Training scenes, of seed 0.
-        settings: How to train.
-        image_size: (height, width) of the scenes in pixels.
-        patch_size: (height, width) in pixels.
+        about: One line: what it is for.
+        recipe: The name that it goes by.
+        data: "scenes", or where the photos are.
+        weights: A checkpoint to start from; "": none.
+        limit: Only the first so many training samples; 0: all.
+        workers: Processes that draw scenes or open photos.
+        phases: Settings of each phase that differ from those of the recipe; none: one phase.
     """
 
-    about: str
-    dim: int
-    depth: int
-    num_scenes: int
-    settings: TrainingSettings
-    image_size: tuple[int, int] = (64, 64)
-    patch_size: tuple[int, int] = (8, 8)
+    about: str = ""
+    recipe: str = ""
+    data: str = "scenes"
+    weights: str = ""
+    limit: int = 0
+    workers: int = 2
+    phases: tuple[Phase, ...] = ()
+
+    task: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("limit", "workers"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        self.settings_of_phases()  # refuses what a phase says wrongly
+
+    def settings_of_phases(self) -> list[Settings]:
+        """How to train, phase by phase."""
+        names = [field.name for field in dataclasses.fields(Settings)]
+        whole = {name: getattr(self, name) for name in names}
+        phases = [
+            _checked(Settings, phase, f"phase {number}")
+            for number, phase in enumerate(self.phases, start=1)
+        ]
+        return [Settings(**whole | phase) for phase in phases or [{}]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as TOML knows them, the kind of recipe first; phases where there are some."""
+        values = {"task": self.task, **dataclasses.asdict(self)}
+        if not self.phases:
+            del values["phases"]
+        return values
 
 
-RECIPES: dict[str, SceneRecipe] = {
-    # python train.py
-    # Two cores of an AMD EPYC (Zen 5), torch 2.13, seed 0: 4 min 44 s in all; 86.4 % of the full
-    # test scenes right, 92.0 % of the easy ones. fp32: at this width bfloat16 is no faster.
-    "scenes": SceneRecipe(
-        about="five minutes on two cores",
-        dim=64,
-        depth=4,
-        num_scenes=45_000,
-        settings=TrainingSettings(epochs=5, batch_size=32, lr=8e-3, token_loss=3.0),
-    ),
-    # python train.py classify --recipe scenes-shipped --out runs/shipped
-    # The weights inside the package: best.safetensors of this command, trained at commit 0064f76
-    # with these settings. The same machine, busy with other things meanwhile: 55 min; 99.8 % of the
-    # full test scenes right, 100.0 % of the easy ones.
-    "scenes-shipped": SceneRecipe(
-        about="how the weights inside the package were trained",
-        dim=96,
-        depth=4,
-        num_scenes=100_000,
-        settings=TrainingSettings(epochs=12, batch_size=32, lr=6e-3, token_loss=3.0),
-    ),
-}
+@dataclass(frozen=True, kw_only=True)
+class ClassifyRecipe(Recipe):
+    """A classifier of scenes or photos.
+
+    Attributes:
+        image_size: Side of the pictures in pixels; 0: that of the weights.
+        patch_size: Side of a patch in pixels. This and the next three are for a new model; one
+            that starts from weights has theirs.
+        dim: Width of the tokens.
+        depth: Number of blocks.
+        num_heads: Heads of each attention.
+        drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
+        num_scenes: Training scenes, of the seed, where the data is scenes.
+        token_loss: Weight of the loss that asks every patch of a scene what it shows.
+        strict: Stop at the first photo that cannot be read, instead of leaving such photos out.
+        held_out: Share of the photos held out where the data has no validation split.
+        crop_scale: Range of the share of the photo that a random crop shows; (): the whole photo
+            as the model's own preprocessing sees it.
+        crop_ratio: Range of width / height of that crop.
+        flip: Share of photos that are mirrored.
+        rotation: Photos are turned by up to so many degrees.
+        brightness, contrast, saturation, hue: Strengths of ColorJitter.
+        rand_augment: Operations of RandAugment; 0: none.
+        rand_magnitude: Their strength, 0 to 30.
+        erasing: Share of photos of which a box is erased.
+        mixup: α of MixUp; 0: none. Where both are given each step takes one of them.
+        cutmix: α of CutMix; 0: none.
+    """
+
+    image_size: int = 0
+    patch_size: int = 16
+    dim: int = 384
+    depth: int = 12
+    num_heads: int = 6
+    drop_path: float = 0.0
+    num_scenes: int = 0
+    token_loss: float = 0.0
+    strict: bool = False
+    held_out: float = 0.2
+    crop_scale: tuple[float, ...] = ()
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
+    flip: float = 0.0
+    rotation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    rand_augment: int = 0
+    rand_magnitude: int = 9
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    task = "classify"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("crop_scale", "crop_ratio"):
+            wanted = (0, 2) if name == "crop_scale" else (2,)
+            self._require(name, len(getattr(self, name)) in wanted, "two numbers, [low, high]")
+        self._require("held_out", 0 < self.held_out < 1, "a share above 0 and below 1")
+        for name in ("image_size", "num_scenes", "mixup", "cutmix", "token_loss", "rotation"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionRecipe(Recipe):
+    """A captioner of scenes or photos.
+
+    Attributes:
+        backbone: "vit": the given or the shipped one; "resnet50", "resnet101": with a dilated last
+            stage.
+        backbone_lr: Highest learning rate of the backbone; 0 leaves it as it is, and saves its
+            backward pass.
+        vocab: File of word-pieces for a new captioner of photos, one a line.
+        skip_missing: Leave out captions of photos that are not there, instead of stopping.
+        dim, num_heads, hidden_dim, encoder_depth, decoder_depth, head_dim, dropout: As in
+            `CaptionerConfig`.
+        max_length: Positions for words; 0: as many as the longest caption of scenes needs.
+        num_scenes: Training scenes, of the seed, where the data is scenes.
+        augment: CATR's augmentation of photos.
+    """
+
+    backbone: Literal["vit", "resnet50", "resnet101"] = "vit"
+    backbone_lr: float = 0.0
+    vocab: str = ""
+    skip_missing: bool = False
+    dim: int = 128
+    num_heads: int = 4
+    hidden_dim: int = 256
+    encoder_depth: int = 0
+    decoder_depth: int = 2
+    head_dim: int = 128
+    dropout: float = 0.1
+    max_length: int = 0
+    num_scenes: int = 0
+    augment: bool = False
+
+    task = "caption"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("backbone_lr", "num_scenes", "max_length"):
+            self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+        for phase in self.settings_of_phases():
+            for name, value in (("train", "all"), ("layer_decay", 1.0)):
+                if getattr(phase, name) != value:
+                    raise ValueError(
+                        f"{name} is {getattr(phase, name)!r}: a captioner has {value!r}; how its "
+                        "backbone moves is said by backbone_lr"
+                    )
+
+
+Kind = TypeVar("Kind", ClassifyRecipe, CaptionRecipe)
+
+
+def recipe_names(task: str | None = None) -> list[str]:
+    """The recipes of the package, of one task or all."""
+    return sorted(
+        path.stem
+        for path in FOLDER.glob("*.toml")
+        if task is None or read_recipe(path.stem)["task"] == task
+    )
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The table of a recipe.
+
+    Args:
+        name: Of one in the package, or a file.
+
+    Raises:
+        RecipeError: No such recipe, or not TOML.
+    """
+    inside = FOLDER / f"{name}.toml"
+    path = inside if inside.exists() else Path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        return {"recipe": path.stem, **tomllib.loads(text)}
+    except (FileNotFoundError, IsADirectoryError):
+        known = sorted(each.stem for each in FOLDER.glob("*.toml"))
+        raise RecipeError(
+            f"{name}: no such recipe; give a TOML file or one of {', '.join(known)}"
+        ) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file ({error})") from None
+
+
+def make_recipe(
+    kind: type[Kind],
+    name: str,
+    given: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+) -> Kind:
+    """A recipe with the command line laid over it.
+
+    Args:
+        kind: The class of the recipe.
+        name: As `read_recipe` takes it.
+        given: What wins over the recipe, in every phase too.
+        settings: More of it as texts, KEY=VALUE.
+
+    Raises:
+        RecipeError: As `read_recipe`; a recipe of another task; an unknown key, with the nearest
+            known one; a value of a wrong type.
+        ValueError: A value that is not possible.
+    """
+    values, given = read_recipe(name), {**(given or {}), **read_settings(settings)}
+    task = values.pop("task", kind.task)
+    if task != kind.task:
+        raise RecipeError(f"{name}: a recipe for {task!r}, this command is {kind.task!r}")
+    phases = values.pop("phases", [])
+    if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
+        raise RecipeError(f"{name}: phases are written as tables, [[phases]]")
+    values = _checked(kind, values, name) | _checked(kind, given, "the command line")
+    kept = [
+        {
+            key: value
+            for key, value in _checked(Settings, phase, f"{name}, phase {number}").items()
+            if key not in given
+        }
+        for number, phase in enumerate(phases, start=1)
+    ]
+    if missing := [key for key in ("epochs", "batch_size", "lr") if key not in values]:
+        if not kept or any(key not in phase for key in missing for phase in kept):
+            raise RecipeError(f"{name}: {', '.join(missing)} missing")
+        values |= {key: kept[0][key] for key in missing}
+    return kind(**values, phases=tuple(kept))
+
+
+def read_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """What KEY=VALUE says; a value is written as in TOML, a text may be without quotes.
+
+    Raises:
+        RecipeError: No "=" in it.
+    """
+    return {key: _value(text) for key, text in map(_split, texts)}
+
+
+def combinations(
+    names: Sequence[str],
+    vary: Sequence[str],
+    given: Mapping[str, Any],
+    settings: Sequence[str] = (),
+) -> list[tuple[str, ClassifyRecipe | CaptionRecipe]]:
+    """Every recipe with every combination of settings, each with a name that fits a folder.
+
+    Args:
+        names: Of the recipes.
+        vary: KEY=V1,V2,… each.
+        given: See `make_recipe`.
+        settings: See `make_recipe`.
+
+    Raises:
+        RecipeError: As `make_recipe`; a key that is varied twice; nothing to compare.
+    """
+    varied = [(key, _values(text)) for key, text in map(_split, vary)]
+    keys = [key for key, _ in varied]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise RecipeError(f"{twice[0]} is varied twice: give all its values at once")
+    runs: dict[str, ClassifyRecipe | CaptionRecipe] = {}
+    for name in names:
+        captions = read_recipe(name).get("task") == CaptionRecipe.task
+        for values in itertools.product(*(choices for _, choices in varied)):
+            chosen = dict(zip(keys, values, strict=True))
+            words = [Path(name).stem] if len(names) > 1 or not chosen else []
+            words += [
+                f"{key}={Path(str(value)).stem or 'none' if isinstance(value, str) else value}"
+                for key, value in chosen.items()
+            ]
+            title = re.sub(r"[^\w.=+,-]+", "_", ",".join(words))
+            title += f",{len(runs) + 1}" if title in runs else ""
+            merged = {**given, **read_settings(settings), **chosen}
+            runs[title] = (
+                make_recipe(CaptionRecipe, name, merged)
+                if captions
+                else make_recipe(ClassifyRecipe, name, merged)
+            )
+    if len(runs) < 2:
+        raise RecipeError("one run is no comparison: give two recipes or more, or --vary KEY=V1,V2")
+    return list(runs.items())
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"{text!r}: expected KEY=VALUE, such as weight_decay=0.05")
+    return key.strip(), value.strip()
+
+
+def _value(text: str) -> Any:
+    """A value as in TOML; what is none is a text, or a number such as .5, as Python has it."""
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        return tomllib.loads(f"value = {text}")["value"]
+    return float(text) if re.fullmatch(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?", text) else text
+
+
+def _values(text: str) -> list[Any]:
+    """Values with commas between; a text with a comma needs quotes."""
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        if found := tomllib.loads(f"values = [{text}]")["values"]:
+            return list(found)
+    return [_value(part.strip()) for part in text.split(",")]
+
+
+def _checked(kind: type[Settings], values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The values, of the types that the fields have."""
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind) if field.name != "phases"]
+    checked = {}
+    for key, value in values.items():
+        if key not in names:
+            raise RecipeError(f"{source}: there is no key {key!r}: {_hint(key, names)}")
+        checked[key] = _of_type(value, hints[key], f"{source}: {key}")
+    return checked
+
+
+def _hint(key: str, names: Sequence[str]) -> str:
+    """What to write instead of a key that is not among these names."""
+    if key == "phases":
+        return "phases are tables of a recipe file, [[phases]]"
+    if any(hasattr(kind, key) for kind in (ClassifyRecipe, CaptionRecipe)) and "data" not in names:
+        return "all phases have that of the recipe"
+    near = [name for name in (_OTHER_NAMES.get(key),) if name in names]
+    near += difflib.get_close_matches(key, names, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
+
+
+def _of_type(value: Any, hint: Any, what: str) -> Any:
+    """A value of TOML as a field holds it: lists become tuples, whole numbers serve as floats."""
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise RecipeError(f"{what} is {value!r}: choose from {choices}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise RecipeError(f"{what} is {value!r}, expected a list")
+        return tuple(_of_type(each, get_args(hint)[0], what) for each in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        raise RecipeError(f"{what} is {value!r}, expected {names.get(hint, hint)}")
+    return value
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """A table of plain values as TOML; lists of tables come last.
+
+    Args:
+        values: Numbers, texts, booleans and lists of them, of which JSON and TOML have the same
+            notation but for the character 127; or lists of such tables.
+    """
+    plain, tables = "", ""
+    for key, value in values.items():
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            tables += "".join(f"\n[[{key}]]\n{to_toml(table)}" for table in value)
+        else:
+            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            plain += f"{key} = {text}\n"
+    return plain + tables

@@ -1,43 +1,186 @@
-"""The files of a run folder, each written whole or not at all."""
+"""A run folder: what a training leaves behind, each file written whole or not at all.
+
+::
+
+    recipe.toml         what was asked for, merged; `--recipe RUN/recipe.toml` asks for it again
+    environment.toml    versions, commit, device, command
+    metrics.csv         one line an epoch       curves.png   the same as a picture
+    best.safetensors    the best epoch          last.safetensors   the last one
+    report.md           what came out, with pictures beside it        tensorboard/    event files
+    state.pt            only while the run is unfinished: all that --resume needs
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
+import platform
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from minivit.files import replacing
-from minivit.training.caption_loop import CaptionEpoch
-from minivit.training.loop import Epoch
+from minivit.training.recipes import read_recipe, to_toml
+from minivit.training.task import Epoch
+
+_INDIFFERENT = ("about", "recipe", "workers", "save_every")  # change nothing in what comes out
+_PICTURES = ("curves.png", "attention.png", "confusion.png", "mistakes.png")
+_EVENTS = "tensorboard/events.out.tfevents.*"
 
 
-def write_recipe(path: Path, values: Mapping[str, int | float | str | bool]) -> None:
-    """Writes flat settings as TOML (https://toml.io): one `key = value` a line.
+class RunFolderError(ValueError):
+    """A folder that cannot be used as asked; one line that says what to do instead."""
+
+
+class RunFolder:
+    """The files of one run.
 
     Args:
-        path: The file.
-        values: Numbers, texts and booleans, of which JSON and TOML have the same notation.
+        path: The folder; it is made when the first file is written.
     """
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
-    with replacing(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best, self.last = path / "best.safetensors", path / "last.safetensors"
+        self.state, self.report, self.recipe = (
+            path / name for name in ("state.pt", "report.md", "recipe.toml")
+        )
 
-def write_metrics(path: Path, epochs: Sequence[Epoch] | Sequence[CaptionEpoch]) -> None:
-    """Writes one line an epoch; the columns are the fields of the epochs."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in dataclasses.fields(epochs[0]))
-        for epoch in epochs:
-            writer.writerow(
-                f"{value:.6g}" if isinstance(value, float) else value
-                for value in dataclasses.astuple(epoch)
+    def is_finished(self) -> bool:
+        """Whether a run came to its end here."""
+        return self.report.exists() and not self.state.exists()
+
+    def check(self, recipe: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """Whether a run with this recipe may begin, or go on, here.
+
+        Args:
+            recipe: As `Recipe.to_dict` gives it.
+            resume: Go on with what is there.
+            overwrite: Replace what is there.
+
+        Raises:
+            RunFolderError: A run is there, and neither was asked for; or it had another recipe;
+                or this is no folder.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: a file, expected a folder; give another --out")
+        if not self.recipe.exists():
+            return
+        if resume:
+            found = read_recipe(str(self.recipe))
+            wanted = read_text_recipe(recipe)
+            keys = (set(found) | set(wanted)) - set(_INDIFFERENT)
+            for key in sorted(key for key in keys if found.get(key) != wanted.get(key)):
+                raise RunFolderError(
+                    f"{self.recipe}: {key} was {found.get(key)!r} in that run and is "
+                    f"{wanted.get(key)!r} now: --resume goes on with the same settings only"
+                )
+        elif not overwrite:
+            what, more = "an unfinished run", "go on with it (--resume), "
+            if self.is_finished():
+                what, more = "a finished run", ""
+            raise RunFolderError(
+                f"{self.path}: holds {what}: {more}replace it (--overwrite), or give another --out"
             )
+
+    def begin(self, recipe: Mapping[str, Any], seed: int, device: torch.device) -> None:
+        """Writes recipe and environment; of an earlier run all is taken away, and nothing else."""
+        self._remove_half_written()
+        files = [self.path / name for name in ("metrics.csv", *_PICTURES)]
+        files += [self.state, self.report, self.best, self.last, *self.path.glob(_EVENTS)]
+        for path in files:
+            path.unlink(missing_ok=True)
+        write_text(self.recipe, to_toml(recipe))
+        write_text(self.path / "environment.toml", to_toml(environment(seed, device)))
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Writes the state to resume from.
+
+        Raises:
+            OSError: It cannot be written, as on a full disk; the one before it stays.
+        """
+        try:
+            with replacing(self.state) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)
+        except (OSError, RuntimeError) as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__  # torch's writer complains after it, of a short file
+            if cause is None:
+                raise
+            kept = "; the one before it is whole" if self.state.exists() else ""
+            raise OSError(
+                cause.errno or 0,
+                f"{cause.strerror or cause}{kept}: make room, then --resume",
+                str(self.state),
+            ) from None
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The state of an unfinished run; None where none was saved yet.
+
+        Files that it was writing when it was killed are taken away.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
+        self._remove_half_written()
+        if not self.state.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling and unzipping can raise anything
+            raise RunFolderError(
+                f"{self.state}: cannot be read ({type(error).__name__}): begin anew with "
+                "--overwrite"
+            ) from None
+        return state
+
+    def _remove_half_written(self) -> None:
+        """Those of `minivit.files.replacing`: a process that is killed leaves them behind."""
+        for kind in ("toml", "csv", "png", "safetensors", "md", "pt"):
+            for path in self.path.glob(f".*-????????.{kind}"):
+                path.unlink()
+
+    def finish(self, report: str) -> None:
+        """Writes the report; there is nothing to resume any more."""
+        write_text(self.report, report)
+        self.state.unlink(missing_ok=True)
+
+    def write_metrics(self, epochs: Sequence[Epoch]) -> None:
+        """Writes one line an epoch; the columns are the fields of the epochs."""
+        path = self.path / "metrics.csv"
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out)
+            writer.writerow(field.name for field in dataclasses.fields(Epoch))
+            for epoch in epochs:
+                writer.writerow(
+                    f"{value:.6g}" if isinstance(value, float) else value
+                    for value in dataclasses.astuple(epoch)
+                )
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> None:
+    """Writes a figure as PNG."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=dpi)
+
+
+def read_text_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as it would be read back from its file: tuples are lists."""
+    return {
+        key: [dict(each) if isinstance(each, Mapping) else each for each in value]
+        if isinstance(value, tuple)
+        else value
+        for key, value in recipe.items()
+    }
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +189,33 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 100) -> None:
-    """Writes a figure as PNG."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi)
+def environment(seed: int, device: torch.device) -> dict[str, Any]:
+    """What a result can depend on beside the recipe: versions, commit, device, seed."""
+    packages = {}
+    for name in ("minivit", "torch", "numpy", "pillow", "einops", "safetensors"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:  # run from a clone that is not installed
+            packages[name] = "not installed"
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "command": shlex.join([*map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]),
+        "seed": seed,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **packages,
+        "system": platform.platform(),
+        "device": accelerator,
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def _commit() -> str:
+    """Of the clone that this code lies in, with a mark where files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--tags"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

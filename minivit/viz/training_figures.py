@@ -13,7 +13,7 @@ from minivit.viz.panels import show_map, show_photo
 
 
 class EpochFigures(Protocol):
-    """The figures of one epoch that are drawn; `minivit.training.loop.Epoch` has them."""
+    """The figures of one epoch that are drawn; `minivit.training.task.Epoch` has them."""
 
     @property
     def epoch(self) -> int: ...

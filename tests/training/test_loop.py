@@ -1,181 +1,299 @@
-"""The loop: schedule, groups of parameters, augmentation, determinism, and that it learns."""
+"""The loop: that it learns, what a step is, and that a saved state goes on bit by bit."""
 
+from __future__ import annotations
+
+import copy
 import dataclasses
-import itertools
-import math
+import io
+import shutil
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from minivit.config import ViTConfig
-from minivit.training.linear_probe import linear_probe
-from minivit.training.loop import (
-    LabelledImages,
-    evaluate,
-    learning_rate,
-    make_optimizers,
-    normalize,
-    train,
-    turn,
+from minivit.training.classification import ClassificationTask
+from minivit.training.evaluation import evaluate
+from minivit.training.loop import NotFiniteError, Trainer
+from minivit.training.settings import Settings, rate_share
+from minivit.training.task import Piece, divide, epoch_order
+from tests.training.tasks import (
+    ALONE,
+    SETTINGS,
+    bright_side,
+    run,
+    small_model,
+    trainer,
+    weights,
 )
-from minivit.training.settings import TrainingSettings
-from minivit.vit import VisionTransformer
 
-CPU = torch.device("cpu")
-SETTINGS = TrainingSettings(epochs=4, batch_size=16, lr=4e-3, token_loss=1.0)
+FINE = dataclasses.replace(SETTINGS, optimizer="adamw", lr=1e-3, clip=0.0)
 
 
-def small_model(seed: int = 0) -> VisionTransformer:
-    torch.manual_seed(seed)
-    return VisionTransformer(ViTConfig.from_name("debug_patch8_32", num_classes=2))
-
-
-def bright_side(length: int, seed: int) -> LabelledImages:
-    """Label 0: a bright patch in the upper half; 1: in the lower. Patch labels: where it is."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 120, (length, 3, 32, 32), generator=generator).to(torch.uint8)
-    rows, cols = torch.randint(4, (2, length), generator=generator)
-    grid = torch.zeros(length, 4, 4, dtype=torch.int64)
-    for image, cells, row, col in zip(images, grid, rows.tolist(), cols.tolist(), strict=True):
-        image[:, 8 * row : 8 * row + 8, 8 * col : 8 * col + 8] += 120
-        cells[row, col] = 1
-    return LabelledImages(images, (rows >= 2).long(), grid)
-
-
-def test_the_rate_rises_to_its_top_and_falls_to_nothing() -> None:
-    settings = dataclasses.replace(SETTINGS, lr=2.0, warmup=0.1)
-    rates = [learning_rate(step, 100, settings) for step in range(100)]
-    assert rates[:3] == pytest.approx([0.2, 0.4, 0.6])
-    assert max(rates) == rates[9] == pytest.approx(2.0)
-    assert rates[55] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 45 / 90)))
-    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
-    assert 0 < rates[-1] < 0.002
-
-
-def test_a_single_step_has_a_rate() -> None:
-    assert learning_rate(0, 1, SETTINGS) == SETTINGS.lr
-
-
-def test_norms_biases_tokens_and_positions_are_not_decayed() -> None:
-    model = small_model()
-    muon, adamw = make_optimizers(model, SETTINGS)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    decayed, free = ({names[id(p)] for p in group["params"]} for group in adamw.param_groups)
-    matrices = {names[id(p)] for p in muon.param_groups[0]["params"]}
-    assert decayed == {"patch_embed.proj.weight", "head.weight"}
-    assert {"cls_token", "pos_embed", "norm.weight", "blocks.0.attn.qkv.bias"} <= free
-    assert matrices == {
-        f"blocks.{block}.{layer}.weight"
-        for block in (0, 1)
-        for layer in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-    }
-    assert decayed | free | matrices == set(names.values())
-    assert adamw.param_groups[1]["weight_decay"] == 0.0
-
-
-def test_pictures_and_patch_labels_are_turned_alike() -> None:
-    data = bright_side(3, seed=1)
-    assert data.patch_labels is not None
-    seen = set()
-    for which in range(8):
-        images, grid = turn(data.images, data.patch_labels, which)
-        assert grid is not None
-        brightness = images.float().unflatten(2, (4, 8)).unflatten(4, (4, 8)).mean((1, 3, 5))
-        assert torch.equal(brightness.flatten(1).argmax(1), grid.flatten(1).argmax(1))
-        seen.add(images.numpy().tobytes())
-    assert len(seen) == 8
-
-
-def test_normalize_is_what_preprocess_does() -> None:
-    from PIL import Image
-
-    model, data = small_model(), bright_side(1, seed=2)
-    photo = Image.fromarray(data.images[0].permute(1, 2, 0).numpy())
-    assert torch.equal(normalize(data.images, model, CPU)[0], model.preprocess(photo))
+def changed(**changes: Any) -> Settings:
+    return dataclasses.replace(SETTINGS, **changes)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_it_learns_where_the_bright_patch_is(precision: str) -> None:
-    settings = dataclasses.replace(SETTINGS, epochs=16, lr=1e-2, precision=precision)
-    model, losses = small_model(), []
-    epochs = list(
-        train(
-            model,
-            bright_side(256, seed=3),
-            bright_side(100, seed=4),
-            settings,
-            device=CPU,
-            num_patch_classes=2,
-            on_step=losses.append,
-        )
+    losses: list[float] = []
+    trained = Trainer(
+        ClassificationTask(small_model(), num_patch_classes=2),
+        bright_side(256, seed=3),
+        bright_side(100, seed=4),
+        [changed(epochs=16, lr=1e-2, precision=precision)],
+        processes=ALONE,
+        on_step=losses.append,
     )
+    epochs = run(trained)
     assert [epoch.epoch for epoch in epochs] == list(range(1, 17))
-    assert len(losses) == 16 * 16
+    assert len(losses) == trained.num_steps == trained.step == 16 * 16
     assert epochs[-1].val_accuracy > 0.9  # six seeds gave 0.99 to 1.00
     assert epochs[-1].train_loss < epochs[0].train_loss
-    loss, accuracy = evaluate(model, bright_side(100, seed=4), device=CPU)
-    assert (loss, accuracy) == (epochs[-1].val_loss, epochs[-1].val_accuracy)
+    again = evaluate(trained.task, trained.model, bright_side(100, seed=4), processes=ALONE)
+    assert again == (epochs[-1].val_loss, epochs[-1].val_accuracy)
+
+
+# ---- what a step is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_the_losses_are_those_of_a_loop_written_out(optimizer: str) -> None:
+    """Same order, schedule and clipping, torch's own optimizer, the model called by hand."""
+    settings = changed(optimizer=optimizer, lr=1e-2, weight_decay=0.1, decay_all=True, clip=0.5)
+    losses: list[float] = []
+    trained = trainer(settings, patches=False, on_step=losses.append)
+    model = copy.deepcopy(trained.task.model).train()
+    run(trained)
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+    more: dict[str, Any] = {"momentum": 0.9} if optimizer == "sgd" else {}
+    plain = kind(model.parameters(), lr=1.0, weight_decay=0.1, **more)
+    data, expected = bright_side(72, seed=1), []
+    for epoch in range(3):
+        order = epoch_order(0, epoch, 72)
+        for step in range(5):
+            chosen = order[16 * step : 16 * step + 16]
+            plain.param_groups[0]["lr"] = 1e-2 * rate_share(5 * epoch + step, 5, settings)
+            logits = model(model.preprocess.normalize(data.images[chosen]))
+            loss = F.cross_entropy(logits, data.labels[chosen])
+            plain.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            plain.step()
+            expected.append(loss.item())
+    assert losses == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [16, 50, 72])
+def test_parts_of_a_step_add_up_to_it(batch_size: int) -> None:
+    """Also where the last step has fewer samples than parts, and parts are of different size."""
+    whole, parts = (
+        trainer(changed(batch_size=batch_size, accumulate=number, optimizer="sgd", lr=0.1))
+        for number in (1, 9)
+    )
+    first, second = run(whole), run(parts)
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-6)
+    assert [e.train_loss for e in second] == pytest.approx([e.train_loss for e in first], rel=1e-5)
+
+
+def test_what_is_not_counted_changes_nothing() -> None:
+    """A process without samples of its own must take part in the step, and add nothing to it."""
+    plain, padded = trainer(FINE), trainer(FINE)
+    data = bright_side(72, seed=1)
+    batch = next(data.load(0, [Piece(0, [1, 2, 3])]))
+    other = next(data.load(0, [Piece(0, [9])]))
+    plain._run_step([(Piece(0, [1, 2, 3]), batch)])
+    padded._run_step([(Piece(0, [1, 2, 3]), batch), (Piece(0, [9], counted=False), other)])
+    torch.testing.assert_close(weights(padded), weights(plain), rtol=0, atol=1e-7)
+
+
+def test_every_sample_is_seen_once_an_epoch_in_another_order_each_time() -> None:
+    orders = [epoch_order(seed, epoch, 50) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+    assert divide(range(7), 3) == [[0, 1], [2, 3], [4, 5, 6]]
+    assert divide([5], 3) == [[], [], [5]]
+
+
+def test_gradients_are_shortened_to_the_length_asked_for() -> None:
+    """One step of plain SGD moves the weights by rate x length."""
+    settings = changed(
+        epochs=1, batch_size=72, optimizer="sgd", momentum=0.0, lr=1.0, clip=1e-3, warmup=0.0
+    )
+    trained = trainer(settings)
+    before = weights(trained)
+    run(trained)
+    assert (weights(trained) - before).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_checkpointed_gradients_are_the_same() -> None:
+    plain, recomputed = trainer(SETTINGS), trainer(changed(gradient_checkpointing=True))
+    run(plain)
+    run(recomputed)
+    assert torch.equal(weights(plain), weights(recomputed))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_step_is_the_same() -> None:
+    plain, compiled = (
+        trainer(changed(epochs=1, optimizer="sgd", lr=0.1, clip=0.0, compile=chosen))
+        for chosen in (False, True)
+    )
+    run(plain)
+    run(compiled)
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-6)
+
+
+def test_the_moving_average_is_what_is_validated() -> None:
+    trained = trainer(dataclasses.replace(FINE, epochs=2, ema=0.9))
+    assert trained.average is not None
+    expected = [each.clone() for each in trained.average.parameters()]
+    epochs = []
+    for epoch in trained.run():
+        epochs.append(epoch)
+    # the same weights by hand: a run without an average passes through the same steps
+    other = trainer(dataclasses.replace(FINE, epochs=2))
+
+    def follow(_loss: float) -> None:
+        decay = min(0.9, (1 + other.step) / (10 + other.step))
+        for average, weight in zip(expected, other.task.model.parameters(), strict=True):
+            average.mul_(decay).add_(weight.detach(), alpha=1 - decay)
+
+    other.on_step = follow
+    run(other)
+    for found, average in zip(trained.average.parameters(), expected, strict=True):
+        torch.testing.assert_close(found, average, rtol=1e-4, atol=1e-6)
+    assert torch.equal(weights(trained), weights(other))
+    loss, _ = evaluate(trained.task, trained.average, bright_side(37, seed=2), processes=ALONE)
+    assert epochs[-1].val_loss == loss
+    assert trained.model is trained.average
+
+
+# ---- phases --------------------------------------------------------------------------------------
+
+
+def test_head_first_then_all() -> None:
+    head = dataclasses.replace(FINE, epochs=2, train="head")
+    trained = trainer(head, dataclasses.replace(FINE, epochs=1), patches=False)
+    before = {name: value.clone() for name, value in trained.task.model.state_dict().items()}
+    rates = []
+    for epoch in trained.run():
+        rates.append(epoch.lr)
+        state = trained.task.model.state_dict()
+        moved = {name for name in before if not torch.equal(before[name], state[name])}
+        assert moved == ({"head.weight", "head.bias"} if epoch.epoch <= 2 else set(before))
+    assert [epoch.epoch for epoch in trained.epochs] == [1, 2, 3]
+    assert rates[1] < rates[0]  # each phase has a schedule of its own
+    assert trained.step == trained.num_steps == 3 * 5
+
+
+def test_a_frozen_body_has_no_dropout() -> None:
+    trained = trainer(
+        dataclasses.replace(FINE, train="head"), model=small_model(dropout=0.5), patches=False
+    )
+    trained.task.set_mode(trained.settings)
+    assert not any(module.training for module in trained.task.modules())
+
+
+def test_patience_ends_a_phase_early() -> None:
+    """An epoch that is as good as the best is not better; each phase waits anew."""
+    waiting = dataclasses.replace(FINE, epochs=30, lr=3e-2, patience=2)
+    trained = trainer(waiting, waiting)
+    accuracies = [epoch.val_accuracy for epoch in run(trained)]
+    ends = []
+    while accuracies:
+        first = next(
+            n for n in range(3, len(accuracies) + 1) if accuracies[n - 3] == max(accuracies[:n])
+        )
+        ends.append(first)
+        accuracies = accuracies[first:]
+    assert len(ends) == 2
+    assert max(ends) < 30
+
+
+# ---- what may go wrong ---------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
+    trained = trainer()
+    with torch.no_grad():
+        trained.task.model.patch_embed.proj.weight[0].fill_(float("nan"))
+    head = trained.task.model.head.weight.clone()
+    with pytest.raises(NotFiniteError, match=r"loss is nan at step 1 of 15 .* lower --lr"):
+        run(trained)
+    assert torch.equal(trained.task.model.head.weight, head)
+
+
+def test_a_gradient_that_is_not_finite_stops_too() -> None:
+    trained = trainer()
+    trained.task.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NotFiniteError, match=r"gradient is (nan|inf) at step 1 of 15"):
+        run(trained)
+
+
+def test_a_diverging_run_says_at_which_step_and_rate() -> None:
+    trained = trainer(changed(optimizer="sgd", lr=1e4, clip=0.0, warmup=0.0))
+    with pytest.raises(NotFiniteError, match=r"at step \d+ of 15 with learning rate [1-9.e+]+"):
+        run(trained)
+
+
+# ---- determinism and resuming --------------------------------------------------------------------
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit() -> None:
-    weights = []
+    found = []
     for seed in (5, 5, 6):
-        settings = dataclasses.replace(SETTINGS, epochs=1, seed=seed)
-        model = small_model()
-        data = bright_side(64, seed=0)
-        list(train(model, data, data, settings, device=CPU, num_patch_classes=2, symmetric=True))
-        weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+        trained = trainer(changed(epochs=1, seed=seed), model=small_model(dropout=0.1))
+        torch.manual_seed(len(found))  # what was drawn before does not matter
+        run(trained)
+        found.append(weights(trained))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
-def test_the_last_small_batch_is_used_and_evaluation_counts_everything_once() -> None:
-    model, steps = small_model(), []
-    data = bright_side(18, seed=7)
-    settings = dataclasses.replace(SETTINGS, epochs=1)
-    list(train(model, data, data, settings, device=CPU, num_patch_classes=2, on_step=steps.append))
-    assert len(steps) == 2
-    whole = evaluate(model, data, device=CPU)
-    parts = evaluate(model, data, device=CPU, batch_size=5)
-    assert parts == pytest.approx(whole)
-    with torch.no_grad():
-        logits = model(normalize(data.images, model, CPU))
-    expected = torch.nn.functional.cross_entropy(logits, data.labels).item()
-    assert whole[0] == pytest.approx(expected)
+PHASES = {
+    "muon": (SETTINGS,),
+    "adamw, average": (dataclasses.replace(FINE, ema=0.95, layer_decay=0.7),),
+    "adam, then sgd": (
+        dataclasses.replace(FINE, epochs=1, optimizer="adam"),
+        dataclasses.replace(FINE, epochs=2, optimizer="sgd", lr=1e-2),
+    ),
+    "head, then all": (
+        dataclasses.replace(FINE, epochs=1, train="head"),
+        dataclasses.replace(FINE, epochs=2, accumulate=2),
+    ),
+}
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_where() -> None:
-    model = small_model()
-    with torch.no_grad():
-        model.patch_embed.proj.weight.fill_(float("nan"))
-    data = bright_side(16, seed=0)
-    with pytest.raises(ValueError, match=r"loss is nan at step 1 of 4 .* lower --lr"):
-        next(train(model, data, data, SETTINGS, device=CPU, num_patch_classes=2))
+@pytest.mark.parametrize("name", PHASES)
+def test_every_saved_state_goes_on_to_the_same_bits(name: str) -> None:
+    phases = [dataclasses.replace(phase, save_every=2) for phase in PHASES[name]]
 
+    def new(**more: Any) -> Trainer:
+        return trainer(*phases, model=small_model(dropout=0.2), **more)
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"epochs": 0}, "epochs is 0"),
-        ({"batch_size": -1}, "batch_size is -1"),
-        ({"lr": float("nan")}, "lr is nan"),
-        ({"precision": "fp8"}, "'fp8': choose fp32 or bf16"),
-    ],
-)
-def test_impossible_settings_are_refused(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SETTINGS, **change)  # type: ignore[arg-type]
+    saved: list[bytes] = []
 
+    def save(state: dict[str, Any]) -> None:
+        file = io.BytesIO()
+        torch.save(state, file)
+        saved.append(file.getvalue())
 
-def test_the_linear_probe_reads_what_is_linear_and_not_what_is_not() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (600, 3, 4, 4), generator=generator).to(torch.uint8)
-    linear = (images[:, 0].float().mean((1, 2)) > 127.5).long()
-    parity = (images[:, 0, 0, 0] % 2).long()
-
-    def accuracy(labels: torch.Tensor) -> float:
-        train_set = LabelledImages(images[:500], labels[:500])
-        return linear_probe(train_set, LabelledImages(images[500:], labels[500:]), num_classes=2)
-
-    assert accuracy(linear) > 0.85
-    assert accuracy(parity) < 0.7
+    whole = new(save=save)
+    epochs = run(whole)
+    assert len(saved) == 3 * (2 + 1)  # steps 2 and 4 of five, and the end of each epoch
+    for data in saved:
+        resumed = new()
+        with torch.no_grad():
+            for each in resumed.task.parameters():
+                each.add_(1)
+        torch.manual_seed(1234)
+        resumed.load_state(torch.load(io.BytesIO(data), weights_only=True))
+        run(resumed)
+        assert torch.equal(weights(resumed), weights(whole))
+        if whole.average is not None:
+            assert resumed.average is not None
+            pairs = zip(resumed.average.parameters(), whole.average.parameters(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
+        without_time = [dataclasses.replace(epoch, seconds=0) for epoch in resumed.epochs]
+        assert without_time == [dataclasses.replace(epoch, seconds=0) for epoch in epochs]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minivit.training.loop import Epoch
+from minivit.training.task import Epoch
 from minivit.viz import curves_figure, gallery_figure
 
 EPOCHS = [Epoch(1, 0.1, 3.0, 2.5, 0.25, 10.0), Epoch(2, 0.0, 2.0, 2.25, 0.5, 20.0)]

@@ -1,0 +1,105 @@
+"""Several processes that train one model: who am I, and what do all of us have together.
+
+`torchrun --nproc_per_node N train.py …` starts the processes and names them in the environment
+(https://docs.pytorch.org/docs/stable/elastic/run.html). Every process holds the whole model and
+computes its share of each step; DistributedDataParallel adds up the gradients. Only process 0
+prints and writes. Without torchrun all of this is one process that talks to nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: Its number, from 0.
+        count: How many there are.
+        device: Where it computes.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that prints and writes."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of these values over all processes, the same in each of them."""
+        if self.count == 1:
+            return values
+        summed = values.to(self.device, copy=True)
+        dist.all_reduce(summed)
+        return summed.to(values.device)
+
+    def agree(self, value: Any) -> Any:
+        """What the first process says, in all of them; the others' value is not looked at."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, device=self.device)
+        return box[0]
+
+    def share(self, length: int) -> range:
+        """Which of so many samples this process evaluates: each is somebody's, none is two's."""
+        return range(self.rank, length, self.count)
+
+
+@contextlib.contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Joins the other processes of torchrun, if there are any, until the end of the block.
+
+    Args:
+        device: As the user asked; of several GPUs each process takes its own.
+
+    Raises:
+        OSError: Another process is gone.
+        ValueError: More processes on this machine than it has GPUs.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes(0, 1, device)
+        return
+    if device.type == "cuda":
+        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= there:
+            raise ValueError(
+                f"process {local} of this machine has no GPU: there are {there}; use "
+                f"--nproc_per_node {there}"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), count, device)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("gloo", "NCCL", "Connection")):
+            raise
+        raise OSError(
+            "another process of this training ended; what it said stands above; --resume goes on "
+            "from the last saved state"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def make_repeatable(device: torch.device) -> None:
+    """Asks for the same bits from the same inputs; on a CPU that is so without being asked."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,38 @@
+"""Held-out samples: every one counted once, and in fp32.
+
+So the same weights have the same figures, always and however many processes there are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from minivit.training.distributed import Processes
+from minivit.training.task import Data, Piece, Task
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task, model: nn.Module, data: Data, *, processes: Processes, batch_size: int = 250
+) -> tuple[float, float]:
+    """Mean loss and share of right answers; in fp32, so that it never depends on how.
+
+    Args:
+        task: Says what is measured.
+        model: Its model or the moving average; put into eval mode here.
+        data: Every sample of it counts once, however many processes there are.
+        processes: This one and the others.
+        batch_size: Samples at once.
+
+    Returns:
+        (loss a term, accuracy from 0 to 1).
+    """
+    model.eval()
+    own = list(processes.share(len(data)))
+    pieces = [Piece(0, own[at : at + batch_size]) for at in range(0, len(own), batch_size)]
+    sums = torch.zeros(3, dtype=torch.float64)
+    for batch in data.load(0, pieces):
+        sums += task.measure(model, batch).cpu()
+    loss, right, count = processes.total(sums).tolist()
+    return loss / max(1, count), right / max(1, count)

@@ -1,0 +1,143 @@
+"""What the training loop needs to know of a task, and nothing else.
+
+A loss is a sum over terms, pictures or words, divided by their number. Tasks give the sums and the
+loop divides, so that a step is the same however its samples are split: into parts, or among
+processes, even where these do not come out even.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from minivit.training.settings import Settings
+
+Bar = Callable[[str, int], Callable[[int], object]]
+"""Gets a title and a total, gives a function that is told how many more have been done."""
+
+
+class Piece(NamedTuple):
+    """Samples that are computed together.
+
+    Attributes:
+        step: Of the whole training, from 0; samples of one step can share a chance by it.
+        indices: Which samples.
+        counted: False: what comes out is left out of the step.
+    """
+
+    step: int
+    indices: list[int]
+    counted: bool = True
+
+
+class Data(Protocol):
+    """Samples, and how to get some of them."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, epoch: int, pieces: Sequence[Piece]) -> Iterator[Any]:
+        """The batches of these pieces, in order; a sample depends on (seed, epoch, index) only."""
+
+
+class Task(nn.Module, ABC):
+    """A model and its loss.
+
+    Attributes:
+        model: What is trained and, at the end, saved.
+        best_by: What the best epoch has: the lowest validation loss or the highest accuracy.
+    """
+
+    model: nn.Module
+    best_by: Literal["loss", "accuracy"]
+
+    @abstractmethod
+    def forward(self, batch: Any, settings: Settings) -> Tensor:
+        """(2,): the loss that is minimised and the one that is reported, each summed over terms."""
+
+    @abstractmethod
+    def count(self, batch: Any) -> int:
+        """How many terms a batch has."""
+
+    @abstractmethod
+    def measure(self, model: nn.Module, batch: Any) -> Tensor:
+        """(3,) float64: loss summed, right answers, terms; of the model or its moving average."""
+
+    def share(self, name: str, settings: Settings) -> float:
+        """The share of the learning rate of a parameter of this task; 0: it stays."""
+        return 1.0
+
+    def set_mode(self, settings: Settings) -> None:
+        """Before each step: train mode, except for parts that stay as they will be used."""
+        self.train()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it begins: what is trained, on what, and how it will be judged.
+
+    Attributes:
+        task: The model and its loss.
+        train: Training samples.
+        validation: Samples that are only looked at.
+        lines: For the user: what was found and what will be trained.
+        report: Gets the run folder, in which the best checkpoint is, and the device; writes
+            figures into that folder and says what came out.
+        evaluation_batch: Validation samples at once.
+        chance: Accuracy of guessing, where that is known.
+    """
+
+    task: Task
+    train: Data
+    validation: Data
+    lines: Sequence[str]
+    report: Callable[[Path, torch.device], Report]
+    evaluation_batch: int = 250
+    chance: float | None = None
+
+
+class Report(NamedTuple):
+    """What came out: lines for the user, and what else stands in report.md, as markdown."""
+
+    lines: list[str]
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The figures of one pass over the training samples.
+
+    Attributes:
+        epoch: Counted from 1, through all phases.
+        lr: Learning rate at its end.
+        train_loss: Mean loss a term while training.
+        val_loss: Mean loss a term on the validation samples.
+        val_accuracy: Share of terms whose best answer is right, 0 to 1.
+        seconds: Since the start of training, validation included.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+
+def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
+    """The order of the samples in an epoch."""
+    random = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    order: list[int] = torch.randperm(length, generator=random).tolist()
+    return order
+
+
+def divide(indices: Sequence[int], parts: int) -> list[list[int]]:
+    """Consecutive runs of nearly equal length; some are empty where there are too few."""
+    edges = [len(indices) * part // parts for part in range(parts + 1)]
+    return [list(indices[a:b]) for a, b in itertools.pairwise(edges)]

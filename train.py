@@ -259,9 +259,8 @@ def preview(arguments: argparse.Namespace) -> None:
 def sweep(arguments: argparse.Namespace) -> None:
     """Trains with every combination of settings, and compares."""
     from minivit.training.loop import NotFiniteError
-    from minivit.training.recipes import combinations
     from minivit.training.run_folder import save_figure, write_text
-    from minivit.training.sweep import Outcome, comparison_table, read_metrics
+    from minivit.training.sweep import Outcome, combinations, comparison_table, read_metrics
     from minivit.viz import comparison_figure
 
     out = arguments.out or Path("runs", "sweep")

@@ -204,7 +204,7 @@ def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> None:
         default=[],
         dest="settings",
         metavar="KEY=VALUE",
-        help="any other key of a recipe",
+        help="any other key of a recipe; minivit/training/recipes.py and settings.py list them",
     )
 
 

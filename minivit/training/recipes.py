@@ -12,33 +12,18 @@ and the number to expect.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import itertools
-import json
 import math
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # the package that became tomllib
-    import tomli as tomllib
-
+from minivit.training.recipe_files import RecipeError, read_recipe, read_settings
 from minivit.training.settings import Settings
 
-FOLDER = Path(__file__).parent / "recipes"
 _OTHER_NAMES = {"learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "batch": "batch_size"}
 Phase = Mapping[str, Any]
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be followed; one line that names the file and the key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,38 +190,6 @@ class CaptionRecipe(Recipe):
 Kind = TypeVar("Kind", ClassifyRecipe, CaptionRecipe)
 
 
-def recipe_names(task: str | None = None) -> list[str]:
-    """The recipes of the package, of one task or all."""
-    return sorted(
-        path.stem
-        for path in FOLDER.glob("*.toml")
-        if task is None or read_recipe(path.stem)["task"] == task
-    )
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """The table of a recipe.
-
-    Args:
-        name: Of one in the package, or a file.
-
-    Raises:
-        RecipeError: No such recipe, or not TOML.
-    """
-    inside = FOLDER / f"{name}.toml"
-    path = inside if inside.exists() else Path(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-        return {"recipe": path.stem, **tomllib.loads(text)}
-    except (FileNotFoundError, IsADirectoryError):
-        known = sorted(each.stem for each in FOLDER.glob("*.toml"))
-        raise RecipeError(
-            f"{name}: no such recipe; give a TOML file or one of {', '.join(known)}"
-        ) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: not a TOML file ({error})") from None
-
-
 def make_recipe(
     kind: type[Kind],
     name: str,
@@ -279,81 +232,6 @@ def make_recipe(
     return kind(**values, phases=tuple(kept))
 
 
-def read_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """What KEY=VALUE says; a value is written as in TOML, a text may be without quotes.
-
-    Raises:
-        RecipeError: No "=" in it.
-    """
-    return {key: _value(text) for key, text in map(_split, texts)}
-
-
-def combinations(
-    names: Sequence[str],
-    vary: Sequence[str],
-    given: Mapping[str, Any],
-    settings: Sequence[str] = (),
-) -> list[tuple[str, ClassifyRecipe | CaptionRecipe]]:
-    """Every recipe with every combination of settings, each with a name that fits a folder.
-
-    Args:
-        names: Of the recipes.
-        vary: KEY=V1,V2,… each.
-        given: See `make_recipe`.
-        settings: See `make_recipe`.
-
-    Raises:
-        RecipeError: As `make_recipe`; a key that is varied twice; nothing to compare.
-    """
-    varied = [(key, _values(text)) for key, text in map(_split, vary)]
-    keys = [key for key, _ in varied]
-    if twice := [key for key in keys if keys.count(key) > 1]:
-        raise RecipeError(f"{twice[0]} is varied twice: give all its values at once")
-    runs: dict[str, ClassifyRecipe | CaptionRecipe] = {}
-    for name in names:
-        captions = read_recipe(name).get("task") == CaptionRecipe.task
-        for values in itertools.product(*(choices for _, choices in varied)):
-            chosen = dict(zip(keys, values, strict=True))
-            words = [Path(name).stem] if len(names) > 1 or not chosen else []
-            words += [
-                f"{key}={Path(str(value)).stem or 'none' if isinstance(value, str) else value}"
-                for key, value in chosen.items()
-            ]
-            title = re.sub(r"[^\w.=+,-]+", "_", ",".join(words))
-            title += f",{len(runs) + 1}" if title in runs else ""
-            merged = {**given, **read_settings(settings), **chosen}
-            runs[title] = (
-                make_recipe(CaptionRecipe, name, merged)
-                if captions
-                else make_recipe(ClassifyRecipe, name, merged)
-            )
-    if len(runs) < 2:
-        raise RecipeError("one run is no comparison: give two recipes or more, or --vary KEY=V1,V2")
-    return list(runs.items())
-
-
-def _split(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise RecipeError(f"{text!r}: expected KEY=VALUE, such as weight_decay=0.05")
-    return key.strip(), value.strip()
-
-
-def _value(text: str) -> Any:
-    """A value as in TOML; what is none is a text, or a number such as .5, as Python has it."""
-    with contextlib.suppress(tomllib.TOMLDecodeError):
-        return tomllib.loads(f"value = {text}")["value"]
-    return float(text) if re.fullmatch(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?", text) else text
-
-
-def _values(text: str) -> list[Any]:
-    """Values with commas between; a text with a comma needs quotes."""
-    with contextlib.suppress(tomllib.TOMLDecodeError):
-        if found := tomllib.loads(f"values = [{text}]")["values"]:
-            return list(found)
-    return [_value(part.strip()) for part in text.split(",")]
-
-
 def _checked(kind: type[Settings], values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The values, of the types that the fields have."""
     hints = get_type_hints(kind)
@@ -394,20 +272,3 @@ def _of_type(value: Any, hint: Any, what: str) -> Any:
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
         raise RecipeError(f"{what} is {value!r}, expected {names.get(hint, hint)}")
     return value
-
-
-def to_toml(values: Mapping[str, Any]) -> str:
-    """A table of plain values as TOML; lists of tables come last.
-
-    Args:
-        values: Numbers, texts, booleans and lists of them, of which JSON and TOML have the same
-            notation but for the character 127; or lists of such tables.
-    """
-    plain, tables = "", ""
-    for key, value in values.items():
-        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
-            tables += "".join(f"\n[[{key}]]\n{to_toml(table)}" for table in value)
-        else:
-            text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-            plain += f"{key} = {text}\n"
-    return plain + tables

@@ -1,13 +1,67 @@
-"""Several runs side by side: one line each."""
+"""Several runs side by side: every combination of settings, and one line for each."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from minivit.training.recipe_files import (
+    RecipeError,
+    read_recipe,
+    read_settings,
+    split_setting,
+    values_of,
+)
+from minivit.training.recipes import CaptionRecipe, ClassifyRecipe, make_recipe
 from minivit.training.task import Epoch
+
+
+def combinations(
+    names: Sequence[str],
+    vary: Sequence[str],
+    given: Mapping[str, Any],
+    settings: Sequence[str] = (),
+) -> list[tuple[str, ClassifyRecipe | CaptionRecipe]]:
+    """Every recipe with every combination of settings, each with a name that fits a folder.
+
+    Args:
+        names: Of the recipes.
+        vary: KEY=V1,V2,… each.
+        given: See `make_recipe`.
+        settings: See `make_recipe`.
+
+    Raises:
+        RecipeError: As `make_recipe`; a key that is varied twice; nothing to compare.
+    """
+    varied = [(key, values_of(text)) for key, text in map(split_setting, vary)]
+    keys = [key for key, _ in varied]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise RecipeError(f"{twice[0]} is varied twice: give all its values at once")
+    runs: dict[str, ClassifyRecipe | CaptionRecipe] = {}
+    for name in names:
+        captions = read_recipe(name).get("task") == CaptionRecipe.task
+        for values in itertools.product(*(choices for _, choices in varied)):
+            chosen = dict(zip(keys, values, strict=True))
+            words = [Path(name).stem] if len(names) > 1 or not chosen else []
+            words += [
+                f"{key}={Path(str(value)).stem or 'none' if isinstance(value, str) else value}"
+                for key, value in chosen.items()
+            ]
+            title = re.sub(r"[^\w.=+,-]+", "_", ",".join(words))
+            title += f",{len(runs) + 1}" if title in runs else ""
+            merged = {**given, **read_settings(settings), **chosen}
+            runs[title] = (
+                make_recipe(CaptionRecipe, name, merged)
+                if captions
+                else make_recipe(ClassifyRecipe, name, merged)
+            )
+    if len(runs) < 2:
+        raise RecipeError("one run is no comparison: give two recipes or more, or --vary KEY=V1,V2")
+    return list(runs.items())
 
 
 class Outcome(NamedTuple):

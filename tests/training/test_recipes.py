@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivit.training.recipes import (
-    CaptionRecipe,
-    ClassifyRecipe,
+from minivit.training.recipe_files import (
     RecipeError,
-    combinations,
-    make_recipe,
     read_recipe,
     read_settings,
     recipe_names,
     to_toml,
 )
+from minivit.training.recipes import (
+    CaptionRecipe,
+    ClassifyRecipe,
+    make_recipe,
+)
+from minivit.training.sweep import combinations
 
 if sys.version_info >= (3, 11):
     import tomllib

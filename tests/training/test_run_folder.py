@@ -19,7 +19,8 @@ import torch
 from matplotlib.figure import Figure
 
 from minivit.command_line import one_line
-from minivit.training.recipes import ClassifyRecipe, make_recipe, read_recipe
+from minivit.training.recipe_files import read_recipe
+from minivit.training.recipes import ClassifyRecipe, make_recipe
 from minivit.training.run_folder import RunFolder, RunFolderError, environment, save_figure
 from minivit.training.task import Epoch
 from tests.training.photo_runs import ROOT

@@ -21,6 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minivit.attention import KeyValueCache, MultiHeadAttention
+from minivit.linear import Linear
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
 
@@ -73,9 +74,9 @@ class MLP(nn.Module):
                 f"unknown activation {activation!r}: choose from {', '.join(ACTIVATIONS)}"
             )
         self.activation = activation
-        self.fc1 = nn.Linear(dim, 2 * hidden_dim if activation == "swiglu" else hidden_dim)
+        self.fc1 = Linear(dim, 2 * hidden_dim if activation == "swiglu" else hidden_dim)
         self.dropout = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""

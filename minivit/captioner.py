@@ -30,6 +30,7 @@ from minivit.blocks import DecoderBlock, DecoderCache, EncoderBlock
 from minivit.config import CaptionerConfig, ResNetConfig
 from minivit.embeddings import masked_sine_position_embedding
 from minivit.generation import Align, Caption, describe, generate
+from minivit.linear import Linear
 from minivit.preprocess import Preprocess
 from minivit.resnet import ResNet, shrink_mask
 from minivit.tokenizer import Tokenizer
@@ -127,9 +128,9 @@ class Captioner(nn.Module):
         self.decoder_norm = nn.LayerNorm(dim, config.layer_norm_eps)
         self.head = nn.ModuleList(
             (
-                nn.Linear(dim, config.head_dim),
-                nn.Linear(config.head_dim, config.head_dim),
-                nn.Linear(config.head_dim, config.vocabulary_size),
+                Linear(dim, config.head_dim),
+                Linear(config.head_dim, config.head_dim),
+                Linear(config.head_dim, config.vocabulary_size),
             )
         )
         if not self.pos_embed.is_meta:  # no numbers to fill in

@@ -189,10 +189,10 @@ def _next(iterator: Iterator[Any]) -> Any:
     """
     try:
         return next(iterator)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: died while sending
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
     found = f"a process that loads data died ({reason})"
     todo = "memory may have run out: use fewer workers or smaller batches"
     return _Failure(OSError(f"{found}; {todo}"), reason)

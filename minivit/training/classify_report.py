@@ -190,7 +190,7 @@ def photo_report(
         figure = mistakes(model, photos, logits, labels, wrong, device)
         save_figure(figure, folder / "mistakes.png", dpi=150)
         more += "\n## Most sure, and wrong\n\n![mistakes](mistakes.png)\n\n"
-        more += "".join(f"- {where(photos, index)}\n" for index in wrong)
+        more += "".join(f"- {escaped(where(photos, index))}\n" for index in wrong)
     more += f"\n## Classes\n\n{classes_table(scores, model.labels)}"
     return Report(lines, more)
 

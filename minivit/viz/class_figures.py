@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -104,19 +105,23 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
     write_lines(figure, left - before + 0.1, top + side / 2, "truth", 1, 10)
     figure.texts[-1].set(rotation=90, va="center")
 
-    numbers = _write_counts(axes, counts, shares, cell)
-    scale = axes_at(figure, (_MARGIN, bottom + 0.38, _BAR, 0.13))
+    notes = ["colour: share of the photos of a class (a row) that were called so"]
+    notes += ["numbers: photos"] if _write_counts(axes, counts, shares, cell) else []
+    notes += ["grey: no photos of that class"] if not totals.all() else []
+    _explain_shares(figure, image, bottom + 0.33, "; ".join(notes))
+    return figure
+
+
+def _explain_shares(figure: Figure, image: AxesImage, top: float, notes: str) -> None:
+    """The scale of the colours, and what a reader has to know, from `top` inches on."""
+    scale = axes_at(figure, (_MARGIN, top + 0.05, _BAR, 0.13))
     bar = figure.colorbar(image, cax=scale, orientation="horizontal", ticks=[0, 0.05, 0.25, 0.5, 1])
     bar.set_ticklabels(["0", "5", "25", "50", "100 %"])
     bar.outline.set_visible(False)
     scale.tick_params(length=2, labelsize=8, pad=2)
-    notes = ["colour: share of the photos of a class (a row) that were called so"]
-    notes += ["numbers: photos"] if numbers else []
-    notes += ["grey: no photos of that class"] if not totals.all() else []
-    at = _MARGIN + _BAR + 0.35
-    lines = wrap_lines("; ".join(notes), wide - _MARGIN - at, 8, 3)
-    write_lines(figure, at, bottom + 0.33, "\n".join(lines), wide - _MARGIN - at, 8, align="left")
-    return figure
+    left = _MARGIN + _BAR + 0.35
+    room = figure.get_figwidth() - _MARGIN - left
+    write_lines(figure, left, top, "\n".join(wrap_lines(notes, room, 8, 3)), room, 8, align="left")
 
 
 def _write_counts(
@@ -276,5 +281,5 @@ def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Fig
         loss.set_yscale("log")
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     return figure

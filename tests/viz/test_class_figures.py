@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from minivit.training.task import Epoch
-from minivit.viz import comparison_figure, confusion_figure, contact_sheet, mistakes_figure
+from minivit.viz import comparison_figure, confusion_figure, mistakes_figure
 from tests.viz.rendered import pixels
 
 LONG = "wheaten american staffordshire bull terrier of the north"
@@ -48,6 +50,37 @@ def test_confusions_of_few_and_many_classes(number: int) -> None:
     assert 3 < width < 20 and 3 < height < 20
 
 
+def test_numbers_are_left_out_where_the_largest_does_not_fit() -> None:
+    for count, written in ((40, True), (123456, False)):
+        confusion = torch.eye(37, dtype=torch.int64) * count
+        figure = confusion_figure(confusion, [f"class {index}" for index in range(37)])
+        assert [text.get_text() for text in figure.axes[0].texts] == [f"{count}"] * 37 * written
+        assert any("numbers: photos" in text.get_text() for text in figure.texts) == written
+
+
+def test_names_stand_at_their_own_rows_and_columns() -> None:
+    names = ["$x$ first", "second\nline", "third"]
+    figure = confusion_figure(torch.eye(3), names)
+    frame = figure.axes[0].get_window_extent()
+    for index, name in enumerate(names):
+        found = [text for text in figure.texts if text.get_text() == name.replace("\n", " ")]
+        row, column = (text.get_window_extent() for text in found)
+        middle = frame.y1 - (index + 0.5) * frame.height / 3
+        assert (row.y0 + row.y1) / 2 == pytest.approx(middle, abs=2) and row.x1 < frame.x0
+        middle = frame.x0 + (index + 0.5) * frame.width / 3
+        assert (column.x0 + column.x1) / 2 == pytest.approx(middle, abs=2)
+        assert column.y1 < frame.y0
+
+
+def test_colours_are_shares_of_a_row_and_a_row_without_photos_has_none() -> None:
+    figure = confusion_figure(torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 6]]), ["a", "b", "c"])
+    (image,) = figure.axes[0].images
+    drawn = np.ma.filled(np.ma.masked_invalid(image.get_array()), -1)
+    assert drawn.tolist() == [[0.75, 0.25, 0], [-1, -1, -1], [0, 0.25, 0.75]]
+    assert image.get_clim() == (0, 1)
+    assert any("grey: no photos" in text.get_text() for text in figure.texts)
+
+
 def test_rows_are_the_truth() -> None:
     """A photo of class 0 that was called 2 is drawn in the first row, third column."""
     confusion = torch.zeros(3, 3, dtype=torch.int64)
@@ -82,6 +115,37 @@ def test_mistakes_keep_their_shape_and_their_titles(number: int) -> None:
         assert box.width / box.height == pytest.approx(width / height, rel=0.03)
 
 
+def test_each_photo_stands_beside_its_own_map_and_below_its_own_title() -> None:
+    images = [Image.new("RGB", (60, 40), (50 * index, 0, 0)) for index in range(5)]
+    maps = torch.zeros(5, 2, 3)
+    for index in range(5):
+        maps[index, index % 2, index % 3] = 1 + index
+    titles = [f"title {index}" for index in range(5)]
+    figure = mistakes_figure(images, maps, titles)
+    assert len(figure.axes) == 2 * 5 + 1
+    for index in range(5):
+        plain, overlay = figure.axes[2 * index : 2 * index + 2]
+        assert int(np.asarray(plain.images[0].get_array())[0, 0, 0]) == 50 * index
+        assert torch.equal(torch.as_tensor(overlay.images[-1].get_array()), maps[index])
+        assert overlay.images[-1].get_clim() == (0, 1 + index)
+        left, right = plain.get_window_extent(), overlay.get_window_extent()
+        assert (left.y0, left.y1) == pytest.approx((right.y0, right.y1))
+        assert 0 < right.x0 - left.x1 < 20
+        (title,) = [text for text in figure.texts if text.get_text() == titles[index]]
+        place = title.get_window_extent()
+        assert place.x0 == pytest.approx(left.x0, abs=2) and 0 < place.y0 - left.y1 < 20
+
+
+def test_mistakes_that_do_not_fit_together_are_refused() -> None:
+    image = Image.new("RGB", (6, 4))
+    with pytest.raises(ValueError, match="1 pictures, 2 maps and 1 titles"):
+        mistakes_figure([image], torch.zeros(2, 2, 3), ["a"])
+    with pytest.raises(ValueError, match="one or more"):
+        mistakes_figure([], torch.zeros(0, 2, 3), [])
+    with pytest.raises(ValueError, match="not finite"):
+        mistakes_figure([image], torch.full((1, 2, 3), torch.nan), ["a"])
+
+
 def epochs(number: int, start: float) -> list[Epoch]:
     return [Epoch(n + 1, 0.1, 1 / (n + 1), 1.1 / (n + 1), start + n / 50, n) for n in range(number)]
 
@@ -98,10 +162,33 @@ def test_runs_are_compared_with_a_legend_that_fits(number: int) -> None:
     assert len(lines) >= number
 
 
-@pytest.mark.parametrize("number", [1, 7, 64])
-def test_a_contact_sheet_shows_every_picture_with_its_title(number: int) -> None:
-    images = [Image.new("RGB", (60, 40) if index % 2 else (30, 60)) for index in range(number)]
-    titles = [f"{LONG} {index}" for index in range(number)]
-    figure = contact_sheet(images, titles, 6)
-    assert_all_words_are_on_the_page(figure)
-    assert len([axes for axes in figure.axes if axes.images]) == number
+def test_the_lines_are_the_figures_of_the_runs_and_the_legend_has_their_colours() -> None:
+    runs = [("first", epochs(4, 0.25)), ("nothing", []), ("_last $x$", epochs(1, 0.5))]
+    figure = comparison_figure(runs)
+    loss, accuracy = figure.axes
+    assert [list(line.get_ydata()) for line in loss.lines] == [
+        [epoch.val_loss for epoch in runs[index][1]] for index in (0, 2)
+    ]
+    assert [list(line.get_ydata()) for line in accuracy.lines] == [
+        pytest.approx([25.0, 27.0, 29.0, 31.0]),
+        [50.0],
+    ]
+    assert loss.lines[1].get_marker() == "o"  # a line of one point would not be seen
+    samples = [artist for artist in figure.get_children() if isinstance(artist, Line2D)]
+    for sample, *lines in zip(samples, loss.lines, accuracy.lines, strict=True):
+        assert {sample.get_color()} == {line.get_color() for line in lines}
+    assert len({sample.get_color() for sample in samples}) == 2
+    words = [text.get_text() for text in figure.texts]
+    assert words[0::2] == ["first", "nothing", "_last $x$"]
+    assert words[1::2] == [": best 31.00 %", ": no epoch was finished", ": best 50.00 %"]
+
+
+def test_a_run_that_failed_does_not_press_the_others_to_the_floor() -> None:
+    good, bad = epochs(4, 0.5), [Epoch(1, 0.1, 9e3, 9e3, 0.1, 1.0)]
+    lost = [Epoch(1, 0.1, 3.0, float("nan"), 0.1, 1.0), Epoch(2, 0.1, 9e3, 9e3, 0.1, 2.0)]
+    assert comparison_figure([("good", good)]).axes[0].get_yscale() == "linear"
+    for worse in (bad, lost):
+        figure = comparison_figure([("bad", worse), ("good", good)])
+        assert figure.axes[0].get_yscale() == "log"
+        assert_all_words_are_on_the_page(figure)
+    assert_all_words_are_on_the_page(comparison_figure([]))

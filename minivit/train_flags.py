@@ -115,7 +115,7 @@ def _add_evaluate(commands: Commands[Parser]) -> None:
         help="write filename,label, one row a photo, names as given",
     )
     command.add_argument(
-        "--batch-size", type=positive, default=32, metavar="N", help="default: %(default)s"
+        "--batch-size", type=positive, default=8, metavar="N", help="default: %(default)s"
     )
     command.add_argument(
         "--precision",

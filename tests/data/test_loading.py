@@ -155,6 +155,17 @@ def test_a_worker_that_dies_is_an_error_in_one_line() -> None:
     assert no_workers_left()
 
 
+def test_a_death_does_not_disturb_what_is_computed_meanwhile() -> None:
+    batches = load_batches(Fatal(), BATCHES, workers=2)
+    assert next(batches)[0].tolist() == [3, 1]
+    end = time.monotonic() + 1.0  # item 4 is made ahead
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    assert next(batches)[0].tolist() == [0]
+    with pytest.raises(OSError, match="a process that loads data died"):
+        next(batches)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_all_samples_are_stacked_in_order(workers: int) -> None:
     class Pairs(Dataset[tuple[Tensor, Tensor]]):

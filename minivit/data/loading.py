@@ -170,6 +170,8 @@ def _start(loader: DataLoader[Any]) -> Iterator[Any]:
         return iter(loader)
     death = getattr(signal, "SIGCHLD", None)  # not on Windows
     on_death = signal.getsignal(death) if death else None
+    if str(getattr(on_death, "__module__", "")).startswith("torch."):
+        on_death = None  # of a DataLoader that was used before
     pressed: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
     try:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from minivit.data.loading import load_all, load_batches
 from minivit.preprocess import BadImageError
@@ -156,6 +156,8 @@ def test_a_worker_that_dies_is_an_error_in_one_line() -> None:
 
 
 def test_a_death_does_not_disturb_what_is_computed_meanwhile() -> None:
+    """Also where a DataLoader of somebody else has been at work before in this process."""
+    list(DataLoader(Numbers(), sampler=[0], num_workers=1))
     batches = load_batches(Fatal(), BATCHES, workers=2)
     assert next(batches)[0].tolist() == [3, 1]
     end = time.monotonic() + 1.0  # item 4 is made ahead

@@ -36,7 +36,15 @@ Split = Literal["train", "val"]
 
 _FLICKR_FOLDERS = ("Images", "Flicker8k_Dataset", "Flickr8k_Dataset", "images")
 _FLICKR_LISTS = {"train": "Flickr_8k.trainImages.txt", "val": "Flickr_8k.devImages.txt"}
-_HOLD_OUT = "read split train and hold a part of it out"
+
+
+class NoSplitError(BadCaptionsError):
+    """There are captions and nothing is wrong with them, but they are not split."""
+
+    @classmethod
+    def to_hold_out(cls, source: Path, found: str) -> NoSplitError:
+        """Says that a part of the others can be held out."""
+        return cls.about(source, found, "read split train and hold a part of it out")
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def read_captions(
         kind, rows = "Flickr8k", flickr_rows(source, _flickr_list(source, split), notes)
     elif source.suffix.lower() == ".csv":
         if split == "val":
-            raise BadCaptionsError.about(source, "a CSV file has no val split", _HOLD_OUT)
+            raise NoSplitError.to_hold_out(source, "a CSV file has no val split")
         kind, folder, rows = "CSV", source.parent, csv_rows(source)
     else:
         raise BadCaptionsError.about(source, "not recognised", _expected(split))
@@ -143,8 +151,9 @@ def _in_folder(folder: Path, split: str) -> Path:
         return coco[split]
     if other := [path for path in coco.values() if path.is_file()]:
         found = f"no annotations/{coco[split].name} beside {other[0].name}"
-        todo = _HOLD_OUT if split == "val" else "read split val"
-        raise BadCaptionsError.about(folder, found, todo)
+        if split == "val":
+            raise NoSplitError.to_hold_out(folder, found)
+        raise BadCaptionsError.about(folder, found, "read split val")
     texts = [path for name in FLICKR_TEXTS if (path := folder / name).is_file()]
     tables = sorted(folder.glob("*.[cC][sS][vV]"))
     if texts or len(tables) == 1:
@@ -168,8 +177,10 @@ def _flickr_list(source: Path, split: str) -> Path | None:
         return lists[split]
     if split == "train" and not lists["val"].is_file():
         return None
-    todo = "copy it there" if any(path.is_file() for path in lists.values()) else _HOLD_OUT
-    raise BadCaptionsError.about(source, f"no {lists[split].name} beside it", todo)
+    found = f"no {lists[split].name} beside it"
+    if any(path.is_file() for path in lists.values()):
+        raise BadCaptionsError.about(source, found, "copy it there")
+    raise NoSplitError.to_hold_out(source, found)
 
 
 def _gather(

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from minivit.data.caption_files import BadCaptionsError as BadCaptionsError
 from minivit.data.caption_files import CaptionedPicture as CaptionedPicture
 from minivit.data.caption_files import CaptionSet as CaptionSet
+from minivit.data.caption_files import NoSplitError as NoSplitError
 from minivit.data.caption_files import hold_out as hold_out
 from minivit.data.caption_files import read_captions as read_captions
 from minivit.data.scene_captions import CAPTION_WORDS, longest_caption

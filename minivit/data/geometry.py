@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -151,6 +151,11 @@ class Resize(Transform[None]):
 
     def __post_init__(self) -> None:
         self._preprocess()
+
+    @classmethod
+    def of(cls, preprocess: Preprocess) -> Resize:
+        """What a model does to a photo before it normalises."""
+        return cls(**{field.name: getattr(preprocess, field.name) for field in fields(cls)})
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
         """Nothing."""

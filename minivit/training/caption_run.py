@@ -21,9 +21,9 @@ from minivit.data.augmentation import (
     Resize,
 )
 from minivit.data.captions import (
-    BadCaptionsError,
     CaptionDataset,
     CaptionSet,
+    NoSplitError,
     SceneCaptions,
     collate_captions,
     hold_out,
@@ -153,13 +153,7 @@ def plan_scenes(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
         images, tokens = drawn
         return CaptionedImages(images, tokens, tokenizer.pad_id)
 
-    length = min(filter(None, (recipe.limit, recipe.num_scenes)), default=0)
-    if not recipe.num_scenes:
-        raise ValueError(
-            f"num_scenes is 0, recipe {recipe.recipe!r} is for photos: give --data, or "
-            "--set num_scenes=N"
-        )
-    train = draw("training scenes", recipe.seed, length)
+    train = draw("training scenes", recipe.seed, recipe.num_training_scenes())
     held = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
 
     def report(folder: Path, device: torch.device) -> Report:
@@ -194,9 +188,7 @@ def plan_photos(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
     note = ""
     try:
         held = read_captions(location, "val", skip_missing=recipe.skip_missing)
-    except BadCaptionsError as error:
-        if "hold a part of it out" not in str(error):  # there is one, and it cannot be used
-            raise
+    except NoSplitError:
         train, held = hold_out(train, 0.1, recipe.seed)
         note = f"; no validation split: {len(held.pictures):,} photos held out"
     if recipe.limit:
@@ -243,13 +235,7 @@ def make_augmentation(
     jitter = ColorJitter(brightness=(0.5, 1.3), contrast=(0.8, 1.5), saturation=(0.2, 1.5))
     return Augmentation(
         transforms=(
-            Resize(
-                image_size=preprocess.image_size,
-                mode=preprocess.mode,
-                filter=preprocess.filter,
-                crop_fraction=preprocess.crop_fraction,
-                multiple_of=preprocess.multiple_of,
-            ),
+            Resize.of(preprocess),
             *((RandomQuarterTurn(),) if turns else ()),
             *((jitter,) if colours else ()),
             *((RandomHorizontalFlip(),) if turns else ()),

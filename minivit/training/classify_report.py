@@ -33,7 +33,7 @@ from minivit.training.class_scores import (
 from minivit.training.classification import LabelledImages, PhotoData, predict
 from minivit.training.linear_probe import linear_probe
 from minivit.training.run_folder import save_figure
-from minivit.training.task import Piece, Report
+from minivit.training.task import Report, consecutive
 from minivit.vit import VisionTransformer
 from minivit.viz import confusion_figure, gallery_figure, mistakes_figure
 
@@ -92,9 +92,7 @@ def predict_all(
     on_batch: Callable[[int], object] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits and labels of all samples, in order; see `predict`."""
-    edges = range(0, len(data), batch_size)
-    pieces = [Piece(0, list(range(at, min(at + batch_size, len(data))))) for at in edges]
-    loaded = data.load(0, pieces)
+    loaded = data.load(0, consecutive(range(len(data)), batch_size))
     return predict(model, loaded, device=device, bf16=bf16, on_batch=on_batch)
 
 
@@ -228,8 +226,9 @@ def mistakes(
 ) -> Figure:
     """These photos beside what the class token looked at."""
     assert model.labels is not None
-    views = [model.preprocess.view(picture(photos, index)) for index in wrong]
-    inputs = torch.stack([photos[index][0] for index in wrong]).to(device)
+    shown = [picture(photos, index) for index in wrong]
+    views = [model.preprocess.view(each) for each in shown]
+    inputs = torch.stack([model.preprocess(each) for each in shown]).to(device)
     said = logits.softmax(dim=1)
     titles = [
         f"says {model.labels[int(said[index].argmax())]} {100 * said[index].max():.0f} %, "

@@ -64,15 +64,9 @@ def plan_classifier(recipe: ClassifyRecipe, bar: Bar) -> Plan:
 
 def plan_scenes(recipe: ClassifyRecipe, bar: Bar) -> Plan:
     """The built-in scenes, drawn into memory; each patch is asked what it shows."""
-    length = min(filter(None, (recipe.limit, recipe.num_scenes)), default=0)
-    if not recipe.num_scenes:
-        raise ValueError(
-            f"num_scenes is 0, recipe {recipe.recipe!r} is for photos: give --data, or "
-            "--set num_scenes=N"
-        )
     model, what = make_classifier(recipe, CLASS_NAMES)
     draw = partial(draw_scenes, model, workers=recipe.workers, bar=bar)
-    train = draw("training scenes", recipe.seed, length)
+    train = draw("training scenes", recipe.seed, recipe.num_training_scenes())
     train = dataclasses.replace(train, turned=True, seed=recipe.seed)
     held = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
     return Plan(
@@ -235,13 +229,7 @@ def make_augmentation(recipe: ClassifyRecipe | None, preprocess: Preprocess) -> 
         recipe: Says what; None: nothing, the photo as the model is given it when it is used.
         preprocess: Size, filter and normalisation.
     """
-    whole = Resize(
-        image_size=preprocess.image_size,
-        mode=preprocess.mode,
-        filter=preprocess.filter,
-        crop_fraction=preprocess.crop_fraction,
-        multiple_of=preprocess.multiple_of,
-    )
+    whole = Resize.of(preprocess)
     if recipe is None:
         return Augmentation(transforms=(whole,), preprocess=preprocess)
     transforms: list[Transform[Any]] = [whole]

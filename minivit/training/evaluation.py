@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from minivit.training.distributed import Processes
-from minivit.training.task import Data, Piece, Task
+from minivit.training.task import Data, Task, consecutive
 
 
 @torch.no_grad()
@@ -29,8 +29,7 @@ def evaluate(
         (loss a term, accuracy from 0 to 1).
     """
     model.eval()
-    own = list(processes.share(len(data)))
-    pieces = [Piece(0, own[at : at + batch_size]) for at in range(0, len(own), batch_size)]
+    pieces = consecutive(processes.share(len(data)), batch_size)
     sums = torch.zeros(3, dtype=torch.float64)
     for batch in data.load(0, pieces):
         sums += task.measure(model, batch).cpu()

@@ -46,7 +46,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         return {"recipe": path.stem, **tomllib.loads(text)}
     except (FileNotFoundError, IsADirectoryError):
-        known = sorted(each.stem for each in FOLDER.glob("*.toml"))
+        known = recipe_names()
         raise RecipeError(
             f"{name}: no such recipe; give a TOML file or one of {', '.join(known)}"
         ) from None

@@ -35,6 +35,7 @@ class Recipe(Settings):
         recipe: The name that it goes by.
         data: "scenes", or where the photos are.
         weights: A checkpoint to start from; "": none.
+        num_scenes: Training scenes, of the seed, where the data is scenes.
         limit: Only the first so many training samples; 0: all.
         workers: Processes that draw scenes or open photos.
         phases: Settings of each phase that differ from those of the recipe; none: one phase.
@@ -44,6 +45,7 @@ class Recipe(Settings):
     recipe: str = ""
     data: str = "scenes"
     weights: str = ""
+    num_scenes: int = 0
     limit: int = 0
     workers: int = 2
     phases: tuple[Phase, ...] = ()
@@ -52,7 +54,7 @@ class Recipe(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("limit", "workers"):
+        for name in ("num_scenes", "limit", "workers"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self.settings_of_phases()  # refuses what a phase says wrongly
 
@@ -65,6 +67,19 @@ class Recipe(Settings):
             for number, phase in enumerate(self.phases, start=1)
         ]
         return [Settings(**whole | phase) for phase in phases or [{}]]
+
+    def num_training_scenes(self) -> int:
+        """How many scenes are drawn for training, `limit` at most.
+
+        Raises:
+            ValueError: None: a recipe for photos.
+        """
+        if not self.num_scenes:
+            raise ValueError(
+                f"num_scenes is 0, recipe {self.recipe!r} is for photos: give --data, or "
+                "--set num_scenes=N"
+            )
+        return min(self.num_scenes, self.limit or self.num_scenes)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as TOML knows them, the kind of recipe first; phases where there are some."""
@@ -86,7 +101,6 @@ class ClassifyRecipe(Recipe):
         depth: Number of blocks.
         num_heads: Heads of each attention.
         drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
-        num_scenes: Training scenes, of the seed, where the data is scenes.
         token_loss: Weight of the loss that asks every patch of a scene what it shows.
         strict: Stop at the first photo that cannot be read, instead of leaving such photos out.
         held_out: Share of the photos held out where the data has no validation split.
@@ -109,7 +123,6 @@ class ClassifyRecipe(Recipe):
     depth: int = 12
     num_heads: int = 6
     drop_path: float = 0.0
-    num_scenes: int = 0
     token_loss: float = 0.0
     strict: bool = False
     held_out: float = 0.2
@@ -135,7 +148,7 @@ class ClassifyRecipe(Recipe):
             wanted = (0, 2) if name == "crop_scale" else (2,)
             self._require(name, len(getattr(self, name)) in wanted, "two numbers, [low, high]")
         self._require("held_out", 0 < self.held_out < 1, "a share above 0 and below 1")
-        for name in ("image_size", "num_scenes", "mixup", "cutmix", "token_loss", "rotation"):
+        for name in ("image_size", "mixup", "cutmix", "token_loss", "rotation"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
 
 
@@ -153,7 +166,6 @@ class CaptionRecipe(Recipe):
         dim, num_heads, hidden_dim, encoder_depth, decoder_depth, head_dim, dropout: As in
             `CaptionerConfig`.
         max_length: Positions for words; 0: as many as the longest caption of scenes needs.
-        num_scenes: Training scenes, of the seed, where the data is scenes.
         augment: CATR's augmentation of photos.
     """
 
@@ -169,14 +181,13 @@ class CaptionRecipe(Recipe):
     head_dim: int = 128
     dropout: float = 0.1
     max_length: int = 0
-    num_scenes: int = 0
     augment: bool = False
 
     task = "caption"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("backbone_lr", "num_scenes", "max_length"):
+        for name in ("backbone_lr", "max_length"):
             self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
         for phase in self.settings_of_phases():
             for name, value in (("train", "all"), ("layer_decay", 1.0)):

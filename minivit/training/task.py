@@ -17,10 +17,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from minivit.data.photo_check import Bar as Bar
 from minivit.training.settings import Settings
-
-Bar = Callable[[str, int], Callable[[int], object]]
-"""Gets a title and a total, gives a function that is told how many more have been done."""
 
 
 class Piece(NamedTuple):
@@ -135,6 +133,12 @@ def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
     random = torch.Generator().manual_seed(1_000_003 * seed + epoch)
     order: list[int] = torch.randperm(length, generator=random).tolist()
     return order
+
+
+def consecutive(indices: Sequence[int], batch_size: int) -> list[Piece]:
+    """Samples in order, so many at a time, for looking at and not for a step of training."""
+    edges = range(0, len(indices), batch_size)
+    return [Piece(0, list(indices[at : at + batch_size])) for at in edges]
 
 
 def divide(indices: Sequence[int], parts: int) -> list[list[int]]:

@@ -40,6 +40,14 @@ def test_an_edge_belongs_to_the_bin_below_it() -> None:
     assert together.ece == pytest.approx(abs(1 - (0.6 + 0.56)) / 2)
 
 
+def test_there_are_fifteen_bins() -> None:
+    """Bin 10 is (0.6, 0.667]: 0.61 and 0.66 share it, 0.69 does not."""
+    shared = logits([0.61, 0.39], [0.66, 0.34])
+    assert class_scores(shared, torch.tensor([0, 1])).ece == pytest.approx(abs(1 - 1.27) / 2)
+    parted = logits([0.61, 0.39], [0.69, 0.31])
+    assert class_scores(parted, torch.tensor([0, 1])).ece == pytest.approx((0.39 + 0.69) / 2)
+
+
 def test_one_of_five_by_rank_and_ties_as_argmax_takes_them() -> None:
     said = torch.zeros(8, 8)
     scores = class_scores(said, torch.arange(8))
@@ -64,11 +72,31 @@ def test_pairs_are_ordered_by_photos_and_then_by_share() -> None:
     assert [tuple(pair) for pair in pairs] == [("c", "a", 2, 2 / 3), ("a", "b", 2, 0.5)]
 
 
+def test_more_photos_come_before_a_larger_share_and_pairs_without_photos_never() -> None:
+    truth = torch.tensor([0] * 10 + [1])
+    said = torch.tensor([2] * 2 + [0] * 8 + [0])
+    scores = class_scores(torch.eye(3)[said], truth)
+    pairs = most_confused(scores, ["a", "b", "c"], 9)
+    assert [tuple(pair) for pair in pairs] == [("a", "c", 2, 0.2), ("b", "a", 1, 1.0)]
+    with pytest.raises(ValueError, match="4 names of classes, the scores are of 3"):
+        most_confused(scores, ["a", "b", "c", "d"], 9)
+
+
+def test_classes_are_listed_from_the_worst_on() -> None:
+    truth, said = torch.tensor([0, 0, 1, 3, 3]), torch.tensor([0, 0, 0, 3, 0])
+    table = classes_table(class_scores(torch.eye(4)[said], truth), ["a", "b", "c", "d"])
+    rows = [line.replace(" ", "") for line in table.splitlines()[2:]]
+    assert rows == ["|b|0.0%|1|", "|d|50.0%|2|", "|a|100.0%|2|", "|c|–|0|"]
+
+
 def test_mistakes_are_ordered_by_how_sure_they_were() -> None:
     said = logits([0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.05, 0.95])
     labels = torch.tensor([0, 1, 0, 0])
     assert most_confidently_wrong(said, labels, 5) == [3, 2, 1]
     assert most_confidently_wrong(said, labels, 1) == [3]
+    assert most_confidently_wrong(said[[1, 1, 1]], labels[[1, 1, 1]], 5) == [0, 1, 2]
+    with pytest.raises(ValueError, match="label 2: expected 0 to 1"):
+        most_confidently_wrong(said, labels + 1, 5)
 
 
 def test_the_precision_of_the_logits_changes_no_count() -> None:
@@ -87,6 +115,7 @@ def test_the_precision_of_the_logits_changes_no_count() -> None:
         (torch.zeros(2, 3), torch.zeros(3), r"logits \(2, 3\) and labels \(3,\)"),
         (torch.zeros(0, 3), torch.zeros(0), "one photo or more"),
         (torch.zeros(1, 3), torch.tensor([3]), "label 3: expected 0 to 2"),
+        (torch.zeros(1, 3), torch.tensor([-1]), "label -1: expected 0 to 2"),
         (torch.tensor([[0.0, math.nan]]), torch.tensor([0]), "photo 0 are not finite"),
     ],
 )

@@ -33,5 +33,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     write_predictions(path, ["a"], ["b"])
     with pytest.raises(ValueError, match="2 names and 1 labels"):
         write_predictions(path, ["a", "c"], ["b"])
+    with pytest.raises(UnicodeEncodeError):  # while it is written
+        write_predictions(path, ["c", "\ud800"], ["d", "e"])
     assert path.read_text() == "filename,label\na,b\n"
     assert list(tmp_path.iterdir()) == [path]

@@ -35,6 +35,36 @@ def assert_all_words_are_on_the_page(figure: Figure) -> None:
             assert inside, text.get_text()
 
 
+def assert_apart(figure: Figure, slack: float = 1) -> None:
+    """No text of the page overlaps another one, or a panel, its ticks and titles."""
+    figure.canvas.draw()
+    texts = [text for text in figure.texts if text.get_text()]
+    boxes = [text.get_window_extent().padded(-slack) for text in texts]
+    panels = [axes.get_tightbbox() for axes in figure.axes]
+    for index, box in enumerate(boxes):
+        for other in [*boxes[index + 1 :], *panels]:
+            assert other is None or not box.overlaps(other), texts[index].get_text()
+
+
+@pytest.mark.parametrize("long", [True, False])
+@pytest.mark.parametrize("number", [2, 10, 37, 300])
+def test_names_of_classes_do_not_overlap(number: int, long: bool) -> None:
+    names = [f"{2 * LONG * long}{index}" for index in range(number)]
+    figure = confusion_figure(torch.zeros(number, number), names)
+    assert_apart(figure)
+    shown = {text.get_text() for text in figure.texts}
+    assert (names[0] in shown) != long  # a long one is shortened
+    assert (
+        figure.axes[0].get_window_extent().width > (0.4 if number > 9 else 0.1) * figure.bbox.width
+    )
+
+
+def test_numbers_are_light_on_dark_and_dark_on_light() -> None:
+    figure = confusion_figure(torch.tensor([[9, 1], [5, 5]]), ["a", "b"])
+    colours = [(text.get_text(), text.get_color()) for text in figure.axes[0].texts]
+    assert colours == [("9", "white"), ("1", "black"), ("5", "white"), ("5", "white")]
+
+
 @pytest.mark.parametrize("number", [2, 10, 37, 100])
 def test_confusions_of_few_and_many_classes(number: int) -> None:
     names = [f"{LONG} {index}" if index % 3 == 0 else f"pug {index}" for index in range(number)]
@@ -108,6 +138,7 @@ def test_mistakes_keep_their_shape_and_their_titles(number: int) -> None:
     titles = [f"says {LONG} 97 %, is {LONG}"] * number
     figure = mistakes_figure(images, maps, titles)
     assert_all_words_are_on_the_page(figure)
+    assert_apart(figure)
     photos = [axes for axes in figure.axes if axes.images][: 2 * number]
     for index, axes in enumerate(photos):
         box = axes.get_window_extent()
@@ -136,6 +167,17 @@ def test_each_photo_stands_beside_its_own_map_and_below_its_own_title() -> None:
         assert place.x0 == pytest.approx(left.x0, abs=2) and 0 < place.y0 - left.y1 < 20
 
 
+def test_slim_photos_stay_on_the_page_and_titles_have_three_lines() -> None:
+    images = [Image.new("RGB", size) for size in ((10, 400), (400, 10), (1, 1))]
+    title = f"says {LONG} 97 %, is {LONG}"
+    figure = mistakes_figure(images, torch.ones(3, 2, 2), [title] * 3)
+    assert figure.get_size_inches()[1] < 6
+    lines = [text.get_text() for text in figure.texts][:9]
+    assert {lines.count(line) for line in lines} == {3}
+    assert " ".join(reversed(lines[:3])) == title
+    assert_apart(figure)
+
+
 def test_mistakes_that_do_not_fit_together_are_refused() -> None:
     image = Image.new("RGB", (6, 4))
     with pytest.raises(ValueError, match="1 pictures, 2 maps and 1 titles"):
@@ -150,7 +192,7 @@ def epochs(number: int, start: float) -> list[Epoch]:
     return [Epoch(n + 1, 0.1, 1 / (n + 1), 1.1 / (n + 1), start + n / 50, n) for n in range(number)]
 
 
-@pytest.mark.parametrize("number", [2, 8])
+@pytest.mark.parametrize("number", [1, 2, 3, 8])
 def test_runs_are_compared_with_a_legend_that_fits(number: int) -> None:
     runs = [
         (f"weights={LONG},lr={index}e-4", epochs(1 + 4 * index, index / 10))
@@ -158,6 +200,7 @@ def test_runs_are_compared_with_a_legend_that_fits(number: int) -> None:
     ]
     figure = comparison_figure(runs)
     assert_all_words_are_on_the_page(figure)
+    assert_apart(figure)
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert len(lines) >= number
 
@@ -186,7 +229,9 @@ def test_the_lines_are_the_figures_of_the_runs_and_the_legend_has_their_colours(
 def test_a_run_that_failed_does_not_press_the_others_to_the_floor() -> None:
     good, bad = epochs(4, 0.5), [Epoch(1, 0.1, 9e3, 9e3, 0.1, 1.0)]
     lost = [Epoch(1, 0.1, 3.0, float("nan"), 0.1, 1.0), Epoch(2, 0.1, 9e3, 9e3, 0.1, 2.0)]
-    assert comparison_figure([("good", good)]).axes[0].get_yscale() == "linear"
+    for factor, scale in ((19.0, "linear"), (21.0, "log")):
+        pair = [(str(loss), [Epoch(1, 0.1, loss, loss, 0.1, 1.0)]) for loss in (1.0, factor)]
+        assert comparison_figure(pair).axes[0].get_yscale() == scale
     for worse in (bad, lost):
         figure = comparison_figure([("bad", worse), ("good", good)])
         assert figure.axes[0].get_yscale() == "log"

@@ -48,6 +48,18 @@ def test_titles_fit_and_stand_above_their_pictures(number: int, columns: int) ->
             assert apart or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
 
 
+@pytest.mark.parametrize(("number", "columns"), [(1, 1), (1, 9), (3, 9), (9, 9), (64, 64)])
+def test_the_page_is_as_wide_as_its_pictures_need(number: int, columns: int) -> None:
+    images = [Image.new("RGB", (30, 300))] + [Image.new("RGB", (60, 40))] * (number - 1)
+    figure = contact_sheet(images, ["pug"] * number, columns)
+    first, last = (axes.get_window_extent() for axes in (figure.axes[0], figure.axes[-1]))
+    place = last.width if number > 1 else first.height / 1.5
+    assert first.height == pytest.approx(1.5 * place, rel=0.01)  # however slim
+    assert 1 <= place / figure.dpi <= 3.01
+    spare = figure.bbox.width - number * place - (number - 1) * 0.12 * figure.dpi
+    assert spare == pytest.approx(0.5 * figure.dpi, abs=2)
+
+
 def test_letters_shrink_before_a_word_is_broken() -> None:
     def sheet(title: str) -> list[tuple[str, float]]:
         figure = contact_sheet([Image.new("RGB", (6, 4))] * 6, [title] * 6, 6)

@@ -279,7 +279,7 @@ def sweep(arguments: argparse.Namespace) -> None:
         outcomes.append(Outcome(name, read_metrics(out / name / "metrics.csv"), problem))
     table = comparison_table(outcomes)
     figure = comparison_figure([(each.name, each.epochs) for each in outcomes if each.epochs])
-    save_figure(figure, out / "comparison.png", dpi=150)
+    save_figure(figure, out / "comparison.png")
     write_text(out / "comparison.md", f"{table}\n![curves](comparison.png)\n")
     print(f"\n{table}\n{out / 'comparison.md'}")
 

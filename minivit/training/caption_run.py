@@ -33,7 +33,6 @@ from minivit.data.loading import load_all
 from minivit.data.scenes import CAPTION_WORDS, TEST_SEED, VALIDATION_SEED, Scene, make_scene
 from minivit.generation import generate
 from minivit.preprocess import Preprocess, open_image
-from minivit.resnet import ResNet
 from minivit.tokenizer import Tokenizer, WordLevel, WordPiece
 from minivit.training.caption_metrics import MissingPackageError, caption_scores, scene_scores
 from minivit.training.captioning import CaptionedImages, CaptionedPhotos, CaptionTask
@@ -90,14 +89,16 @@ def make_captioner(recipe: CaptionRecipe) -> Captioner:
     else:
         tokenizer, longest = WordPiece.from_file(Path(recipe.vocab)), 128
     max_length = recipe.max_length or longest
+    found = recipe.backbone
+    if start is not None:
+        found = "vit" if isinstance(start, VisionTransformer) else f"resnet{start.config.depth}"
+    if found != recipe.backbone:
+        raise ValueError(f"{weights}: a {found}, this recipe wants a {recipe.backbone}")
     if isinstance(start, VisionTransformer):
-        if recipe.backbone != "vit":
-            raise ValueError(f"{weights}: a ViT, this recipe wants a {recipe.backbone}")
         config = captioner_config(recipe, len(tokenizer), max_length, start.config)
         captioner = Captioner(config, tokenizer, preprocess=start.preprocess)
     else:
         config = captioner_config(recipe, len(tokenizer), max_length)
-        _check_resnet(start, config, weights)
         captioner = Captioner(config, tokenizer)
     if start is not None:
         captioner.backbone.load_state_dict(start.state_dict())
@@ -128,16 +129,6 @@ def captioner_config(
         head_dim=recipe.head_dim,
         dropout=recipe.dropout,
     )
-
-
-def _check_resnet(start: ResNet | None, config: CaptionerConfig, weights: Path | None) -> None:
-    wanted = config.backbone
-    if start is None or not isinstance(wanted, ResNetConfig):
-        return
-    if start.config.depth != wanted.depth:
-        raise ValueError(
-            f"{weights}: a ResNet-{start.config.depth}, this recipe wants a ResNet-{wanted.depth}"
-        )
 
 
 # ---- scenes --------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def scene_report(
                 f"object in {100 * hits:.1f} % of these scenes; a random patch, {100 * share:.1f} %"
             )
             figure = gallery(model, test, device)
-            save_figure(figure, folder / "attention.png", dpi=150)
+            save_figure(figure, folder / "attention.png")
     return Report(lines, "![class-token attention over held-out scenes](attention.png)\n")
 
 
@@ -174,7 +174,7 @@ def photo_report(
         )
         scores = class_scores(logits, labels)
         lines.append(f"{len(labels):,} {name} photos: {describe(scores, len(model.labels))}")
-    save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png", dpi=150)
+    save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png")
     more = "".join(f"- {note}\n" for note in notes)
     more += f"\nThe rest is about the {name} photos.\n\n![confusions](confusion.png)\n\n"
     if pairs := most_confused(scores, model.labels, 10):
@@ -186,7 +186,7 @@ def photo_report(
         )
     if wrong := most_confidently_wrong(logits, labels, NUM_MISTAKES):
         figure = mistakes(model, photos, logits, labels, wrong, device)
-        save_figure(figure, folder / "mistakes.png", dpi=150)
+        save_figure(figure, folder / "mistakes.png")
         more += "\n## Most sure, and wrong\n\n![mistakes](mistakes.png)\n\n"
         more += "".join(f"- {escaped(where(photos, index))}\n" for index in wrong)
     more += f"\n## Classes\n\n{classes_table(scores, model.labels)}"

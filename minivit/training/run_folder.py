@@ -167,10 +167,10 @@ class RunFolder:
                 )
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> None:
-    """Writes a figure as PNG."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, in the dots per inch that its words were measured for."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi)
+        figure.savefig(temporary, format="png", dpi="figure")
 
 
 def read_text_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,14 +15,20 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from minivit.preprocess import to_rgb
-from minivit.viz.page import axes_at, blank_page, line_height, wrap_lines, write_lines
+from minivit.viz.page import (
+    axes_at,
+    blank_page,
+    line_height,
+    one_line,
+    text_width,
+    wrap_lines,
+    write_lines,
+)
 from minivit.viz.panels import (
     Box,
     add_scale,
@@ -31,7 +37,6 @@ from minivit.viz.panels import (
     show_map,
     show_pixels,
 )
-from minivit.viz.training_figures import EpochFigures
 
 _MARGIN, _GAP = 0.3, 0.08  # inches
 _PAGE = 11.0
@@ -71,8 +76,8 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
     side = cell * num_classes
     size = min(9.0, max(_SMALLEST, 0.66 * 72 * cell))
     step = math.ceil(line_height(size) / 1.12 / cell)  # from one name to the next
-    names = {index: _line(class_names[index]) for index in range(0, num_classes, step)}
-    room = min(_LONGEST_NAME, max(_width(name, size) for name in names.values()) + 0.02)
+    names = {index: one_line(class_names[index]) for index in range(0, num_classes, step)}
+    room = min(_LONGEST_NAME, max(text_width(name, size) for name in names.values()) + 0.02)
     level = room <= 0.9 * cell * step  # names below the columns need no turning
 
     before, below = room + 0.4, (line_height(size) if level else room) + 0.1  # names and axis
@@ -128,7 +133,7 @@ def _write_counts(
     axes: Axes, counts: NDArray[np.float64], shares: NDArray[np.float64], cell: float
 ) -> bool:
     """Writes the number of photos into each cell that has some, if the longest number fits."""
-    longest = _width(f"{counts.max():.0f}", 10.0)
+    longest = text_width(f"{counts.max():.0f}", 10.0)
     size = min(10.0, 10.0 * 0.84 * cell / longest, 0.62 * 72 * cell)
     if size < _SMALLEST:
         return False
@@ -143,17 +148,6 @@ def _write_counts(
             color="white" if shares[row, column] > 0.4 else "black",
         )
     return True
-
-
-def _line(name: str) -> str:
-    return " ".join(name.split())
-
-
-def _width(text: str, size: float) -> float:
-    """Of a line, in inches."""
-    page = blank_page(1, 1)
-    write_lines(page, 0, 0, text, math.inf, size)
-    return float(page.texts[0].get_window_extent().width) / page.dpi
 
 
 # ---- mistakes ------------------------------------------------------------------------------------
@@ -223,63 +217,3 @@ def _fit(image: Image.Image, room: float) -> tuple[float, float]:
     """(width, height) in inches of a picture in a place of that width."""
     width = min(room, _TALLEST * image.width / image.height)
     return width, width * image.height / image.width
-
-
-# ---- runs ----------------------------------------------------------------------------------------
-
-_LEGEND_SIZE = 9.0
-
-
-def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Figure:
-    """Validation loss and accuracy of several runs, and the best accuracy of each.
-
-    The loss has a logarithmic axis where one value is more than twenty times another: a run that
-    failed would press the others to the floor.
-
-    Args:
-        runs: (name, epochs); one without an epoch is named below and has no line.
-    """
-    cols = min(2, max(1, len(runs)))
-    rows = math.ceil(len(runs) / cols)
-    step, room = 1.15 * line_height(_LEGEND_SIZE), (_PAGE - 2 * _MARGIN) / cols
-    wide, high = _PAGE, 4.3 + rows * step + 0.15
-    figure = blank_page(wide, high)
-    loss = axes_at(figure, (0.75, 0.35, 4.45, 3.3))
-    accuracy = axes_at(figure, (6.1, 0.35, 4.6, 3.3))
-    for index, (name, epochs) in enumerate(runs):
-        left, top = _MARGIN + index // rows * room, 4.3 + index % rows * step
-        outcome = ": no epoch was finished"
-        if epochs:
-            line = Line2D(
-                [left / wide, (left + 0.4) / wide],
-                [1 - (top + 0.45 * line_height(_LEGEND_SIZE)) / high] * 2,
-                color=f"C{index % 10}",
-                linestyle=("-", "--", ":")[index // 10 % 3],
-                marker="o" if len(epochs) < 3 else "",  # a line of one point would not be seen
-                markersize=4,
-            )
-            figure.add_artist(line)
-            for axes, values in (
-                (loss, [epoch.val_loss for epoch in epochs]),
-                (accuracy, [100 * epoch.val_accuracy for epoch in epochs]),
-            ):
-                (curve,) = axes.plot([epoch.epoch for epoch in epochs], values, markersize=4)
-                curve.set(color=line.get_color(), linestyle=line.get_linestyle())
-                curve.set(marker=line.get_marker())
-            outcome = f": best {100 * max(epoch.val_accuracy for epoch in epochs):.2f} %"
-        for text, place in (
-            (_line(name), room - 0.7 - _width(outcome, _LEGEND_SIZE)),
-            (outcome, room),
-        ):
-            write_lines(figure, left + 0.5, top, text, place, _LEGEND_SIZE, align="left")
-            left = figure.texts[-1].get_window_extent().x1 / figure.dpi - 0.5
-    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Validation loss")
-    accuracy.set(xlabel="epoch", ylabel="right answers (%)", title="Validation accuracy")
-    losses = [epoch.val_loss for _, epochs in runs for epoch in epochs]
-    finite = [value for value in losses if 0 < value < math.inf]
-    if finite and max(finite) > 20 * min(finite):
-        loss.set_yscale("log")
-    for axes in (loss, accuracy):
-        axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-    return figure

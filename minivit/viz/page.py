@@ -8,6 +8,7 @@ signs stay what they are, and characters that cannot be drawn become boxes witho
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -85,7 +86,7 @@ def wrap_lines(text: str, room: float, size: float, most: int) -> list[str]:
         return bool(ruler.get_window_extent().width <= room * DPI)
 
     lines: list[str] = []
-    words = _printable(" ".join(text.split())).split(" ")
+    words = _printable(one_line(text)).split(" ")
     with _boxes_without_warning():
         while words and len(lines) < most - 1:
             line = words.pop(0)
@@ -99,6 +100,18 @@ def wrap_lines(text: str, room: float, size: float, most: int) -> list[str]:
                 line = f"{line} {words.pop(0)}"
             lines.append(line)
     return [*lines, " ".join(words)] if words else lines
+
+
+def one_line(text: str) -> str:
+    """The same words with single spaces between them."""
+    return " ".join(text.split())
+
+
+def text_width(text: str, size: float) -> float:
+    """Of a line, in inches."""
+    page = blank_page(1, 1)
+    write_lines(page, 0, 0, text, math.inf, size)
+    return float(page.texts[0].get_window_extent().width) / page.dpi
 
 
 def line_height(size: float) -> float:

@@ -1,14 +1,26 @@
-"""Figures of a training run: its curves, and what the class token looks at afterwards."""
+"""Figures of training runs: curves, of one or of several, and what the class token looks at."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
+from minivit.viz.page import (
+    DPI,
+    axes_at,
+    blank_page,
+    line_height,
+    one_line,
+    text_width,
+    write_lines,
+)
 from minivit.viz.panels import show_map, show_photo
 
 
@@ -40,7 +52,7 @@ def curves_figure(
         loss: Title on the left.
         accuracy: Label of the axis on the right.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     numbers = [epoch.epoch for epoch in epochs]
     marker = "o" if len(epochs) < 3 else None
@@ -68,6 +80,65 @@ def curves_figure(
     return figure
 
 
+_MARGIN, _PAGE = 0.3, 11.0  # inches
+_LEGEND_SIZE = 9.0  # points
+
+
+def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Figure:
+    """Validation loss and accuracy of several runs, and the best accuracy of each.
+
+    The loss has a logarithmic axis where one value is more than twenty times another: a run that
+    failed would press the others to the floor.
+
+    Args:
+        runs: (name, epochs); one without an epoch is named below and has no line.
+    """
+    cols = min(2, max(1, len(runs)))
+    rows = math.ceil(len(runs) / cols)
+    step, room = 1.15 * line_height(_LEGEND_SIZE), (_PAGE - 2 * _MARGIN) / cols
+    wide, high = _PAGE, 4.3 + rows * step + 0.15
+    figure = blank_page(wide, high)
+    loss = axes_at(figure, (0.75, 0.35, 4.45, 3.3))
+    accuracy = axes_at(figure, (6.1, 0.35, 4.6, 3.3))
+    for index, (name, epochs) in enumerate(runs):
+        left, top = _MARGIN + index // rows * room, 4.3 + index % rows * step
+        outcome = ": no epoch was finished"
+        if epochs:
+            line = Line2D(
+                [left / wide, (left + 0.4) / wide],
+                [1 - (top + 0.45 * line_height(_LEGEND_SIZE)) / high] * 2,
+                color=f"C{index % 10}",
+                linestyle=("-", "--", ":")[index // 10 % 3],
+                marker="o" if len(epochs) < 3 else "",  # a line of one point would not be seen
+                markersize=4,
+            )
+            figure.add_artist(line)
+            for axes, values in (
+                (loss, [epoch.val_loss for epoch in epochs]),
+                (accuracy, [100 * epoch.val_accuracy for epoch in epochs]),
+            ):
+                (curve,) = axes.plot([epoch.epoch for epoch in epochs], values, markersize=4)
+                curve.set(color=line.get_color(), linestyle=line.get_linestyle())
+                curve.set(marker=line.get_marker())
+            outcome = f": best {100 * max(epoch.val_accuracy for epoch in epochs):.2f} %"
+        for text, place in (
+            (one_line(name), room - 0.7 - text_width(outcome, _LEGEND_SIZE)),
+            (outcome, room),
+        ):
+            write_lines(figure, left + 0.5, top, text, place, _LEGEND_SIZE, align="left")
+            left = figure.texts[-1].get_window_extent().x1 / figure.dpi - 0.5
+    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Validation loss")
+    accuracy.set(xlabel="epoch", ylabel="right answers (%)", title="Validation accuracy")
+    losses = [epoch.val_loss for _, epochs in runs for epoch in epochs]
+    finite = [value for value in losses if 0 < value < math.inf]
+    if finite and max(finite) > 20 * min(finite):
+        loss.set_yscale("log")
+    for axes in (loss, accuracy):
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    return figure
+
+
 def gallery_figure(
     images: Sequence[Image.Image], maps: Tensor, titles: Sequence[str], *, heading: str = ""
 ) -> Figure:
@@ -84,6 +155,7 @@ def gallery_figure(
     width, height = images[0].size
     figure = Figure(
         figsize=(2.6 * pairs_a_row, 0.4 + rows * (1.3 * height / width + 0.2)),
+        dpi=DPI,
         layout="constrained",
     )
     figure.suptitle(heading, fontsize=10)

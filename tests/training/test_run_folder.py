@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from minivit.command_line import one_line
 from minivit.training.recipe_files import read_recipe
@@ -322,9 +323,10 @@ def test_a_figure_is_written_whole_or_not_at_all(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder.path / "curves.png"
-    save_figure(Figure(figsize=(2, 1)), path)
+    save_figure(Figure(figsize=(2, 1), dpi=70), path)
     before = path.read_bytes()
-    assert before.startswith(b"\x89PNG")
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.size == (140, 70)
 
     def fail(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -1,49 +1,22 @@
-"""Confusions, mistakes and comparisons: nothing clipped, nothing squashed, right numbers."""
+"""Confusions and mistakes: nothing clipped, nothing squashed, right numbers."""
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from PIL import Image
 
-from minivit.training.task import Epoch
-from minivit.viz import comparison_figure, confusion_figure, mistakes_figure
-from tests.viz.rendered import pixels
+from minivit.viz import confusion_figure, mistakes_figure
+from tests.viz.rendered import (
+    assert_all_words_are_on_the_page,
+    assert_apart,
+    assert_words_fit,
+    pixels,
+)
 
 LONG = "wheaten american staffordshire bull terrier of the north"
-
-
-def assert_all_words_are_on_the_page(figure: Figure) -> None:
-    figure.canvas.draw()
-    page = figure.bbox
-    hidden = set()  # matplotlib keeps ticks beyond the limits, which are not drawn
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
-                if not low <= tick.get_loc() <= high:
-                    hidden |= {tick.label1, tick.label2}
-    for text in figure.findobj(matplotlib.text.Text):
-        if text.get_visible() and text.get_text() and text not in hidden:
-            box = text.get_window_extent()
-            inside = page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1
-            inside = inside and page.y0 - 1 <= box.y0 and box.y1 <= page.y1 + 1
-            assert inside, text.get_text()
-
-
-def assert_apart(figure: Figure, slack: float = 1) -> None:
-    """No text of the page overlaps another one, or a panel, its ticks and titles."""
-    figure.canvas.draw()
-    texts = [text for text in figure.texts if text.get_text()]
-    boxes = [text.get_window_extent().padded(-slack) for text in texts]
-    panels = [axes.get_tightbbox() for axes in figure.axes]
-    for index, box in enumerate(boxes):
-        for other in [*boxes[index + 1 :], *panels]:
-            assert other is None or not box.overlaps(other), texts[index].get_text()
 
 
 @pytest.mark.parametrize("long", [True, False])
@@ -72,7 +45,7 @@ def test_confusions_of_few_and_many_classes(number: int) -> None:
     confusion[0, 1], confusion[1] = 7, 0  # a class without photos
     figure = confusion_figure(confusion, names)
     assert_all_words_are_on_the_page(figure)
-    words = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    words = [text.get_text() for text in figure.findobj(Text)]
     assert "truth" in words and "said" in words
     if number <= 10:
         assert "40" in words and "7" in words
@@ -137,8 +110,7 @@ def test_mistakes_keep_their_shape_and_their_titles(number: int) -> None:
     maps = torch.rand(number, 4, 6, generator=torch.Generator().manual_seed(0))
     titles = [f"says {LONG} 97 %, is {LONG}"] * number
     figure = mistakes_figure(images, maps, titles)
-    assert_all_words_are_on_the_page(figure)
-    assert_apart(figure)
+    assert_words_fit(figure)
     photos = [axes for axes in figure.axes if axes.images][: 2 * number]
     for index, axes in enumerate(photos):
         box = axes.get_window_extent()
@@ -186,54 +158,3 @@ def test_mistakes_that_do_not_fit_together_are_refused() -> None:
         mistakes_figure([], torch.zeros(0, 2, 3), [])
     with pytest.raises(ValueError, match="not finite"):
         mistakes_figure([image], torch.full((1, 2, 3), torch.nan), ["a"])
-
-
-def epochs(number: int, start: float) -> list[Epoch]:
-    return [Epoch(n + 1, 0.1, 1 / (n + 1), 1.1 / (n + 1), start + n / 50, n) for n in range(number)]
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 8])
-def test_runs_are_compared_with_a_legend_that_fits(number: int) -> None:
-    runs = [
-        (f"weights={LONG},lr={index}e-4", epochs(1 + 4 * index, index / 10))
-        for index in range(number)
-    ]
-    figure = comparison_figure(runs)
-    assert_all_words_are_on_the_page(figure)
-    assert_apart(figure)
-    lines = [line for line in figure.axes[0].lines if len(line.get_xdata())]
-    assert len(lines) >= number
-
-
-def test_the_lines_are_the_figures_of_the_runs_and_the_legend_has_their_colours() -> None:
-    runs = [("first", epochs(4, 0.25)), ("nothing", []), ("_last $x$", epochs(1, 0.5))]
-    figure = comparison_figure(runs)
-    loss, accuracy = figure.axes
-    assert [list(line.get_ydata()) for line in loss.lines] == [
-        [epoch.val_loss for epoch in runs[index][1]] for index in (0, 2)
-    ]
-    assert [list(line.get_ydata()) for line in accuracy.lines] == [
-        pytest.approx([25.0, 27.0, 29.0, 31.0]),
-        [50.0],
-    ]
-    assert loss.lines[1].get_marker() == "o"  # a line of one point would not be seen
-    samples = [artist for artist in figure.get_children() if isinstance(artist, Line2D)]
-    for sample, *lines in zip(samples, loss.lines, accuracy.lines, strict=True):
-        assert {sample.get_color()} == {line.get_color() for line in lines}
-    assert len({sample.get_color() for sample in samples}) == 2
-    words = [text.get_text() for text in figure.texts]
-    assert words[0::2] == ["first", "nothing", "_last $x$"]
-    assert words[1::2] == [": best 31.00 %", ": no epoch was finished", ": best 50.00 %"]
-
-
-def test_a_run_that_failed_does_not_press_the_others_to_the_floor() -> None:
-    good, bad = epochs(4, 0.5), [Epoch(1, 0.1, 9e3, 9e3, 0.1, 1.0)]
-    lost = [Epoch(1, 0.1, 3.0, float("nan"), 0.1, 1.0), Epoch(2, 0.1, 9e3, 9e3, 0.1, 2.0)]
-    for factor, scale in ((19.0, "linear"), (21.0, "log")):
-        pair = [(str(loss), [Epoch(1, 0.1, loss, loss, 0.1, 1.0)]) for loss in (1.0, factor)]
-        assert comparison_figure(pair).axes[0].get_yscale() == scale
-    for worse in (bad, lost):
-        figure = comparison_figure([("bad", worse), ("good", good)])
-        assert figure.axes[0].get_yscale() == "log"
-        assert_all_words_are_on_the_page(figure)
-    assert_all_words_are_on_the_page(comparison_figure([]))

@@ -1,14 +1,17 @@
-"""Figures of a run: the numbers that they show, and pictures of their own shape."""
+"""Figures of runs: the numbers that they show, and pictures of their own shape."""
 
 import io
 
 import pytest
 import torch
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from minivit.training.task import Epoch
-from minivit.viz import curves_figure, gallery_figure
+from minivit.viz import comparison_figure, curves_figure, gallery_figure
+from tests.viz.rendered import assert_all_words_are_on_the_page, assert_words_fit
 
+LONG = "wheaten american staffordshire bull terrier of the north"
 EPOCHS = [Epoch(1, 0.1, 3.0, 2.5, 0.25, 10.0), Epoch(2, 0.0, 2.0, 2.25, 0.5, 20.0)]
 
 
@@ -45,3 +48,53 @@ def test_gallery_keeps_the_shape_of_the_pictures_and_the_order_of_the_maps(count
             assert box.width / box.height == pytest.approx(1.5, rel=0.03)
         shown = torch.as_tensor(overlay.images[-1].get_array())
         assert torch.equal(shown, maps[index])
+
+
+def epochs(number: int, start: float) -> list[Epoch]:
+    return [Epoch(n + 1, 0.1, 1 / (n + 1), 1.1 / (n + 1), start + n / 50, n) for n in range(number)]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 8])
+def test_runs_are_compared_with_a_legend_that_fits(number: int) -> None:
+    runs = [
+        (f"weights={LONG},lr={index}e-4", epochs(1 + 4 * index, index / 10))
+        for index in range(number)
+    ]
+    figure = comparison_figure(runs)
+    assert_words_fit(figure)
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert len(lines) >= number
+
+
+def test_the_lines_are_the_figures_of_the_runs_and_the_legend_has_their_colours() -> None:
+    runs = [("first", epochs(4, 0.25)), ("nothing", []), ("_last $x$", epochs(1, 0.5))]
+    figure = comparison_figure(runs)
+    loss, accuracy = figure.axes
+    assert [list(line.get_ydata()) for line in loss.lines] == [
+        [epoch.val_loss for epoch in runs[index][1]] for index in (0, 2)
+    ]
+    assert [list(line.get_ydata()) for line in accuracy.lines] == [
+        pytest.approx([25.0, 27.0, 29.0, 31.0]),
+        [50.0],
+    ]
+    assert loss.lines[1].get_marker() == "o"  # a line of one point would not be seen
+    samples = [artist for artist in figure.get_children() if isinstance(artist, Line2D)]
+    for sample, *lines in zip(samples, loss.lines, accuracy.lines, strict=True):
+        assert {sample.get_color()} == {line.get_color() for line in lines}
+    assert len({sample.get_color() for sample in samples}) == 2
+    words = [text.get_text() for text in figure.texts]
+    assert words[0::2] == ["first", "nothing", "_last $x$"]
+    assert words[1::2] == [": best 31.00 %", ": no epoch was finished", ": best 50.00 %"]
+
+
+def test_a_run_that_failed_does_not_press_the_others_to_the_floor() -> None:
+    good, bad = epochs(4, 0.5), [Epoch(1, 0.1, 9e3, 9e3, 0.1, 1.0)]
+    lost = [Epoch(1, 0.1, 3.0, float("nan"), 0.1, 1.0), Epoch(2, 0.1, 9e3, 9e3, 0.1, 2.0)]
+    for factor, scale in ((19.0, "linear"), (21.0, "log")):
+        pair = [(str(loss), [Epoch(1, 0.1, loss, loss, 0.1, 1.0)]) for loss in (1.0, factor)]
+        assert comparison_figure(pair).axes[0].get_yscale() == scale
+    for worse in (bad, lost):
+        figure = comparison_figure([("bad", worse), ("good", good)])
+        assert figure.axes[0].get_yscale() == "log"
+        assert_all_words_are_on_the_page(figure)
+    assert_all_words_are_on_the_page(comparison_figure([]))

@@ -1,6 +1,6 @@
 """Train a Vision Transformer or a captioner, and see what it learned to look at.
 
-    python train.py                                # the built-in scenes, five minutes on two cores
+    python train.py                                # the built-in scenes, some minutes on two cores
     python train.py classify --data DIR --recipe NAME --weights W --out RUN
     python train.py caption --out RUN              # a captioner of scenes, or of --data DIR
     python train.py evaluate --data DIR --weights W [--predictions out.csv]

@@ -113,6 +113,20 @@ class Recorder(TorchDispatchMode):
         return max(tensor.untyped_storage().nbytes() for tensor in self.made)
 
 
+@pytest.fixture
+def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """The shapes of the queries that have gone to torch's fused kernel."""
+    calls = []
+    fused = F.scaled_dot_product_attention
+
+    def count(query: Tensor, *arguments: object, **options: object) -> Tensor:
+        calls.append(query.shape)
+        return fused(query, *arguments, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", count)
+    return calls
+
+
 # ---- the equation ------------------------------------------------------------------------------
 
 
@@ -354,6 +368,45 @@ def test_bfloat16_autocast_serves_both_paths(recorded: bool) -> None:
         (output.float().sum() + rows.float().square().sum()).backward()
         assert attention.qkv.weight.grad is not None
         assert attention.qkv.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("need_weights", [False, (0, -1)])
+@pytest.mark.parametrize(
+    ("n", "m", "way"),
+    [
+        (200, 200, "by entry"),
+        (128, 300, "by entry"),
+        (127, 300, "fused"),
+        (300, 127, "fused"),
+        (4096, 4097, "fused"),
+    ],
+)
+def test_in_bfloat16_many_tokens_are_served_entry_by_entry(
+    n: int,
+    m: int,
+    way: str,
+    need_weights: bool | tuple[int, ...],
+    fused_calls: list[torch.Size],
+) -> None:
+    parts = tuple(torch.randn(2, 1, length, 8, dtype=torch.bfloat16) for length in (n, m, m))
+    output, _ = scaled_dot_product_attention(*parts, need_weights=need_weights)
+    assert len(fused_calls) == (way == "fused")
+    exact, _ = scaled_dot_product_attention(*(part.float() for part in parts), need_weights=True)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), exact, atol=5e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("why", ["gradients", "mask", "causal", "dropout", "float32", "no entry"])
+def test_all_else_is_left_to_the_fused_kernel(why: str, fused_calls: list[torch.Size]) -> None:
+    dtype = torch.float32 if why == "float32" else torch.bfloat16
+    query, key, value = torch.randn(3, 0 if why == "no entry" else 2, 1, 200, 8).to(dtype)
+    value.requires_grad_(why == "gradients")
+    mask = torch.rand(200, 200) > 0.5 if why == "mask" else None
+    dropout = 0.5 if why == "dropout" else 0.0
+    output, _ = scaled_dot_product_attention(
+        query, key, value, mask=mask, is_causal=why == "causal", dropout=dropout
+    )
+    assert fused_calls == [output.shape]
 
 
 # ---- rows beside the fused kernel --------------------------------------------------------------

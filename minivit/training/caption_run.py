@@ -89,7 +89,7 @@ def make_captioner(recipe: CaptionRecipe) -> Captioner:
     else:
         tokenizer, longest = WordPiece.from_file(Path(recipe.vocab)), 128
     max_length = recipe.max_length or longest
-    found = recipe.backbone
+    found: str = recipe.backbone
     if start is not None:
         found = "vit" if isinstance(start, VisionTransformer) else f"resnet{start.config.depth}"
     if found != recipe.backbone:

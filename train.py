@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from minivit.command_line import pick_device, progress_bars, run
+from minivit.command_line import keep_freed_memory, pick_device, progress_bars, run
 from minivit.train_flags import given_values, make_parser
 
 if TYPE_CHECKING:
@@ -50,8 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def classify(arguments: argparse.Namespace) -> None:
-    """Trains a classifier of scenes or photos."""
+    """Trains a classifier of scenes or photos.
+
+    Raises:
+        ValueError: No recipe was named, and none fits photos without weights.
+    """
     recipe = classify_recipe(arguments)
+    if arguments.recipe is None and recipe.recipe == "pets_sgd" and not recipe.weights:
+        raise ValueError(
+            "photos without weights take many photos and epochs: give --weights W to fine-tune a "
+            "trained model, or --recipe deit_scratch to train one from scratch"
+        )
     fit(recipe, arguments.out or Path("runs", recipe.recipe), arguments)
 
 
@@ -61,33 +70,20 @@ def caption(arguments: argparse.Namespace) -> None:
 
     given = given_values(arguments)
     name = "scenes_captioner" if given.get("data", "scenes") == "scenes" else "catr_coco"
-    recipe = make_recipe(CaptionRecipe, arguments.recipe or name, given, arguments.settings)
+    recipe = make_recipe(CaptionRecipe, arguments.recipe or name, given)
     fit(recipe, arguments.out or Path("runs", recipe.recipe), arguments)
 
 
 def classify_recipe(arguments: argparse.Namespace) -> ClassifyRecipe:
-    """The recipe that was named, or the one that fits the data, with the flags laid over it.
-
-    Raises:
-        ValueError: No recipe fits photos without weights.
-    """
+    """The recipe that was named, or the one that fits the data, with the flags laid over it."""
     from minivit.data.idx import has_idx
     from minivit.training.recipes import ClassifyRecipe, make_recipe
 
     given = given_values(arguments)
-    data, name = given.get("data", "scenes"), arguments.recipe
-    if name is None and data == "scenes":
-        name = "scenes"
-    elif name is None and Path(data).is_dir() and has_idx(Path(data)):
-        name = "fashion_mnist"
-    elif name is None:
-        if not given.get("weights"):
-            raise ValueError(
-                "photos without weights take many photos and epochs: give --weights W to fine-tune "
-                "a trained model, or --recipe deit_scratch to train one from scratch"
-            )
-        name = "pets_sgd"
-    return make_recipe(ClassifyRecipe, name, given, arguments.settings)
+    data = str(given.get("data", "scenes"))
+    fitting = "fashion_mnist" if has_idx(Path(data)) else "pets_sgd"
+    name = arguments.recipe or ("scenes" if data == "scenes" else fitting)
+    return make_recipe(ClassifyRecipe, name, given)
 
 
 def make_plan(recipe: ClassifyRecipe | CaptionRecipe, bar: Bar) -> Plan:
@@ -109,6 +105,7 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
     from minivit.training.distributed import make_repeatable, processes
     from minivit.training.run_folder import RunFolder
 
+    keep_freed_memory()
     folder, start = RunFolder(out), time.perf_counter()
     device, resume = pick_device(arguments.device), arguments.resume
     with progress_bars() as bar:
@@ -228,8 +225,10 @@ def report(
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Prints the accuracy of a checkpoint, and writes what it says of each photo."""
+    from minivit.training.distributed import refuse_several
     from minivit.training.evaluate_run import evaluate_photos, evaluate_scenes
 
+    refuse_several("evaluate")
     device = pick_device(arguments.device)
     complaints: list[str] = []
     with progress_bars() as bar:
@@ -245,9 +244,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> None:
     """Writes a contact sheet of augmented photos."""
+    from minivit.training.distributed import refuse_several
     from minivit.training.preview import preview_figure
     from minivit.training.run_folder import save_figure
 
+    refuse_several("preview")
     recipe = classify_recipe(arguments)
     with progress_bars() as bar:
         figure, lines = preview_figure(recipe, bar, num_photos=arguments.photos)
@@ -258,16 +259,18 @@ def preview(arguments: argparse.Namespace) -> None:
 
 def sweep(arguments: argparse.Namespace) -> None:
     """Trains with every combination of settings, and compares."""
+    from minivit.training.distributed import refuse_several
     from minivit.training.loop import NotFiniteError
     from minivit.training.run_folder import save_figure, write_text
     from minivit.training.sweep import Outcome, combinations, comparison_table, read_metrics
     from minivit.viz import comparison_figure
 
+    refuse_several("sweep")
     out = arguments.out or Path("runs", "sweep")
     names = arguments.recipe.split(",") if arguments.recipe else ["scenes"]
     given = given_values(arguments)
     outcomes: list[Outcome] = []
-    runs = combinations(names, arguments.vary, given, arguments.settings)
+    runs = combinations(names, arguments.vary, given)
     for number, (name, recipe) in enumerate(runs, start=1):
         print(f"\nrun {number} of {len(runs)}: {name}", flush=True)
         problem = ""

@@ -1,17 +1,21 @@
-"""A step of train.py beside a plain loop around timm's model, in one process, in turns.
+"""A step of train.py beside a plain loop around timm's model, in a process each, in turns.
 
     python -m benchmarks.training_speed [--rounds N]
 
 Needs timm (the `parity` extra). The same ViT-S/16 weights and pictures: uint8 on one side, which
-minivit normalises itself, normalised floats on the other. Both shorten the gradient to length 1.
+minivit normalises itself, normalised floats on the other. Both shorten the gradient to length 1. As
+`train.py` does, the process of minivit keeps freed memory; the one of timm is left as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import multiprocessing
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 
 import timm
 import torch
@@ -20,6 +24,7 @@ from torch import nn
 
 import minivit
 from benchmarks.turns import take_turns
+from minivit.command_line import keep_freed_memory
 from minivit.training.classification import ClassificationTask, ImageBatch, LabelledImages
 from minivit.training.distributed import Processes
 from minivit.training.loop import Trainer
@@ -50,27 +55,9 @@ def main() -> None:
 
 def measure(pixels: int, batch: int, optimizer: str, precision: str, rounds: int) -> None:
     """One comparison."""
-    torch.manual_seed(0)
-    theirs = timm.create_model(f"vit_small_patch16_{pixels}", pretrained=False).train()
-    ours = minivit.VisionTransformer(minivit.ViTConfig.from_name(f"small_patch16_{pixels}"))
-    ours.load_state_dict(theirs.state_dict())
-    images = torch.randint(0, 256, (batch, 3, pixels, pixels), dtype=torch.uint8)
-    labels = torch.randint(1000, (batch,))
-
-    settings = Settings(
-        epochs=1000, batch_size=batch, lr=1e-4, optimizer=optimizer, clip=1.0, precision=precision
-    )
-    data = LabelledImages(images, labels)
-    alone = Processes(0, 1, torch.device("cpu"))
-    trainer = Trainer(ClassificationTask(ours), data, data, [settings], processes=alone)
-
-    def step() -> None:
-        piece = Piece(trainer.step, list(range(batch)))
-        trainer._run_step([(piece, ImageBatch(images, labels))])
-
-    inputs = ours.preprocess.normalize(images)
-    cases = {"timm": plain_step(theirs, inputs, labels, optimizer, precision), "minivit": step}
-    times = take_turns(cases, rounds)
+    options = (pixels, batch, optimizer, precision)
+    with OwnProcess(plain_step, options) as theirs, OwnProcess(train_step, options) as ours:
+        times = take_turns({"timm": theirs, "minivit": ours}, rounds)
     ratios = [a / b for a, b in zip(times["minivit"], times["timm"], strict=True)]
     print(
         f"| {pixels} px, {optimizer}, {precision} | {batch} | "
@@ -80,10 +67,76 @@ def measure(pixels: int, batch: int, optimizer: str, precision: str, rounds: int
     )
 
 
-def plain_step(
-    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, optimizer: str, precision: str
-) -> Callable[[], None]:
+class OwnProcess:
+    """A step in a process of its own, as a user's is: calling it does the step there and waits.
+
+    Args:
+        make: Makes the step, there.
+        options: What it is made of.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], None]], options: Sequence[object]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, far_end = context.Pipe()
+        self.process = context.Process(target=serve, args=(make, options, far_end), daemon=True)
+        self.process.start()
+        far_end.close()
+
+    def __call__(self) -> None:
+        self.pipe.send("step")
+        self.pipe.recv()
+
+    def __enter__(self) -> OwnProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.close()
+        self.process.join()
+
+
+def serve(
+    make: Callable[..., Callable[[], None]], options: Sequence[object], pipe: Connection
+) -> None:
+    """A step for each message, until the other end is closed."""
+    step = make(*options)
+    with contextlib.suppress(EOFError):
+        while pipe.recv():
+            step()
+            pipe.send("done")
+
+
+def same_start(pixels: int, batch: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """timm's model, pictures and labels, the same each time."""
+    torch.manual_seed(0)
+    model = timm.create_model(f"vit_small_patch16_{pixels}", pretrained=False).train()
+    images = torch.randint(0, 256, (batch, 3, pixels, pixels), dtype=torch.uint8)
+    return model, images, torch.randint(1000, (batch,))
+
+
+def train_step(pixels: int, batch: int, optimizer: str, precision: str) -> Callable[[], None]:
+    """A step of train.py, in a process that is prepared as `train.py` prepares its own."""
+    keep_freed_memory()
+    theirs, images, labels = same_start(pixels, batch)
+    model = minivit.VisionTransformer(minivit.ViTConfig.from_name(f"small_patch16_{pixels}"))
+    model.load_state_dict(theirs.state_dict())
+    settings = Settings(
+        epochs=1000, batch_size=batch, lr=1e-4, optimizer=optimizer, clip=1.0, precision=precision
+    )
+    data = LabelledImages(images, labels)
+    alone = Processes(0, 1, torch.device("cpu"))
+    trainer = Trainer(ClassificationTask(model), data, data, [settings], processes=alone)
+
+    def step() -> None:
+        piece = Piece(trainer.step, list(range(batch)))
+        trainer._run_step([(piece, ImageBatch(images, labels))])
+
+    return step
+
+
+def plain_step(pixels: int, batch: int, optimizer: str, precision: str) -> Callable[[], None]:
     """Forward, backward, clipping and optimizer, as a loop around timm's model has them."""
+    model, pictures, labels = same_start(pixels, batch)
+    images = pictures / 127.5 - 1
     made: torch.optim.Optimizer
     if optimizer == "sgd":
         made = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)

@@ -24,7 +24,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         The name to write to.
 
     Raises:
-        OSError: The folder cannot be made or written to, or `path` is a folder itself.
+        OSError: The folder cannot be made or written to, the disk is full, or `path` is a folder
+            itself.
     """
     target = Path(path)
     if target.is_dir():
@@ -46,6 +47,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files for their owner only
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
         raise

@@ -33,14 +33,16 @@ def make_parser(description: str) -> Parser:
 
 
 def given_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keys of a recipe that were set on the command line.
+    """The keys of a recipe that were set on the command line; --set wins over the other flags.
 
-    `settings` holds the pairs of --set, whose values are still text.
+    Raises:
+        ValueError: A --set without "=".
     """
-    names = vars(arguments).get("recipe_keys", ())
-    return {
-        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
-    }
+    from minivit.training.recipe_files import read_settings
+
+    flags = {name: getattr(arguments, name) for name in arguments.recipe_keys}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return given | read_settings(arguments.settings)
 
 
 def _add_classify(commands: Commands[Parser]) -> None:

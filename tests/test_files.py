@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -97,6 +98,24 @@ def test_a_path_below_a_file_is_refused_before_anything_is_written(tmp_path: Pat
             entered = True
     assert not entered
     assert (tmp_path / "file").read_text() == "mine" and names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(
+    tmp_path: Path, number: int
+) -> None:
+    """`write` names no file, and nobody knows the temporary one."""
+    target = tmp_path / "a.txt"
+    with pytest.raises(OSError) as error, replacing(target):
+        raise OSError(number, os.strerror(number))
+    assert error.value.errno == number and error.value.filename == str(target)
+    assert names(tmp_path) == []
+
+
+def test_another_error_of_the_system_is_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError) as error, replacing(tmp_path / "a.txt"):
+        raise ConnectionResetError(errno.ECONNRESET, "reset by peer")
+    assert error.value.filename is None
 
 
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:

@@ -258,6 +258,16 @@ def test_preview_shows_what_training_sees(photos: Path, recipe: Path, tmp_path: 
         assert min(sheet.size) > 200
 
 
+def test_a_preview_needs_neither_recipe_nor_weights(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sheet.png"
+    assert status("preview", "--data", photos, "--photos", 1, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "RandomRotation(degrees=15.0" in printed  # as recipe pets_sgd says
+    assert out.exists()
+
+
 def test_a_sweep_compares(
     photos: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,6 +306,10 @@ def test_bad_input_is_one_line(
     assert str(missing) in refused(
         capsys, "classify", "--data", photos, "--weights", missing, "--out", out
     )
+    assert str(missing) in refused(
+        capsys, "classify", "--data", tmp_path, "--weights", missing, "--out", out
+    )  # before the photos are looked at
+    assert "give --weights W" in refused(capsys, "--set", f"data={photos}")
     assert not out.exists()
     blocked = tmp_path / "file"
     blocked.write_text("kept")
@@ -307,6 +321,15 @@ def test_bad_input_is_one_line(
     assert "other classes than the 48" in refused(capsys, "evaluate", "--weights", other)
     said = refused(capsys, "evaluate", "--data", photos, "--weights", other)
     assert "3 of 3 classes not known to the model: 'blue', 'green', 'red things'" in said
+
+
+@pytest.mark.parametrize("command", ["evaluate --weights w", "preview", "sweep"])
+def test_what_is_one_process_says_so_to_torchrun(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    name, *flags = command.split()
+    assert f"{name} is one process: start it without torchrun" in refused(capsys, name, *flags)
 
 
 def test_a_run_that_diverges_says_what_is_left(

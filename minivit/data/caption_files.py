@@ -84,9 +84,10 @@ def read_captions(
         skip_missing: Leave out pictures that are not there instead of refusing, and say how many.
 
     Raises:
-        BadCaptionsError: nothing to recognise; no such split; a file that is empty, no UTF-8,
-            broken or of another structure; a missing picture (unless skipped); a name that leads
-            out of the folder; nothing left.
+        NoSplitError: the files have no "val".
+        BadCaptionsError: nothing to recognise; a file that is empty, no UTF-8, broken or of another
+            structure; a missing picture (unless skipped); a name that leads out of the folder;
+            nothing left.
         ValueError: another split than "train" or "val".
     """
     if split not in _FLICKR_LISTS:

@@ -184,6 +184,7 @@ def plan_photos(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
         note = f"; no validation split: {len(held.pictures):,} photos held out"
     if recipe.limit:
         train = CaptionSet(train.pictures[: recipe.limit], train.description)
+        note += f"; the first {len(train.pictures):,} photos"
     sides = mentions_sides(train)
     if recipe.augment and sides:
         note += f"; no flips and quarter turns: {sides:,} captions say left or right"

@@ -20,23 +20,29 @@ from minivit.training.recipes import ClassifyRecipe
 from minivit.vit import VisionTransformer
 
 
-def make_classifier(
-    recipe: ClassifyRecipe, class_names: Sequence[str]
-) -> tuple[VisionTransformer, str]:
-    """The model to train, and one line that says what it is.
-
-    Args:
-        recipe: Sizes of a new model, or the checkpoint to start from.
-        class_names: What it is to tell apart.
+def load_start(recipe: ClassifyRecipe) -> VisionTransformer | None:
+    """The model of the checkpoint that a recipe starts from; None: it starts from scratch.
 
     Raises:
         ValueError: A checkpoint of something else than a ViT.
         FileNotFoundError: No such checkpoint.
     """
-    if not recipe.weights:
+    return load_model(recipe.weights, expected=VisionTransformer) if recipe.weights else None
+
+
+def make_classifier(
+    recipe: ClassifyRecipe, class_names: Sequence[str], start: VisionTransformer | None
+) -> tuple[VisionTransformer, str]:
+    """The model to train, and one line that says what it is.
+
+    Args:
+        recipe: Sizes of a new model.
+        class_names: What it is to tell apart.
+        start: As `load_start` gives it.
+    """
+    if start is None:
         model = new_classifier(recipe, class_names)
         return model, f"{_size(model)}, from scratch"
-    start = load_model(recipe.weights, expected=VisionTransformer)
     side = recipe.image_size
     size = (side, side) if side else start.config.image_size
     config = dataclasses.replace(

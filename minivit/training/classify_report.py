@@ -231,7 +231,7 @@ def mistakes(
     inputs = torch.stack([model.preprocess(each) for each in shown]).to(device)
     said = logits.softmax(dim=1)
     titles = [
-        f"says {model.labels[int(said[index].argmax())]} {100 * said[index].max():.0f} %, "
+        f"says {model.labels[int(said[index].argmax())]} ({100 * said[index].max():.0f} %), "
         f"is {model.labels[int(labels[index])]}"
         for index in wrong
     ]

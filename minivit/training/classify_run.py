@@ -31,13 +31,14 @@ from minivit.data.scenes import BACKGROUND, CLASS_NAMES, VALIDATION_SEED, Scenes
 from minivit.data.transform import Transform
 from minivit.preprocess import Preprocess
 from minivit.training.classification import ClassificationTask, LabelledImages, PhotoData
-from minivit.training.classify_model import make_classifier
+from minivit.training.classify_model import load_start, make_classifier
 from minivit.training.classify_report import photo_report, scene_report
 from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Bar, Plan
 from minivit.vit import VisionTransformer
 
 NUM_HELD_OUT = 2000  # scenes, for validation while training and for the test after it
+MOST_NAMED = 10  # photos that cannot be read
 MOST_PHOTOS = 32  # at once where nothing is learned from them: they may be large
 
 
@@ -49,22 +50,23 @@ def plan_classifier(recipe: ClassifyRecipe, bar: Bar) -> Plan:
         bar: Shows how far reading or drawing has come.
 
     Raises:
-        ValueError: Data or weights that cannot be used; see `read_photos` and `make_classifier`.
+        ValueError: Data or weights that cannot be used; see `read_photos` and `load_start`.
         OSError: Files that cannot be read.
     """
+    start = load_start(recipe)  # before the photos, which take a while
     if recipe.data == "scenes":
-        return plan_scenes(recipe, bar)
-    if Path(recipe.data).is_dir() and has_idx(Path(recipe.data)):
-        return plan_idx(recipe)
-    return plan_photos(recipe, bar)
+        return plan_scenes(start, recipe, bar)
+    if has_idx(Path(recipe.data)):
+        return plan_idx(start, recipe)
+    return plan_photos(start, recipe, bar)
 
 
 # ---- the data ------------------------------------------------------------------------------------
 
 
-def plan_scenes(recipe: ClassifyRecipe, bar: Bar) -> Plan:
+def plan_scenes(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Bar) -> Plan:
     """The built-in scenes, drawn into memory; each patch is asked what it shows."""
-    model, what = make_classifier(recipe, CLASS_NAMES)
+    model, what = make_classifier(recipe, CLASS_NAMES, start)
     draw = partial(draw_scenes, model, workers=recipe.workers, bar=bar)
     train = draw("training scenes", recipe.seed, recipe.num_training_scenes())
     train = dataclasses.replace(train, turned=True, seed=recipe.seed)
@@ -113,7 +115,7 @@ def draw_scenes(
     return LabelledImages(images, labels, grid)
 
 
-def plan_photos(recipe: ClassifyRecipe, bar: Bar) -> Plan:
+def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Bar) -> Plan:
     """Photos with labels, opened and augmented when they are needed."""
     splits = read_photos(
         recipe.data,
@@ -123,7 +125,7 @@ def plan_photos(recipe: ClassifyRecipe, bar: Bar) -> Plan:
         bar=bar,
         held_out=recipe.held_out,
     )
-    model, what = make_classifier(recipe, splits.class_names)
+    model, what = make_classifier(recipe, splits.class_names, start)
     augmentation = make_augmentation(recipe, model.preprocess)
     photos = first_photos(splits.train, recipe.limit)
     validation = plain_photos(splits.validation, model.preprocess)
@@ -150,14 +152,14 @@ def plan_photos(recipe: ClassifyRecipe, bar: Bar) -> Plan:
     )
 
 
-def plan_idx(recipe: ClassifyRecipe) -> Plan:
+def plan_idx(start: VisionTransformer | None, recipe: ClassifyRecipe) -> Plan:
     """Grey pictures of IDX files, which have training and test samples.
 
     A part of the training samples, drawn with the seed, is held out to choose the best epoch by.
     """
     data = read_idx(Path(recipe.data))
     names = data.class_names
-    model, what = make_classifier(recipe, names)
+    model, what = make_classifier(recipe, names, start)
     augmentation = make_augmentation(recipe, model.preprocess)
     random = torch.Generator().manual_seed(recipe.seed)
     order = torch.randperm(len(data.train_labels), generator=random)
@@ -266,4 +268,7 @@ def make_mixing(recipe: ClassifyRecipe, num_classes: int) -> tuple[MixUp | CutMi
 
 
 def _named(unreadable: Sequence[str]) -> list[str]:
-    return [f"left out: {reason}" for reason in unreadable]
+    """A line for each of the first photos that are left out: thousands would hide the rest."""
+    lines = [f"left out: {reason}" for reason in unreadable[:MOST_NAMED]]
+    more = len(unreadable) - len(lines)
+    return [*lines, f"left out: {more:,} more"] if more else lines

@@ -97,6 +97,16 @@ def processes(device: torch.device) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+def refuse_several(command: str) -> None:
+    """For a command that is one process.
+
+    Raises:
+        ValueError: torchrun has started several.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError(f"{command} is one process: start it without torchrun")
+
+
 def make_repeatable(device: torch.device) -> None:
     """Asks for the same bits from the same inputs; on a CPU that is so without being asked."""
     if device.type == "cuda":

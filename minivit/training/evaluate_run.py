@@ -91,7 +91,7 @@ def evaluate_photos(
     plain = make_augmentation(None, model.preprocess)
     photos: PhotoDataset | IdxDataset
     complaints: list[str] = []
-    if location.is_dir() and has_idx(location):
+    if has_idx(location):
         data = read_idx(location)
         _same_classes(arguments.weights, class_names, data.class_names)
         images, labels = data.test_images[: arguments.limit], data.test_labels[: arguments.limit]

@@ -11,7 +11,7 @@ from minivit.data.augmentation import sample_rng
 from minivit.data.idx import grey_picture, has_idx, read_idx
 from minivit.data.photo_files import read_photos
 from minivit.preprocess import open_image, to_rgb
-from minivit.training.classify_model import make_classifier
+from minivit.training.classify_model import load_start, make_classifier
 from minivit.training.classify_run import in_turn, make_augmentation
 from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Bar
@@ -43,8 +43,8 @@ def preview_figure(
         raise ValueError(
             "scenes are turned and mirrored a batch at a time: give photos, --data DIR"
         )
-    location = Path(recipe.data)
-    if location.is_dir() and has_idx(location):
+    start, location = load_start(recipe), Path(recipe.data)
+    if has_idx(location):
         data = read_idx(location)
         names, lines, labels = data.class_names, ["IDX files"], data.train_labels.tolist()
 
@@ -66,7 +66,7 @@ def preview_figure(
         def open_at(index: int) -> Image.Image:
             return open_image(photos.paths[index])
 
-    model, _ = make_classifier(recipe, names)
+    model, _ = make_classifier(recipe, names, start)
     augmentation = make_augmentation(recipe, model.preprocess)
     images: list[Image.Image] = []
     titles: list[str] = []

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from minivit.training.recipe_files import RecipeError, read_recipe, read_settings
+from minivit.training.recipe_files import RecipeError, read_recipe
 from minivit.training.settings import Settings
 
 _OTHER_NAMES = {"learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "batch": "batch_size"}
@@ -205,7 +205,6 @@ def make_recipe(
     kind: type[Kind],
     name: str,
     given: Mapping[str, Any] | None = None,
-    settings: Sequence[str] = (),
 ) -> Kind:
     """A recipe with the command line laid over it.
 
@@ -213,14 +212,13 @@ def make_recipe(
         kind: The class of the recipe.
         name: As `read_recipe` takes it.
         given: What wins over the recipe, in every phase too.
-        settings: More of it as texts, KEY=VALUE.
 
     Raises:
         RecipeError: As `read_recipe`; a recipe of another task; an unknown key, with the nearest
             known one; a value of a wrong type.
         ValueError: A value that is not possible.
     """
-    values, given = read_recipe(name), {**(given or {}), **read_settings(settings)}
+    values, given = read_recipe(name), given or {}
     task = values.pop("task", kind.task)
     if task != kind.task:
         raise RecipeError(f"{name}: a recipe for {task!r}, this command is {kind.task!r}")

@@ -9,13 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minivit.training.recipe_files import (
-    RecipeError,
-    read_recipe,
-    read_settings,
-    split_setting,
-    values_of,
-)
+from minivit.training.recipe_files import RecipeError, read_recipe, split_setting, values_of
 from minivit.training.recipes import CaptionRecipe, ClassifyRecipe, make_recipe
 from minivit.training.task import Epoch
 
@@ -24,7 +18,6 @@ def combinations(
     names: Sequence[str],
     vary: Sequence[str],
     given: Mapping[str, Any],
-    settings: Sequence[str] = (),
 ) -> list[tuple[str, ClassifyRecipe | CaptionRecipe]]:
     """Every recipe with every combination of settings, each with a name that fits a folder.
 
@@ -32,7 +25,6 @@ def combinations(
         names: Of the recipes.
         vary: KEY=V1,V2,… each.
         given: See `make_recipe`.
-        settings: See `make_recipe`.
 
     Raises:
         RecipeError: As `make_recipe`; a key that is varied twice; nothing to compare.
@@ -53,7 +45,7 @@ def combinations(
             ]
             title = re.sub(r"[^\w.=+,-]+", "_", ",".join(words))
             title += f",{len(runs) + 1}" if title in runs else ""
-            merged = {**given, **read_settings(settings), **chosen}
+            merged = {**given, **chosen}
             runs[title] = (
                 make_recipe(CaptionRecipe, name, merged)
                 if captions

@@ -65,7 +65,7 @@ def curves_figure(
     right.annotate(
         f"{accuracies[-1]:.1f} %",
         (numbers[-1], accuracies[-1]),
-        xytext=(-4, -14),
+        xytext=(-4, -14 if accuracies[-1] > 20 else 6),  # near the bottom above the line
         textcoords="offset points",
         ha="right",
     )
@@ -73,7 +73,7 @@ def curves_figure(
     if chance is not None:
         label = f"chance {100 * chance:.1f} %"
         right.axhline(100 * chance, color="grey", linestyle=":", label=label)
-        right.legend(frameon=False, loc="lower right")
+        right.legend(frameon=False, loc="best")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -178,6 +178,7 @@ def test_a_tenth_is_held_out_where_there_is_no_validation_split(tmp_path: Path, 
     assert "no validation split: 2 photos held out" in plan.lines[0]
     again = photo_plan(table(tmp_path, *["a dog of a cat"] * 20), vocab, limit=5)
     assert (len(again.train), len(again.validation)) == (5, 2)
+    assert again.lines[0].endswith("; no validation split: 2 photos held out; the first 5 photos")
 
 
 def test_a_validation_split_is_used(tmp_path: Path, vocab: str) -> None:

@@ -46,7 +46,7 @@ def photo(width: int = 60, height: int = 40) -> Image.Image:
 
 
 def test_without_a_recipe_the_photo_is_what_the_model_is_given() -> None:
-    preprocess = make_classifier(recipe(image_size=32), NAMES)[0].preprocess
+    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
     plain = make_augmentation(None, preprocess)
     for image in (photo(), photo(1, 1), photo(7, 90)):
         assert torch.equal(plain(image, sample_rng(0, 0, 0)), preprocess(image))
@@ -54,7 +54,7 @@ def test_without_a_recipe_the_photo_is_what_the_model_is_given() -> None:
 
 
 def test_every_key_of_a_recipe_adds_its_transform() -> None:
-    preprocess = make_classifier(recipe(image_size=32), NAMES)[0].preprocess
+    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
     said = make_augmentation(
         recipe(
             crop_scale=(0.7, 1.0), brightness=0.3, hue=0.1, flip=0.25, rotation=15.0,
@@ -75,7 +75,7 @@ def test_every_key_of_a_recipe_adds_its_transform() -> None:
 
 def test_the_published_recipe_augments_as_published() -> None:
     pets = make_recipe(ClassifyRecipe, "pets_sgd")
-    preprocess = make_classifier(recipe(image_size=32), NAMES)[0].preprocess
+    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
     names = [type(each).__name__ for each in make_augmentation(pets, preprocess).transforms]
     assert names == ["RandomResizedCrop", "ColorJitter", "RandomHorizontalFlip", "RandomRotation"]
 
@@ -113,6 +113,16 @@ def test_photos_become_a_plan(tmp_path: Path) -> None:
     assert torch.equal(*held)
     with pytest.raises(ValueError, match=r"0\.png"):
         plan_classifier(dataclasses.replace(small, strict=True), no_bar)
+
+
+def test_of_many_unreadable_photos_the_first_are_named(tmp_path: Path) -> None:
+    place = make_photos(tmp_path / "photos")
+    for number in range(12):
+        (place / "train" / "green" / f"bad{number:02}.png").write_bytes(b"broken")
+    small = recipe(data=str(place), image_size=32, patch_size=8, dim=16, depth=1, num_heads=1)
+    lines = [line for line in plan_classifier(small, no_bar).lines if line.startswith("left out")]
+    assert len(lines) == 11 and "bad09.png" in lines[9]
+    assert lines[10] == "left out: 2 more"
 
 
 def write_idx(path: Path, values: np.ndarray[Any, Any]) -> None:

@@ -298,8 +298,6 @@ def test_what_is_given_wins_in_every_phase(phased: str) -> None:
     assert [phase.optimizer for phase in recipe.settings_of_phases()] == ["sgd", "sgd"]
     assert [phase.lr for phase in recipe.settings_of_phases()] == [0.1, 0.01]
     assert recipe.data == "photos"
-    again = make_recipe(ClassifyRecipe, phased, {"epochs": 7}, ["optimizer=sgd", "data=photos"])
-    assert again == recipe
 
 
 def test_a_saved_recipe_of_changed_phases_is_the_same(phased: str, tmp_path: Path) -> None:
@@ -367,16 +365,15 @@ def test_the_last_of_equal_keys_wins_and_an_equals_sign_is_needed() -> None:
 @pytest.mark.parametrize("text", ["phases=[]", "phases=[{lr=1}]", "phases=1"])
 def test_phases_are_not_set_on_the_command_line(text: str, small: str) -> None:
     with pytest.raises(RecipeError, match=r"'phases': phases are tables of a recipe file"):
-        make_recipe(ClassifyRecipe, small, {}, [text])
+        make_recipe(ClassifyRecipe, small, read_settings([text]))
 
 
 # ---- combinations --------------------------------------------------------------------------------
 
 
 def test_every_combination_with_a_name_of_what_differs(small: str) -> None:
-    runs = combinations(
-        [small], ["optimizer=sgd,adam", "lr=3e-4,1"], {"epochs": 5}, ["image_size=48"]
-    )
+    given_ = {"epochs": 5, "image_size": 48}
+    runs = combinations([small], ["optimizer=sgd,adam", "lr=3e-4,1"], given_)
     assert [name for name, _ in runs] == [
         "optimizer=sgd,lr=0.0003", "optimizer=sgd,lr=1",
         "optimizer=adam,lr=0.0003", "optimizer=adam,lr=1",

@@ -133,7 +133,6 @@ def values(*words: str) -> dict[str, Any]:
 def test_what_was_not_given_is_left_to_the_recipe() -> None:
     for name in ("classify", "caption", "preview", "sweep"):
         assert values(name) == {}
-    assert values("evaluate", "--weights", "w.safetensors") == {}
 
 
 def test_what_was_given_are_keys_of_a_recipe_with_values_of_their_types() -> None:
@@ -149,6 +148,15 @@ def test_what_was_given_are_keys_of_a_recipe_with_values_of_their_types() -> Non
     assert values("caption", *common, *captions) == expected | more
     recipe = make_recipe(ClassifyRecipe, "scenes", values("classify", *common))
     assert expected.items() <= recipe.to_dict().items()
+
+
+def test_settings_are_keys_too_and_win_over_flags() -> None:
+    settings = ["--set", "lr=2", "--set", "flip=0.5", "--set", "data=some photos"]
+    for name in ("classify", "caption", "preview", "sweep"):
+        found = values(name, *settings, "--lr", "1", "--epochs", "3")
+        assert found == {"lr": 2, "flip": 0.5, "data": "some photos", "epochs": 3}
+    with pytest.raises(ValueError, match="'lr 2': expected KEY=VALUE"):
+        values("classify", "--set", "lr 2")
 
 
 def test_nothing_is_lost_by_being_zero_or_empty() -> None:

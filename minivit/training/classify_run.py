@@ -38,7 +38,7 @@ from minivit.training.task import Bar, Plan
 from minivit.vit import VisionTransformer
 
 NUM_HELD_OUT = 2000  # scenes, for validation while training and for the test after it
-MOST_NAMED = 10  # photos that cannot be read
+MOST_NAMED = 10  # photos that cannot be read, on the terminal
 MOST_PHOTOS = 32  # at once where nothing is learned from them: they may be large
 
 
@@ -128,6 +128,7 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
     model, what = make_classifier(recipe, splits.class_names, start)
     augmentation = make_augmentation(recipe, model.preprocess)
     photos = first_photos(splits.train, recipe.limit)
+    left_out = [f"left out: {reason}" for reason in splits.unreadable]
     validation = plain_photos(splits.validation, model.preprocess)
     return Plan(
         task=ClassificationTask(model),
@@ -138,14 +139,14 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
             recipe.seed,
         ),
         validation=PhotoData(validation, recipe.workers),
-        lines=[splits.description, *_named(splits.unreadable), what],
+        lines=[splits.description, *_first(left_out), what],
         report=partial(
             photo_report,
             validation=validation,
             test=None if splits.test is None else plain_photos(splits.test, model.preprocess),
             workers=recipe.workers,
             batch_size=MOST_PHOTOS,
-            notes=[splits.description, *_named(splits.unreadable), augmentation.describe()],
+            notes=[splits.description, *left_out, augmentation.describe()],
         ),
         evaluation_batch=min(recipe.batch_size, MOST_PHOTOS),
         chance=1 / len(splits.class_names),
@@ -267,8 +268,7 @@ def make_mixing(recipe: ClassifyRecipe, num_classes: int) -> tuple[MixUp | CutMi
     return tuple(mixing)
 
 
-def _named(unreadable: Sequence[str]) -> list[str]:
-    """A line for each of the first photos that are left out: thousands would hide the rest."""
-    lines = [f"left out: {reason}" for reason in unreadable[:MOST_NAMED]]
-    more = len(unreadable) - len(lines)
-    return [*lines, f"left out: {more:,} more"] if more else lines
+def _first(left_out: Sequence[str]) -> list[str]:
+    """The first photos, and how many more there are: thousands of lines would hide the rest."""
+    more = len(left_out) - MOST_NAMED
+    return [*left_out[:MOST_NAMED], *([f"left out: {more:,} more, see report.md"] * (more > 0))]

@@ -120,9 +120,12 @@ def test_of_many_unreadable_photos_the_first_are_named(tmp_path: Path) -> None:
     for number in range(12):
         (place / "train" / "green" / f"bad{number:02}.png").write_bytes(b"broken")
     small = recipe(data=str(place), image_size=32, patch_size=8, dim=16, depth=1, num_heads=1)
-    lines = [line for line in plan_classifier(small, no_bar).lines if line.startswith("left out")]
+    plan = plan_classifier(small, no_bar)
+    lines = [line for line in plan.lines if line.startswith("left out")]
     assert len(lines) == 11 and "bad09.png" in lines[9]
-    assert lines[10] == "left out: 2 more"
+    assert lines[10] == "left out: 2 more, see report.md"
+    notes = plan.report.keywords["notes"]  # type: ignore[attr-defined]
+    assert "bad11.png" in notes[12] and len(notes) == 14
 
 
 def write_idx(path: Path, values: np.ndarray[Any, Any]) -> None:

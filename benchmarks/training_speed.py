@@ -10,12 +10,13 @@ minivit normalises itself, normalised floats on the other. Both shorten the grad
 from __future__ import annotations
 
 import argparse
-import contextlib
+import functools
 import multiprocessing
 import platform
 import statistics
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeAlias
 
 import timm
 import torch
@@ -30,6 +31,8 @@ from minivit.training.distributed import Processes
 from minivit.training.loop import Trainer
 from minivit.training.settings import Settings
 from minivit.training.task import Piece
+
+MakeStep: TypeAlias = Callable[..., Callable[[], None]]
 
 
 def main() -> None:
@@ -56,8 +59,12 @@ def main() -> None:
 def measure(pixels: int, batch: int, optimizer: str, precision: str, rounds: int) -> None:
     """One comparison."""
     options = (pixels, batch, optimizer, precision)
-    with OwnProcess(plain_step, options) as theirs, OwnProcess(train_step, options) as ours:
-        times = take_turns({"timm": theirs, "minivit": ours}, rounds)
+    with own_process() as theirs, own_process() as ours:
+        cases = {
+            "timm": lambda: theirs.submit(do_step, plain_step, *options).result(),
+            "minivit": lambda: ours.submit(do_step, train_step, *options).result(),
+        }
+        times = take_turns(cases, rounds)
     ratios = [a / b for a, b in zip(times["minivit"], times["timm"], strict=True)]
     print(
         f"| {pixels} px, {optimizer}, {precision} | {batch} | "
@@ -67,42 +74,20 @@ def measure(pixels: int, batch: int, optimizer: str, precision: str, rounds: int
     )
 
 
-class OwnProcess:
-    """A step in a process of its own, as a user's is: calling it does the step there and waits.
-
-    Args:
-        make: Makes the step, there.
-        options: What it is made of.
-    """
-
-    def __init__(self, make: Callable[..., Callable[[], None]], options: Sequence[object]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, far_end = context.Pipe()
-        self.process = context.Process(target=serve, args=(make, options, far_end), daemon=True)
-        self.process.start()
-        far_end.close()
-
-    def __call__(self) -> None:
-        self.pipe.send("step")
-        self.pipe.recv()
-
-    def __enter__(self) -> OwnProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.pipe.close()
-        self.process.join()
+def own_process() -> ProcessPoolExecutor:
+    """A process that shares nothing with this one, as a user's is."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
-def serve(
-    make: Callable[..., Callable[[], None]], options: Sequence[object], pipe: Connection
-) -> None:
-    """A step for each message, until the other end is closed."""
-    step = make(*options)
-    with contextlib.suppress(EOFError):
-        while pipe.recv():
-            step()
-            pipe.send("done")
+def do_step(make: MakeStep, *options: Any) -> None:
+    """A step, in a process of its own; the first one makes it, before the measured turns."""
+    made(make, *options)()
+
+
+@functools.cache
+def made(make: MakeStep, *options: Any) -> Callable[[], None]:
+    """What a process keeps from step to step."""
+    return make(*options)
 
 
 def same_start(pixels: int, batch: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:

@@ -201,11 +201,7 @@ class CaptionRecipe(Recipe):
 Kind = TypeVar("Kind", ClassifyRecipe, CaptionRecipe)
 
 
-def make_recipe(
-    kind: type[Kind],
-    name: str,
-    given: Mapping[str, Any] | None = None,
-) -> Kind:
+def make_recipe(kind: type[Kind], name: str, given: Mapping[str, Any] | None = None) -> Kind:
     """A recipe with the command line laid over it.
 
     Args:

@@ -15,9 +15,7 @@ from minivit.training.task import Epoch
 
 
 def combinations(
-    names: Sequence[str],
-    vary: Sequence[str],
-    given: Mapping[str, Any],
+    names: Sequence[str], vary: Sequence[str], given: Mapping[str, Any]
 ) -> list[tuple[str, ClassifyRecipe | CaptionRecipe]]:
     """Every recipe with every combination of settings, each with a name that fits a folder.
 

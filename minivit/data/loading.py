@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
+from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -154,7 +156,19 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _leave_interrupts(_worker: int) -> None:
+    """Ctrl-C is for the main process; no error here where it stops that while fetching a batch.
+
+    A thread of multiprocessing hands the batches over, and tells the hook what goes wrong.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _unless_hung_up
+
+
+def _unless_hung_up(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 # ---- beside them ---------------------------------------------------------------------------------

@@ -244,3 +244,33 @@ def test_ctrl_c_reaches_this_process_alone(wait: float) -> None:
         for _ in range(100):
             os.killpg(process.pid, 0)
             time.sleep(0.05)
+
+
+HUNG_UP = """
+import multiprocessing.connection, time
+from minivit.data.loading import load_batches
+
+def interrupted(connection, key):
+    connection.close()
+    time.sleep(0.5)
+    raise KeyboardInterrupt
+
+batches = load_batches(list(range(100)), [[i, i] for i in range(100)], workers=2)
+next(batches)
+multiprocessing.connection.deliver_challenge = interrupted
+try:
+    for _ in batches:  # the second may be there already
+        pass
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers send by other means")
+def test_ctrl_c_while_a_batch_is_fetched_is_no_error_of_the_worker() -> None:
+    """The worker is in the middle of handing over the batch's file descriptor."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG_UP], cwd=root, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")

@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from minivit.command_line import keep_freed_memory, pick_device, progress_bars, run
-from minivit.train_flags import given_values, make_parser
+from minivit.commands.terminal import keep_freed_memory, pick_device, progress_bars, run
+from minivit.commands.train_flags import given_values, make_parser
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ def caption(arguments: argparse.Namespace) -> None:
 
 def classify_recipe(arguments: argparse.Namespace) -> ClassifyRecipe:
     """The recipe that was named, or the one that fits the data, with the flags laid over it."""
-    from minivit.data.idx import has_idx
+    from minivit.data.photos.idx import has_idx
     from minivit.training.recipes import ClassifyRecipe, make_recipe
 
     given = given_values(arguments)
@@ -90,8 +90,8 @@ def make_plan(recipe: ClassifyRecipe | CaptionRecipe, bar: Bar) -> Plan:
     """Model, data and report of a recipe."""
     import torch
 
-    from minivit.training.caption_run import plan_captioner
-    from minivit.training.classify_run import plan_classifier
+    from minivit.training.caption.plan import plan_captioner
+    from minivit.training.classify.plan import plan_classifier
     from minivit.training.recipes import CaptionRecipe
 
     torch.manual_seed(recipe.seed)  # of new weights; all other chance has a seed of its own
@@ -225,8 +225,8 @@ def report(
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Prints the accuracy of a checkpoint, and writes what it says of each photo."""
+    from minivit.training.classify.evaluate import evaluate_photos, evaluate_scenes
     from minivit.training.distributed import refuse_several
-    from minivit.training.evaluate_run import evaluate_photos, evaluate_scenes
 
     refuse_several("evaluate")
     device = pick_device(arguments.device)
@@ -244,8 +244,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> None:
     """Writes a contact sheet of augmented photos."""
+    from minivit.training.classify.preview import preview_figure
     from minivit.training.distributed import refuse_several
-    from minivit.training.preview import preview_figure
     from minivit.training.run_folder import save_figure
 
     refuse_several("preview")

@@ -19,9 +19,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import minivit
-from minivit.command_line import pick_device, run
-from minivit.command_pictures import Picture, draw_pictures, write_figure
-from minivit.visualize_flags import make_parser
+from minivit.commands.pictures import Picture, draw_pictures, write_figure
+from minivit.commands.terminal import pick_device, run
+from minivit.commands.visualize_flags import make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

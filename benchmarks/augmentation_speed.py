@@ -25,7 +25,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from benchmarks.turns import take_turns
-from minivit.data.augmentation import (
+from minivit.data.augmentation.pipeline import (
     Augmentation,
     ColorJitter,
     RandAugment,

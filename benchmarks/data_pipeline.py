@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.augmentation_speed import BATCH, PREPROCESS, RECIPES, TO_TENSOR, measure
-from minivit.data.augmentation import Augmentation
+from minivit.data.augmentation.pipeline import Augmentation
 from minivit.data.loading import load_batches
-from minivit.data.photo_files import read_photos
-from minivit.data.photo_sets import PhotoSet
-from minivit.data.photos import PhotoDataset
+from minivit.data.photos.dataset import PhotoDataset
+from minivit.data.photos.sets import PhotoSet
+from minivit.data.photos.splits import read_photos
 
 OURS, THEIRS = next(iter(RECIPES.values()))  # RandomResizedCrop, ColorJitter, flip, rotation
 

@@ -25,8 +25,8 @@ from torch import nn
 
 import minivit
 from benchmarks.turns import take_turns
-from minivit.command_line import keep_freed_memory
-from minivit.training.classification import ClassificationTask, ImageBatch, LabelledImages
+from minivit.commands.terminal import keep_freed_memory
+from minivit.training.classify.task import ClassificationTask, ImageBatch, LabelledImages
 from minivit.training.distributed import Processes
 from minivit.training.loop import Trainer
 from minivit.training.settings import Settings

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minivit.linear import Linear, linear
+from minivit.cpu import Linear, linear
 
 
 @dataclass(frozen=True)

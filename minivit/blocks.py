@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minivit.attention import KeyValueCache, MultiHeadAttention
-from minivit.linear import Linear
+from minivit.cpu import Linear
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
 

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from minivit.attention import KeyValueCache
 from minivit.blocks import DecoderBlock, DecoderCache, EncoderBlock
 from minivit.config import CaptionerConfig, ResNetConfig
+from minivit.cpu import Linear
 from minivit.embeddings import masked_sine_position_embedding
 from minivit.generation import Align, Caption, describe, generate
-from minivit.linear import Linear
 from minivit.preprocess import Preprocess
 from minivit.resnet import ResNet, shrink_mask
 from minivit.tokenizer import Tokenizer

@@ -28,6 +28,7 @@ from minivit.preprocess import Preprocess
 from minivit.resnet import ResNet
 from minivit.tokenizer import tokenizer_from_dict
 from minivit.vit import VisionTransformer
+from minivit.weights import find_weights
 
 VERSION = 1
 Model = VisionTransformer | ResNet | Captioner
@@ -100,7 +101,7 @@ def load_model(
     """Reads a model that `save_model` or `weights_convert` wrote; it is in eval mode.
 
     Args:
-        path: The .safetensors file.
+        path: The .safetensors file, or the name of a shipped one (`minivit.weights`).
         device: Where the weights go; on the CPU they stay mapped to the file.
         dtype: Precision of the weights in memory; None: as stored.
         expected: The class that the file must hold, such as VisionTransformer; None: any.
@@ -114,6 +115,7 @@ def load_model(
         CheckpointError: Truncated, not a minivit checkpoint, of an unknown version, or with
             missing, unexpected or misshapen tensors; not what was expected.
     """
+    path = find_weights(path)
     description, tensors = _read(path)
     kind = description["architecture"]
     if expected is not None and kind != expected.__name__:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivit.data.scene_captions import CAPTION_WORDS
+from minivit.data.scenes.captions import CAPTION_WORDS
 from minivit.tokenizer import (
     BadVocabularyError,
     Tokenizer,

@@ -17,7 +17,7 @@ from PIL import Image
 
 import minivit
 import train as command
-from minivit.data.scenes import CLASS_NAMES
+from minivit.data.scenes.dataset import CLASS_NAMES
 from minivit.training import caption_run, classify_run, evaluate_run
 from tests.training.photo_runs import make_photos, make_recipe_file
 

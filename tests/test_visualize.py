@@ -17,11 +17,12 @@ from PIL import Image
 
 import minivit
 import visualize
-from minivit import command_pictures, visualize_flags
 from minivit.captioner import Captioner
+from minivit.commands import pictures
 from minivit.config import CaptionerConfig, ResNetConfig
 from minivit.resnet import ResNet
 from minivit.tokenizer import WordLevel
+from minivit.weights import SHIPPED
 
 DEBUG = "debug_patch8_64"
 
@@ -95,7 +96,7 @@ def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
     tmp_path, monkeypatch, capsys, weights
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(visualize_flags, "SHIPPED_WEIGHTS", weights)
+    monkeypatch.setitem(SHIPPED, "scenes", weights)
     assert visualize.main([]) == 0
     out = Path("runs/visualize/scene.png")
     captured = capsys.readouterr()
@@ -111,16 +112,15 @@ def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
 
 def test_the_shipped_weights_are_looked_for_inside_the_package():
     folder = Path(minivit.__file__).parent / "weights"
-    assert folder / "scenes.safetensors" == visualize_flags.SHIPPED_WEIGHTS
-    assert folder / "scenes_captioner.safetensors" == visualize_flags.SHIPPED_CAPTIONER
+    assert {path.stem: path for path in folder.glob("*.safetensors")} == SHIPPED
 
 
 def test_a_scene_is_shown_larger_than_the_model_sees_it_but_the_same(weights, tmp_path, drawn):
-    picture = command_pictures.built_in_scene((64, 64), 3)
+    picture = pictures.built_in_scene((64, 64), 3)
     assert picture.seen.size == (64, 64) and picture.photo.size == (512, 512)
     shrunk = picture.photo.resize((64, 64), Image.Resampling.BOX)
     apart = np.abs(np.asarray(shrunk, dtype=float) - np.asarray(picture.seen, dtype=float))
-    another = command_pictures.built_in_scene((64, 64), 4).seen
+    another = pictures.built_in_scene((64, 64), 4).seen
     mistaken = np.abs(np.asarray(shrunk, dtype=float) - np.asarray(another, dtype=float))
     assert apart.mean() < 12 < 30 < mistaken.mean()
 
@@ -181,9 +181,9 @@ def test_attention_to_a_bright_patch_is_painted_on_that_patch(
     bright.save(tmp_path / "bright.png")
 
     figures = []
-    write = command_pictures.write_figure
+    write = pictures.write_figure
     monkeypatch.setattr(
-        command_pictures, "write_figure", lambda f, *rest: (figures.append(f), write(f, *rest))
+        pictures, "write_figure", lambda f, *rest: (figures.append(f), write(f, *rest))
     )
     words = [tmp_path / "bright.png", "--weights", looks_at_bright, "--out", tmp_path / "out"]
     assert attention(*words, *flags) == 0
@@ -546,10 +546,10 @@ def test_without_a_picture_a_scene_is_captioned_by_the_shipped_captioner(
     tmp_path, monkeypatch, captioned, captioner_weights, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(visualize_flags, "SHIPPED_CAPTIONER", captioner_weights)
+    monkeypatch.setitem(SHIPPED, "scenes_captioner", captioner_weights)
     assert caption("--seed", 3) == 0
     (call,) = captioned
-    scene = command_pictures.built_in_scene((64, 64), 3)
+    scene = pictures.built_in_scene((64, 64), 3)
     (expected,) = minivit.load_model(captioner_weights).caption([scene.seen])
     assert call.caption.text == expected.text and call.photo.size == (512, 512)
     assert expected.box == (0, 0, 64, 64) and call.caption.box == (0, 0, 512, 512)
@@ -560,7 +560,7 @@ def test_without_a_picture_a_scene_is_captioned_by_the_shipped_captioner(
 
 def test_a_captioner_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
     missing = tmp_path / "captioner.safetensors"
-    monkeypatch.setattr(visualize_flags, "SHIPPED_CAPTIONER", missing)
+    monkeypatch.setitem(SHIPPED, "scenes_captioner", missing)
     assert caption("--out", tmp_path / "out") == 2
     assert f"{missing}: no such file" in complaint(capsys)
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minivit.command_line import Parser, run
+from minivit.commands.terminal import Parser, run
 from weights_convert.formats import FORMATS
 
 if TYPE_CHECKING:

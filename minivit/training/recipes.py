@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from minivit.training.recipe_files import RecipeError, read_recipe
+from minivit.training.recipe_toml import RecipeError, read_recipe
 from minivit.training.settings import Settings
 
 _OTHER_NAMES = {"learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "batch": "batch_size"}

@@ -28,7 +28,7 @@ import torch
 from matplotlib.figure import Figure
 
 from minivit.files import replacing
-from minivit.training.recipe_files import read_recipe, to_toml
+from minivit.training.recipe_toml import read_recipe, to_toml
 from minivit.training.task import Epoch
 
 _INDIFFERENT = ("about", "recipe", "workers", "save_every")  # change nothing in what comes out

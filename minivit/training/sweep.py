@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minivit.training.recipe_files import RecipeError, read_recipe, split_setting, values_of
+from minivit.training.recipe_toml import RecipeError, read_recipe, split_setting, values_of
 from minivit.training.recipes import CaptionRecipe, ClassifyRecipe, make_recipe
 from minivit.training.task import Epoch
 

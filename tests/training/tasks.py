@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from minivit.config import ViTConfig
-from minivit.training.classification import ClassificationTask, LabelledImages
+from minivit.training.classify.task import ClassificationTask, LabelledImages
 from minivit.training.distributed import Processes
 from minivit.training.loop import Trainer
 from minivit.training.settings import Settings

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from minivit.training.classification import ClassificationTask, LabelledImages
+from minivit.training.classify.task import ClassificationTask, LabelledImages
 from minivit.training.loop import Trainer
 from minivit.training.settings import Settings
 from minivit.training.task import epoch_order

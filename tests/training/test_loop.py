@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minivit.training.classification import ClassificationTask
+from minivit.training.classify.task import ClassificationTask
 from minivit.training.evaluation import evaluate
 from minivit.training.loop import NotFiniteError, Trainer
 from minivit.training.settings import Settings, rate_share

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from minivit.training.classification import ClassificationTask
+from minivit.training.classify.task import ClassificationTask
 from minivit.training.muon import Muon
 from minivit.training.optimizers import layer_share, make_optimizers, set_rates
 from minivit.training.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivit.training.recipe_files import (
+from minivit.training.recipe_toml import (
     RecipeError,
     read_recipe,
     read_settings,

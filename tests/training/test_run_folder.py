@@ -19,8 +19,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from minivit.command_line import one_line
-from minivit.training.recipe_files import read_recipe
+from minivit.commands.terminal import one_line
+from minivit.training.recipe_toml import read_recipe
 from minivit.training.recipes import ClassifyRecipe, make_recipe
 from minivit.training.run_folder import RunFolder, RunFolderError, environment, save_figure
 from minivit.training.task import Epoch
@@ -228,7 +228,7 @@ FULL = """
     import resource, signal, sys
     from pathlib import Path
     import torch
-    from minivit.command_line import one_line
+    from minivit.commands.terminal import one_line
     from minivit.training.run_folder import RunFolder
 
     folder = RunFolder(Path(sys.argv[1]))

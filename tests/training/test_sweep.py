@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivit.train_flags import given_values, make_parser
+from minivit.commands.train_flags import given_values, make_parser
 from minivit.training.recipes import ClassifyRecipe, make_recipe
 from minivit.training.run_folder import RunFolder
 from minivit.training.sweep import Outcome, comparison_table, read_metrics

@@ -29,7 +29,7 @@ from typing import IO
 
 import pytest
 
-from minivit.command_line import one_line
+from minivit.commands.terminal import one_line
 from weights_convert import download as module
 from weights_convert.download import DownloadError, cache_folder, download
 

@@ -1,0 +1,155 @@
+"""What the commands that draw photos share: a figure for each, whatever the others are like.
+
+A photo that cannot be used is named in one line on standard error and the rest still come out. A
+figure is written completely or not at all, and named on standard output. Nothing here imports torch
+before it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minivit.commands.terminal import one_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a figure is made from.
+
+    Attributes:
+        name: Stands in the figure.
+        photo: What is shown.
+        seen: What the model gets; the same as `photo`, or the same in another size.
+    """
+
+    name: str
+    photo: Image.Image
+    seen: Image.Image
+
+    def in_photo(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """A region in pixels of what is seen -> in pixels of what is shown."""
+        scale = self.photo.width / self.seen.width
+        left, top, right, bottom = box
+        return left * scale, top * scale, right * scale, bottom * scale
+
+
+def draw_pictures(
+    arguments: argparse.Namespace,
+    image_size: tuple[int, int],
+    draw: Callable[[Picture], tuple[Figure, str]],
+) -> int:
+    """Writes DIR/<image stem>.png for each photo, or DIR/scene.png of a built-in scene.
+
+    Args:
+        arguments: With `images`, `out`, `seed` and `debug`.
+        image_size: (height, width) of a scene as the model sees it.
+        draw: Gives the figure of a picture, and a remark to print behind its name, or "".
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: A figure would overwrite a photo, or there is no such scene.
+        OSError: A figure cannot be written.
+    """
+    from tqdm import tqdm
+
+    from minivit.preprocess import BadImageError, open_image
+
+    if not arguments.images:
+        figure, remark = draw(built_in_scene(image_size, arguments.seed))
+        write_figure(figure, arguments.out / "scene.png", remark)
+        return 0
+
+    pairs = list(zip(arguments.images, name_targets(arguments.images, arguments.out), strict=True))
+    bad = 0
+    # disable=None: a bar on a terminal only; a log gets nothing but the lines that matter.
+    quiet = True if len(pairs) < 2 else None
+    for path, target in tqdm(pairs, unit="picture", disable=quiet, leave=False):
+        try:
+            photo = open_image(path)
+            figure, remark = draw(Picture(Path(path).name, photo, photo))
+        except BadImageError as error:
+            if arguments.debug:
+                raise
+            message = one_line(error)
+            if path not in message:
+                message = one_line(ValueError(f"{path}: {error}"))
+            tqdm.write(message, file=sys.stderr)
+            bad += 1
+        else:
+            write_figure(figure, target, remark)
+    return 2 if bad else 0
+
+
+def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
+    """A scene that no training has seen: drawn for the model, and once more in larger for us."""
+    from minivit.data.scenes.dataset import TEST_SEED, make_scene
+
+    if number < 0:
+        raise ValueError(f"--seed {number}: the scenes are numbered from 0")
+    height, width = image_size
+    factor = -(-512 // max(height, width))
+    seen = make_scene(TEST_SEED, number, image_size=(height, width))
+    shown = make_scene(TEST_SEED, number, image_size=(factor * height, factor * width))
+    main_object = seen.objects[0]
+    name = f"built-in scene {number}: {main_object.colour} {main_object.shape}"
+    return Picture(name, shown.image, seen.image)
+
+
+def name_targets(images: Sequence[str], folder: Path) -> list[Path]:
+    """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …
+
+    Raises:
+        ValueError: A picture would be overwritten by a figure.
+    """
+    inputs = {Path(image).resolve() for image in images}
+    taken: set[str] = set()
+    targets = []
+    for image in images:
+        stem = name = Path(image).stem
+        number = 1
+        while name.casefold() in taken:  # folders of some systems do not tell A.png from a.png
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        target = folder / f"{name}.png"
+        if target.resolve() in inputs:
+            raise ValueError(
+                f"{target}: is an input and would be overwritten; choose another --out"
+            )
+        targets.append(target)
+    return targets
+
+
+def write_figure(figure: Figure, path: Path, remark: str = "") -> None:
+    """Saves a figure as PNG, completely or not at all, and says where.
+
+    Raises:
+        OSError: It cannot be written; the message advises another --out.
+    """
+    import warnings
+
+    from tqdm import tqdm
+
+    from minivit.files import replacing
+
+    try:
+        with replacing(path) as temporary, warnings.catch_warnings():
+            # A file name in letters that matplotlib's font does not have is drawn as boxes.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            figure.savefig(temporary, format="png")
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path}: cannot be written ({reason}); choose another --out") from error
+    parts = [str(path), remark] if remark else [str(path)]
+    tqdm.write(": ".join(part if part.isprintable() else repr(part) for part in parts))

@@ -1,0 +1,242 @@
+"""What can be asked of train.py: its commands and their flags.
+
+Nothing here imports torch, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from minivit.commands.terminal import Parser, add_common_flags
+
+Commands = argparse._SubParsersAction
+
+
+def make_parser(description: str) -> Parser:
+    """All commands and flags; `command` of what it parses is the command's name."""
+    parser = Parser(
+        prog="train.py",
+        description=description,
+        epilog="Without a command: classify, on the built-in scenes.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", title="commands", required=True, metavar="COMMAND"
+    )
+    _add_classify(commands)
+    _add_caption(commands)
+    _add_evaluate(commands)
+    _add_preview(commands)
+    _add_sweep(commands)
+    return parser
+
+
+def given_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keys of a recipe that were set on the command line; --set wins over the other flags.
+
+    Raises:
+        ValueError: A --set without "=".
+    """
+    from minivit.training.recipe_toml import read_settings
+
+    flags = {name: getattr(arguments, name) for name in arguments.recipe_keys}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return given | read_settings(arguments.settings)
+
+
+def _add_classify(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "classify",
+        help="train a classifier (the default)",
+        description="Trains a ViT on the built-in scenes, or on photos: one folder a class "
+        "(train/CLASS/*.jpg and val/), files named by class (train/26_5064.jpg), Oxford-IIIT Pets "
+        "as published, a CSV file (file,label), or the IDX files of Fashion-MNIST. What was "
+        "recognised is printed.",
+    )
+    _add_recipe_flags(
+        command,
+        "a name inside the package or a TOML file (default: scenes; for photos with --weights "
+        "pets_sgd, for IDX files fashion_mnist)",
+    )
+    command.add_argument(
+        "--strict",
+        action="store_const",
+        const=True,
+        help="stop at the first photo that cannot be read, instead of leaving such photos out",
+    )
+    _add_run_flags(command)
+    _set_recipe_keys(command, "strict")
+    add_common_flags(command, seed=None)
+
+
+def _add_caption(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "caption",
+        help="train a captioner",
+        description="Trains a captioner on the built-in scenes, on COCO captions, Flickr8k, or a "
+        "CSV file (file,caption). Weights: a captioner to train further, or the backbone of a new "
+        "one, a ViT or a ResNet (default: for scenes the shipped ViT).",
+    )
+    _add_recipe_flags(
+        command,
+        "a name inside the package or a TOML file (default: scenes_captioner; for photos "
+        "catr_coco)",
+    )
+    command.add_argument("--vocab", metavar="FILE", help="word-pieces of a new captioner of photos")
+    command.add_argument(
+        "--skip-missing",
+        action="store_const",
+        const=True,
+        help="leave out captions of photos that are not there, and say how many",
+    )
+    command.add_argument("--backbone-lr", type=float, metavar="RATE", help="0: it stays")
+    command.add_argument("--label-smoothing", type=float, metavar="SHARE")
+    _add_run_flags(command)
+    _set_recipe_keys(command, "vocab", "skip_missing", "backbone_lr", "label_smoothing")
+    add_common_flags(command, seed=None)
+
+
+def _add_evaluate(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="accuracy of a classifier, and its answers as CSV",
+        description="Prints accuracy, calibration and speed on scenes or labelled photos (test/ "
+        "where there is one, else val/, else all). A folder of photos of any names has no labels: "
+        "then only the CSV of --predictions is written.",
+    )
+    command.add_argument("--weights", type=Path, required=True, metavar="W", help=".safetensors")
+    _add_data(command)
+    command.add_argument(
+        "--split", choices=("train", "validation", "test"), help="default: the last there is"
+    )
+    command.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="OUT.csv",
+        help="write filename,label, one row a photo, names as given",
+    )
+    command.add_argument(
+        "--batch-size", type=positive, default=8, metavar="N", help="default: %(default)s"
+    )
+    command.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="bf16 is two to three times as fast where the processor has it (default: %(default)s)",
+    )
+    command.add_argument(
+        "--workers", type=count, default=2, metavar="N", help="processes that open photos or draw"
+    )
+    command.add_argument("--limit", type=positive, metavar="N", help="only the first N")
+    command.add_argument(
+        "--strict", action="store_true", help="stop at the first photo that cannot be read"
+    )
+    add_common_flags(command)
+
+
+def _add_preview(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "preview",
+        help="look at augmented photos before training on them",
+        description="Writes one picture: a row for each of some training photos, first as it is "
+        "used and then as it is augmented in some epochs.",
+    )
+    _add_recipe_flags(command, "whose augmentation; as for classify")
+    command.add_argument(
+        "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="default: %(default)s"
+    )
+    command.add_argument(
+        "--photos", type=positive, default=6, metavar="N", help="rows (default: %(default)s)"
+    )
+    _set_recipe_keys(command)
+    add_common_flags(command, seed=None)
+
+
+def _add_sweep(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "sweep",
+        help="compare recipes or settings, in a table and in curves",
+        description="Trains every combination, each in a folder of its own, and writes "
+        "comparison.md and comparison.png beside them. With --resume, runs that are finished are "
+        "not made again.",
+        epilog="Example: train.py sweep --data PETS --weights W --recipe pets_sgd "
+        "--vary lr=3e-4,3e-3 --vary image_size=224,384",
+    )
+    _add_recipe_flags(command, "one or several, separated by commas")
+    command.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2",
+        help="any key of a recipe and the values to try; weights= stands for none",
+    )
+    _add_run_flags(command)
+    _set_recipe_keys(command)
+    add_common_flags(command, seed=None)
+
+
+# ---- flags of several commands -------------------------------------------------------------------
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data", default="scenes", metavar="DIR", help="scenes, or a folder (default: scenes)"
+    )
+
+
+def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> None:
+    group = command.add_argument_group("what to train, on what, and how")
+    group.add_argument("--recipe", metavar="NAME", help=help_)
+    group.add_argument("--data", metavar="DIR", help="scenes, or where the photos are")
+    group.add_argument("--weights", metavar="W", help="a checkpoint to start from")
+    group.add_argument(
+        "--epochs", type=int, metavar="N", help="default, here and below: the recipe's"
+    )
+    group.add_argument("--batch-size", type=int, metavar="N", help="all processes together")
+    group.add_argument("--lr", type=float, metavar="RATE")
+    group.add_argument("--precision", choices=("fp32", "bf16"))
+    group.add_argument(
+        "--limit", type=positive, metavar="N", help="only N training samples, for trying out"
+    )
+    group.add_argument("--workers", type=count, metavar="N", help="processes that open or draw")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="any other key of a recipe; minivit/training/recipes.py and settings.py list them",
+    )
+
+
+def _add_run_flags(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the run folder")
+    group.add_argument(
+        "--out", type=Path, metavar="RUN", help="default: runs/ and the recipe's name"
+    )
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    either.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+
+
+def _set_recipe_keys(command: argparse.ArgumentParser, *more: str) -> None:
+    """Notes which flags are keys of a recipe."""
+    common = ("data", "weights", "epochs", "batch_size", "lr", "precision", "limit", "workers")
+    command.set_defaults(recipe_keys=(*common, "seed", *more))
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is less than 0")
+    return value

@@ -1,0 +1,203 @@
+"""What can be asked of visualize.py: its commands and their flags.
+
+Nothing here imports torch, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from minivit.commands.terminal import Parser, add_common_flags
+from minivit.weights import SHIPPED, find_weights
+
+
+def make_parser() -> Parser:
+    """All commands and flags; `command` of what it parses is the command's name."""
+    parser = Parser(
+        description="Pictures of what a Vision Transformer, or a captioner, looks at.",
+        epilog="Without arguments: attention on a built-in scene, with the shipped weights.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_attention(commands)
+    _add_positions(commands)
+    _add_caption(commands)
+    return parser
+
+
+def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "attention",
+        help="where the class token, or any patch, looks",
+        description="Writes DIR/<image stem>.png for each photo: the photo, the attention of the "
+        "class token averaged over heads, and one panel a head. Blocks, heads, rows and cols are "
+        "counted from 0.",
+    )
+    _add_images(command)
+    _add_model_flags(command)
+    command.add_argument(
+        "--block",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="which block; negative numbers count from the last (default: %(default)s)",
+    )
+    command.add_argument(
+        "--heads",
+        type=_heads,
+        default="all",
+        metavar="0,2|all",
+        help="which heads get a panel; the average is always over all (default: %(default)s)",
+    )
+    command.add_argument(
+        "--query",
+        type=_query,
+        metavar="ROW,COL",
+        help="the patch that looks (default: the class token)",
+    )
+    command.add_argument(
+        "--whole",
+        action="store_true",
+        help="show the model the whole photo, on a grid that is not square, instead of the crop "
+        "that it was trained on",
+    )
+    shape = command.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--cells",
+        dest="smooth",
+        action="store_false",
+        help="draw each patch as one rectangle of one colour (the default)",
+    )
+    shape.add_argument(
+        "--smooth",
+        action="store_true",
+        help="interpolate between the middles of the patches",
+    )
+    command.set_defaults(smooth=False)
+    add_common_flags(command)
+
+
+def _add_positions(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "positions",
+        help="how similar the position embeddings are to one another",
+        description="Writes DIR/positions.png: for each patch a small map of the cosine "
+        "similarity between its position embedding and all others (the ViT paper's figure 7).",
+    )
+    _add_model_flags(command)
+    add_common_flags(command)
+
+
+def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "caption",
+        help="a sentence, and where the captioner looked for each word",
+        description="Writes DIR/<image stem>.png for each photo: the photo under its caption, and "
+        "one panel a word with what the captioner looked at. Prints the captions. Blocks and heads "
+        "are counted from 0.",
+    )
+    _add_images(command)
+    _add_model_flags(command, "scenes_captioner")
+    command.add_argument(
+        "--beam-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="sentences followed at a time; 1 takes the likeliest word each time "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="most word-pieces of a sentence, its start counted (default: what the weights allow)",
+    )
+    command.add_argument(
+        "--layer",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="which decoder block; negative numbers count from the last (default: %(default)s)",
+    )
+    command.add_argument(
+        "--head", type=int, metavar="N", help="which of its heads (default: the mean over all)"
+    )
+    command.add_argument(
+        "--relative",
+        action="store_true",
+        help="divide each map by the mean over the words: what this word looks at more than others",
+    )
+    command.add_argument(
+        "--align",
+        choices=("predicts", "reads"),
+        default="predicts",
+        help="a word's map is that of the step that predicts it, or of the next step, which reads "
+        "it (default: %(default)s)",
+    )
+    command.add_argument(
+        "--layout",
+        type=_layout,
+        metavar="ROWSxCOLS",
+        help="a page of so many places, such as 4x4 for the photo and 15 words; the figure names "
+        "words that do not fit (default: as many as it takes)",
+    )
+    add_common_flags(command)
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="*",
+        help="photos; none: a built-in scene that was held out from training, number --seed",
+    )
+
+
+def _add_model_flags(command: argparse.ArgumentParser, weights: str = "scenes") -> None:
+    command.add_argument(
+        "--weights",
+        type=find_weights,
+        default=SHIPPED[weights],
+        metavar="W",
+        help="a minivit checkpoint, or the name of a shipped one, trained on the built-in scenes "
+        f"(default: {weights})",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/visualize"),
+        metavar="DIR",
+        help="folder of the pictures; made when it is not there (default: %(default)s)",
+    )
+
+
+def _heads(text: str) -> tuple[int, ...] | None:
+    """ "0,2" -> (0, 2); "all" -> None."""
+    if text == "all":
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"expected all, or head numbers from 0 such as 0,2; found {text!r}"
+        )
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _query(text: str) -> tuple[int, int]:
+    """ "3,5" -> (3, 5)."""
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"expected ROW,COL, both counted from 0, such as 3,5; found {text!r}"
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def _layout(text: str) -> tuple[int, int]:
+    """ "4x5" -> (4, 5)."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and 1 <= int(part) <= 20 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"expected ROWSxCOLS from 1x1 to 20x20, such as 4x4; found {text!r}"
+        )
+    return int(parts[0]), int(parts[1])

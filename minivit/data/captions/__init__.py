@@ -1,0 +1,1 @@
+"""Pictures with captions: COCO, Flickr8k, a CSV file, or the built-in scenes."""

@@ -1,0 +1,1 @@
+"""Photos with labels on disk: five layouts, recognised, checked, split and opened one by one."""

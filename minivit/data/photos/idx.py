@@ -1,0 +1,178 @@
+"""IDX files, the format of MNIST and of Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747).
+
+As its authors specify it beside http://yann.lecun.com/exdb/mnist/, high byte first::
+
+    0  0  type  dimensions      type 8: unsigned bytes; 3 dimensions: images, 1: labels
+    size of each dimension      4 bytes each
+    values                      the last dimension changes fastest
+
+Fashion-MNIST comes as Debian's package dataset-fashion-mnist, in /usr/share/datasets/fashion-mnist.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from minivit.data.augmentation.pipeline import sample_rng
+from minivit.data.errors import BadDataError
+
+_CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+FASHION_NAMES = (*_CLOTHES, "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+# Of the 10,000 test labels: what tells Fashion-MNIST from the digits, which have the same shape.
+_FASHION_LABELS = "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9"
+_PARTS = {"train": "train", "test": "t10k"}
+
+
+class IdxData(NamedTuple):
+    """Grey pictures uint8 (n, height, width), usually 28 × 28, and labels int64 (n,)."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of Fashion-MNIST where these are its labels, else the numbers from 0."""
+        labels = self.test_labels.to(torch.uint8).numpy().tobytes()
+        if hashlib.sha256(labels).hexdigest() == _FASHION_LABELS:
+            return FASHION_NAMES
+        highest = max(int(self.train_labels.max()), int(self.test_labels.max()))
+        return tuple(str(label) for label in range(highest + 1))
+
+
+def grey_picture(pixels: Tensor) -> Image.Image:
+    """uint8 (height, width) as a picture."""
+    return Image.fromarray(pixels.numpy())
+
+
+class IdxDataset(Dataset[tuple[Tensor, int]]):
+    """Item i is (x, label): what `transform` makes of picture i, as in `PhotoDataset`.
+
+    Args:
+        images: uint8 (n, height, width).
+        labels: int64 (n,).
+        transform: Gets the picture and a generator seeded from (seed, epoch, index).
+        seed: Of the transform.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        transform: Callable[[Image.Image, np.random.Generator], Tensor],
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.transform, self.seed, self.epoch = transform, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Names the pass over the data, before it begins: each augments anew."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def picture(self, index: int) -> Image.Image:
+        """Picture i, grey."""
+        return grey_picture(self.images[index])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Item `index`."""
+        x = self.transform(self.picture(index), sample_rng(self.seed, self.epoch, index))
+        return x, int(self.labels[index])
+
+
+def has_idx(folder: Path) -> bool:
+    """Whether one of the files that `read_idx` reads is there."""
+    return any(_find(folder, part, what) for part in _PARTS for what in ("images", "labels"))
+
+
+def read_idx(folder: Path) -> IdxData:
+    """Reads `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k`.
+
+    Each file plain or as `.gz`; `train-images.idx3-ubyte`, as some copies are called, is read too.
+
+    Raises:
+        BadDataError: A file is missing, is no IDX file of unsigned bytes with as many dimensions,
+            or has another length than it says; images and labels differ in number, training and
+            test images in size; there are no images.
+    """
+    tensors: list[Tensor] = []
+    for part in _PARTS:
+        images_file, images = _part(folder, part, "images")
+        labels_file, labels = _part(folder, part, "labels")
+        if len(images) != len(labels):
+            found = f"{len(labels)} labels for the {len(images)} images of {images_file.name}"
+            raise BadDataError.about(labels_file, found, "expected one an image; copy both again")
+        if tensors and images.shape[1:] != tensors[0].shape[1:]:
+            sizes = [tuple(images.shape[1:]), tuple(tensors[0].shape[1:])]
+            found = f"images of {sizes[0]} pixels, those of training have {sizes[1]}"
+            raise BadDataError.about(images_file, found, "copy the files of one data set")
+        tensors += [images, labels.long()]
+    return IdxData(*tensors)
+
+
+def _name(part: str, what: str) -> str:
+    return f"{_PARTS[part]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
+
+
+def _find(folder: Path, part: str, what: str) -> Path | None:
+    name = _name(part, what)
+    names = (name, name.replace("-idx", ".idx"))
+    paths = (folder / f"{stem}{ending}" for stem in names for ending in ("", ".gz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _part(folder: Path, part: str, what: str) -> tuple[Path, Tensor]:
+    """The file and its values, uint8."""
+    path = _find(folder, part, what)
+    if path is None:
+        found = f"no {_name(part, what)}, plain or as .gz"
+        raise BadDataError.about(folder, found, "expected all four files of a data set")
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        found = f"the file cannot be read ({' '.join(str(error).split())})"
+        raise BadDataError.about(path, found, "copy or download it again") from error
+    return path, parse_idx(path, data, dimensions=3 if what == "images" else 1)
+
+
+def parse_idx(path: Path, data: bytes, *, dimensions: int) -> Tensor:
+    """The values of an IDX file of unsigned bytes, uint8, in the shape that it states.
+
+    Args:
+        path: Named in errors.
+        data: All of the file, unpacked.
+        dimensions: How many it has to have.
+
+    Raises:
+        BadDataError: Another magic number or length, or a dimension of size 0.
+    """
+    magic = bytes((0, 0, 8, dimensions))
+    start = 4 + 4 * dimensions
+    if data[:4] != magic or len(data) < start:
+        found = f"begins with {data[:4].hex(' ') or 'nothing'} and has {len(data):,} bytes"
+        todo = f"expected an IDX file: {magic.hex(' ')}, then {dimensions} sizes of 4 bytes"
+        raise BadDataError.about(path, found, todo)
+    sizes = [int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4)]
+    if len(data) - start != math.prod(sizes) or 0 in sizes:
+        shape = " × ".join(f"{size:,}" for size in sizes)
+        found = f"{len(data) - start:,} values, its header says {shape}"
+        raise BadDataError.about(path, found, "copy or download it again")
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).reshape(sizes)

@@ -1,0 +1,224 @@
+"""Which way of keeping labelled photos a folder follows, and what its files say then.
+
+=========  =========================================================================================
+classes    `CLASS/photo.jpg`; or `train/CLASS/photo.jpg` and the same in `val/`, `test/`
+prefixed   `train/26_5064.jpg`, and `val/`, `test/`: the class is the number before the first `_`;
+           where names do not begin with a number, as `american_bulldog_12.jpg`, it is all that
+           stands before the last `_` and a number; or a word, `cat_tom.jpg`. One rule for all names
+pets       Oxford-IIIT Pets as published: `images/`, `annotations/trainval.txt` and `test.txt`
+csv        a file of lines `file,label` or `file,label,split`, with this header; named itself, since
+           a CSV file in a folder of photos may as well be what `evaluate` wrote there
+idx        `train-images-idx3-ubyte.gz` and so on: see `minivit.data.photos.idx`
+flat       photos side by side; for training, their names must give the class as in `prefixed`
+=========  =========================================================================================
+
+`val` may be `valid` or `validation`, in capitals too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from minivit.data.errors import BadDataError, shown
+from minivit.data.photos.idx import has_idx
+from minivit.data.photos.readers import (
+    PETS_LISTS,
+    SPLIT_WORDS,
+    PhotoRow,
+    Split,
+    csv_rows,
+    folders_in,
+    pets_rows,
+    pictures_in,
+)
+
+Kind = Literal["classes", "prefixed", "pets", "csv", "idx", "flat"]
+
+_EXPECTED = (
+    "expected train/CLASS/ and val/CLASS/, or CLASS/, or names as 26_5064.jpg in train/ and val/, "
+    "or a CSV file file,label"
+)
+# The class is what the brackets hold; the first rule that fits all names is taken.
+_NAME_RULES = (r"([0-9]+)_.+", r"(.+)_[0-9]+", r"([^_]+)_[^_]+")
+_NAME_FORMS = "26_5064.jpg (number, _, rest) or american_bulldog_12.jpg (class, _, number)"
+
+
+class Layout(NamedTuple):
+    """What a data set says about its photos.
+
+    Attributes:
+        title: How it is laid out, for the description.
+        rows: All photos with labels.
+        where: What each split is called there; empty: it is not split.
+    """
+
+    title: str
+    rows: list[PhotoRow]
+    where: Mapping[Split, str]
+
+
+def recognise(location: Path) -> Kind:
+    """How photos are kept at this place; "flat" is the one kind that has no labels for sure.
+
+    Raises:
+        BadDataError: Nothing there, a file other than a CSV file, no pictures, or something that
+            may be read in two ways.
+    """
+    if location.is_file() and location.suffix.lower() == ".csv":
+        return "csv"
+    if not location.is_dir():
+        found = "a file that is no CSV file" if location.exists() else "no such file or folder"
+        raise BadDataError.about(location, found, "give a folder of photos or a CSV file")
+    lists = (location / "annotations" / name for name in PETS_LISTS.values())
+    if (location / "images").is_dir() and any(path.is_file() for path in lists):
+        return "pets"
+    if has_idx(location):
+        return "idx"
+    notes: Counter[str] = Counter()
+    if splits := _split_folders(location):
+        first = next(iter(splits.values()))
+        folders = folders_in(first)
+        filled = any(pictures_in(folder, notes) for folder in folders)
+        empty = bool(folders) and not pictures_in(first, notes)
+        return "classes" if filled or empty else "prefixed"
+    loose = pictures_in(location, notes)
+    classes = [folder for folder in folders_in(location) if pictures_in(folder, notes)]
+    if loose and classes:
+        found = f"photos in the folder itself ({loose[0].name}) and in folders in it"
+        todo = f"expected one or the other; move {loose[0].name} or {classes[0].name}/ away"
+        raise BadDataError.about(location, f"{found} ({classes[0].name}/)", todo)
+    if not loose and not classes:
+        raise BadDataError.about(location, "no photos that could be recognised", _EXPECTED)
+    return "flat" if loose else "classes"
+
+
+def read_layout(location: Path, notes: Counter[str]) -> Layout:
+    """All labelled photos of a place; counts in `notes` what is left out.
+
+    Raises:
+        BadDataError: As `recognise`; IDX files; names without a class; an empty folder; see also
+            `csv_rows` and `pets_rows`.
+    """
+    kind = recognise(location)
+    if kind == "idx":
+        raise BadDataError.about(location, "IDX files, which are no photos", "use read_idx")
+    if kind == "csv":
+        rows = csv_rows(location, notes)
+        splits = {row.split: f"split {row.split}" for row in rows}
+        return Layout("a CSV file", rows, {} if set(splits) == {"train"} else splits)
+    if kind == "pets":
+        rows = pets_rows(location, notes)
+        present = {row.split for row in rows}
+        where = {split: name for split, name in PETS_LISTS.items() if split in present}
+        return Layout("Oxford-IIIT Pets as published", rows, where)
+    if kind == "flat":
+        return Layout("names that start with the class", _flat_rows(location, notes), {})
+    folders = _split_folders(location)
+    if kind == "prefixed":
+        rows = _prefixed_rows(folders, notes)
+        title = "names that start with the class"
+    else:
+        title = "one folder a class"
+        if not folders:
+            return Layout(title, _class_rows(location, "train", notes), {})
+        rows = []
+        for split, folder in folders.items():
+            if split == "test" and not folders_in(folder):
+                notes["photos without a class in test/"] += len(pictures_in(folder, Counter()))
+            else:
+                rows += _class_rows(folder, split, notes)
+    present = {row.split for row in rows}
+    where = {split: f"{path.name}/" for split, path in folders.items() if split in present}
+    return Layout(title, rows, where)
+
+
+def _split_folders(location: Path) -> dict[Split, Path]:
+    """The folders train, val and test, in this order; {} where there are none."""
+    found: dict[Split, Path] = {}
+    others = []
+    for folder in folders_in(location):
+        split = SPLIT_WORDS.get(folder.name.casefold())
+        if split is None:
+            others.append(folder)
+        elif split in found:
+            both = f"{found[split].name}/ and {folder.name}/ both stand for {split}"
+            raise BadDataError.about(location, both, "expected one; move the other away")
+        else:
+            found[split] = folder
+    if len(found) == 1:
+        other = next((folder for folder in others if pictures_in(folder, Counter())), None)
+        if other:  # perhaps classes, one of them called "train"
+            split_name = next(iter(found.values())).name
+            what = f"{split_name}/ stands beside {other.name}/, which has photos too"
+            todo = "expected train/ and val/, or class folders; rename or move one of them"
+            raise BadDataError.about(location, what, todo)
+    order: tuple[Split, ...] = ("train", "validation", "test")
+    return {split: found[split] for split in order if split in found}
+
+
+def _class_rows(folder: Path, split: Split, notes: Counter[str]) -> list[PhotoRow]:
+    """One folder a class; photos beside the folders are counted in `notes`."""
+    rows = []
+    classes = folders_in(folder)
+    for place in classes:
+        pictures = pictures_in(place, notes)
+        if not pictures:
+            found = "the folder of this class has no photos"
+            raise BadDataError.about(place, found, "add some, directly in it, or remove the folder")
+        rows += [PhotoRow(p, f"{place.name}/{p.name}", place.name, split) for p in pictures]
+    if not rows:
+        raise BadDataError.about(folder, "no class folders in it", "expected CLASS/photo.jpg")
+    notes["photos outside of the class folders"] += len(pictures_in(folder, notes))
+    return rows
+
+
+def _prefixed_rows(folders: Mapping[Split, Path], notes: Counter[str]) -> list[PhotoRow]:
+    """Names with a class in train, val, and test where all names of that have one."""
+    pictures = {split: pictures_in(folder, notes) for split, folder in folders.items()}
+    for split, folder in folders.items():
+        if not pictures[split]:
+            raise BadDataError.about(folder, "no photos in it", "add some, or remove the folder")
+    asked = {split: paths for split, paths in pictures.items() if split != "test"} or pictures
+    everything = [path for paths in asked.values() for path in paths]
+    rule = _name_rule(everything)
+    if rule is None:
+        best = max(_NAME_RULES, key=lambda rule: len(_labels(everything, rule)))
+        fitting = _labels(everything, best)
+        odd = next(path for path in everything if path not in fitting)
+        many = f"{len(everything) - len(fitting)} of {len(everything)} names hold no class"
+        raise BadDataError.about(odd, many, f"expected all as {_NAME_FORMS}, or class folders")
+    rows = []
+    known = set(_labels(everything, rule).values())
+    for split, paths in pictures.items():
+        labels = _labels(paths, rule)
+        if split not in asked and (len(labels) < len(paths) or not known & set(labels.values())):
+            notes["photos without a class in test/"] += len(paths)
+            continue
+        rows += [PhotoRow(path, path.name, labels[path], split) for path in paths]
+    return rows
+
+
+def _flat_rows(folder: Path, notes: Counter[str]) -> list[PhotoRow]:
+    """Photos side by side, if their names give two classes or more of two photos or more."""
+    pictures = pictures_in(folder, notes)
+    rule = _name_rule(pictures)
+    labels = _labels(pictures, rule) if rule else {}
+    if sum(count > 1 for count in Counter(labels.values()).values()) < 2:
+        found = f"{len(pictures)} photos without a class, the first is {shown(pictures[0].name)}"
+        raise BadDataError.about(folder, found, _EXPECTED)
+    return [PhotoRow(path, path.name, labels[path]) for path in pictures]
+
+
+def _name_rule(pictures: Iterable[Path]) -> str | None:
+    paths = list(pictures)
+    return next((rule for rule in _NAME_RULES if len(_labels(paths, rule)) == len(paths)), None)
+
+
+def _labels(pictures: Sequence[Path], rule: str) -> dict[Path, str]:
+    """The classes of those photos whose names follow a rule."""
+    found = ((path, re.fullmatch(rule, path.stem)) for path in pictures)
+    return {path: match[1] for path, match in found if match}

@@ -1,0 +1,198 @@
+"""Photos with labels, row by row: from a CSV file, from Oxford-IIIT Pets' lists, from folders.
+
+Nothing that is read is trusted: what cannot be used is refused with the file and the line. Hidden
+files and those of other systems (`__MACOSX`, `Thumbs.db`) are not seen, links are followed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from minivit.data.captions.readers import inside, lines_of, read_text
+from minivit.data.errors import BadDataError
+
+Split = Literal["train", "validation", "test"]
+SPLIT_WORDS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+PETS_LISTS: dict[Split, str] = {"train": "trainval.txt", "test": "test.txt"}
+
+_JPEGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k"}
+_PICTURES = _JPEGS | {".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".ico"}
+_PICTURES |= {".ppm", ".pgm", ".pbm", ".pnm"}
+_OF_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
+_COLUMNS = {"file": ("file", "filename"), "label": ("label",), "split": ("split",)}
+
+
+class PhotoRow(NamedTuple):
+    """A photo and what is said about it.
+
+    Attributes:
+        path: Its file.
+        name: As given: relative to the folder, or as the list writes it.
+        label: Name of its class.
+        split: The part that it belongs to; train where nothing is said.
+    """
+
+    path: Path
+    name: str
+    label: str
+    split: Split = "train"
+
+
+def natural(text: str) -> tuple[object, ...]:
+    """A sorting key: 2 before 10, capitals beside their small letters."""
+    parts: list[object] = re.split(r"([0-9]+)", text.casefold())
+    for place in range(1, len(parts), 2):
+        digits = str(parts[place]).lstrip("0")
+        parts[place] = (len(digits), digits)
+    return (parts, text)
+
+
+# ---- folders -------------------------------------------------------------------------------------
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, in natural order."""
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def pictures_in(folder: Path, notes: Counter[str]) -> list[Path]:
+    """The files in a folder that are called like pictures, in natural order.
+
+    Counts the other files in `notes`. A link that leads nowhere is listed: it cannot be opened
+    then, which is worth a word.
+    """
+    pictures = []
+    for path in _entries(folder):
+        if path.is_file() or (path.is_symlink() and not path.exists()):
+            if path.suffix.lower() in _PICTURES:
+                pictures.append(path)
+            else:
+                notes["files that are no pictures"] += 1
+    return pictures
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        found = f"the folder cannot be read ({error.strerror})"
+        raise BadDataError.about(folder, found, "check the path and its permissions") from error
+    seen = [n for n in names if not n.startswith(".") and n.casefold() not in _OF_SYSTEMS]
+    return [folder / name for name in sorted(seen, key=natural)]
+
+
+# ---- files with labels ---------------------------------------------------------------------------
+
+
+def csv_rows(source: Path, notes: Counter[str]) -> list[PhotoRow]:
+    """The rows of a CSV file with a header: file (or filename), label, perhaps split.
+
+    Columns may stand in any order, others are not read, blank lines are skipped. A row that is
+    there twice counts once; `notes` gets the number of the others.
+
+    Raises:
+        BadDataError: No header, an empty cell, too few or too many cells, an unknown split, quotes
+            that are not CSV's, one file with two labels or splits, no rows.
+    """
+    rows = csv.reader(io.StringIO(read_text(source), newline=""), strict=True)
+    columns: dict[str, int] = {}
+    width = 0
+    found: list[tuple[str, PhotoRow]] = []
+    try:
+        for row in rows:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if not columns:
+                columns, width = _header(source, cells), len(cells)
+                continue
+            place = f"line {rows.line_num}"
+            if len(cells) != width or not all(cells[column] for column in columns.values()):
+                what = f"{place} is {','.join(row)[:60]!r}"
+                todo = f"expected {width} cells, {', '.join(columns)} filled"
+                raise BadDataError.about(source, what, todo)
+            word = cells[columns["split"]] if "split" in columns else "train"
+            if (split := SPLIT_WORDS.get(word.casefold())) is None:
+                what = f"{place} has the split {word[:60]!r}"
+                raise BadDataError.about(source, what, f"expected {', '.join(SPLIT_WORDS)}")
+            name = cells[columns["file"]]
+            path = source.parent / inside(source, place, name)
+            found.append((place, PhotoRow(path, name, cells[columns["label"]], split)))
+    except csv.Error as error:
+        what = f"line {rows.line_num}: broken CSV ({error})"
+        raise BadDataError.about(source, what, "save it as CSV again") from error
+    return _once(source, found, notes)
+
+
+def _header(source: Path, cells: list[str]) -> dict[str, int]:
+    """Which column is file, label and, where there is one, split."""
+    names = [cell.casefold() for cell in cells]
+    columns = {}
+    for column, words in _COLUMNS.items():
+        here = [place for place, name in enumerate(names) if name in words]
+        if len(here) > 1 or (not here and column != "split"):
+            what = f"the first line is {','.join(cells)[:60]!r}"
+            raise BadDataError.about(source, what, "expected the header file,label")
+        if here:
+            columns[column] = here[0]
+    return columns
+
+
+def pets_rows(folder: Path, notes: Counter[str]) -> list[PhotoRow]:
+    """Oxford-IIIT Pets (Parkhi et al. 2012): `images/` and the lists in `annotations/`.
+
+    A line is `american_bulldog_12 2 2 1`: name of the photo, class from 1, cat or dog, breed. The
+    class is called what stands before the last `_` of the name; its number, which follows from the
+    names, is not used. `#` begins a comment.
+
+    Raises:
+        BadDataError: A line of another form, no lines, one photo in both lists.
+    """
+    found: list[tuple[str, PhotoRow]] = []
+    for split, listing in PETS_LISTS.items():
+        source = folder / "annotations" / listing
+        if not source.is_file():
+            continue
+        for line, text in enumerate(lines_of(read_text(source)), start=1):
+            words = text.split()
+            if not words or words[0].startswith("#"):
+                continue
+            label, _, number = words[0].rpartition("_")
+            if not label or not all(word.isdecimal() for word in (number, *words[1:])):
+                todo = "expected as in american_bulldog_12 2 2 1"
+                raise BadDataError.about(source, f"line {line} is {text[:60]!r}", todo)
+            place = f"{listing} line {line}"
+            name = inside(source, place, f"{words[0]}.jpg")
+            found.append((place, PhotoRow(folder / "images" / name, name, label, split)))
+    return _once(folder / "annotations", found, notes)
+
+
+def _once(
+    source: Path, found: Iterable[tuple[str, PhotoRow]], notes: Counter[str]
+) -> list[PhotoRow]:
+    """Each photo once, the others counted in `notes`; refuses one that has two labels or splits."""
+    known: dict[Path, tuple[str, PhotoRow]] = {}
+    for place, row in found:
+        first, other = known.setdefault(row.path, (place, row))
+        if (other.label, other.split) != (row.label, row.split):
+            old, new = (f"{each.label!r} ({each.split})" for each in (other, row))
+            both = f"{place} gives {row.name[:80]!r} {new}, {first} gave {old}"
+            raise BadDataError.about(source, both, "remove one of the two lines")
+        notes["repeated rows"] += first != place
+    if not known:
+        raise BadDataError.about(source, "no photos are listed", "expected one a line")
+    return [row for _, row in known.values()]

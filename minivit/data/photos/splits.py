@@ -1,0 +1,231 @@
+"""Photos with labels as they lie on a disk: recognised, split, and checked before they are used.
+
+`minivit.data.photos.layouts` lists the layouts. Class names are those of the folders, names or
+lists, in natural order ("2" before "10"): for Oxford-IIIT Pets that is the order of its numbers.
+
+Where a data set does not say what to validate on, a part of each class is held out: the photos
+whose hashes of (seed, name) come first. So the split is the same wherever the folder lies and in
+whatever order its files are listed, and a photo that is added later moves few others or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from minivit.data.errors import BadDataError
+from minivit.data.photos.check import Bar, readable
+from minivit.data.photos.layouts import Layout, read_layout
+from minivit.data.photos.layouts import recognise as recognise
+from minivit.data.photos.readers import PETS_LISTS, PhotoRow, Split, natural, pictures_in
+from minivit.data.photos.sets import PhotoSet as PhotoSet
+from minivit.data.photos.sets import PhotoSplits as PhotoSplits
+from minivit.data.photos.sets import left_out, listed, many, photo_set
+
+
+def read_photos(
+    location: str | os.PathLike[str],
+    *,
+    seed: int,
+    strict: bool = False,
+    workers: int = 0,
+    bar: Bar | None = None,
+    held_out: float = 0.2,
+) -> PhotoSplits:
+    """Photos for training.
+
+    Validation is on `val/`, else on `test/`, else on what is held out of `train/`. Oxford-IIIT
+    Pets keep their test list for testing: there a part of trainval is held out.
+
+    Args:
+        location: A folder or a CSV file, see `minivit.data.photos.layouts`.
+        seed: Of the photos that are held out.
+        strict: Refuse where a photo cannot be opened, instead of leaving it out.
+        workers: Processes that check the photos; 0: this one.
+        bar: Shows how many are checked.
+        held_out: The share of each class, in (0, 1); of two photos or more at least one goes to
+            each side, a single one is for training.
+
+    Raises:
+        BadDataError: Nothing recognised; fewer than two classes; a class that only validation or
+            test has; nothing to train or validate on; a class of the training photos, or a split,
+            of which no photo can be opened; with `strict`, the first photo that cannot. The rest as
+            `read_layout` says.
+        ValueError: A share outside of (0, 1).
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out is {held_out}, expected a number between 0 and 1")
+    place, notes = Path(location), Counter[str]()
+    layout = read_layout(place, notes)
+    class_names = _class_names(place, layout)
+    rows, unreadable = readable(layout.rows, strict=strict, workers=workers, bar=bar)
+    _refuse_lost(place, layout, rows, unreadable)
+    parts: dict[Split, list[PhotoRow]] = {"train": [], "validation": [], "test": []}
+    for row in rows:
+        parts[row.split].append(row)
+    where = dict(layout.where)
+    published = where.get("train") == PETS_LISTS["train"]
+    if "validation" not in where and "test" in where and not published:
+        parts["validation"], parts["test"] = parts["test"], []
+        where["validation"] = where.pop("test")
+    if "validation" not in where:
+        parts["train"], parts["validation"] = _hold_out(parts["train"], held_out, seed)
+        where["validation"] = f"{100 * held_out:.3g} % of each class held out, seed {seed}"
+    if not parts["validation"]:
+        found = "no photos to validate on"
+        raise BadDataError.about(place, found, "expected two photos of a class, or val/")
+    uses: dict[Split, str] = {"train": "train", "validation": "validate", "test": "test"}
+    sizes = ", ".join(
+        f"{len(parts[split]):,} to {use} on" + (f" ({where[split]})" if split in where else "")
+        for split, use in uses.items()
+        if parts[split]
+    )
+    size = f"{many(len(rows), 'photo')} of {many(len(class_names), 'class')}"
+    index = {name: number for number, name in enumerate(class_names)}
+    return PhotoSplits(
+        train=photo_set(parts["train"], index),
+        validation=photo_set(parts["validation"], index),
+        class_names=class_names,
+        description=f"{layout.title}: {size}, {sizes}{left_out(notes, len(unreadable))}",
+        test=photo_set(parts["test"], index) if parts["test"] else None,
+        unreadable=tuple(reason for _, reason in unreadable),
+    )
+
+
+def read_labelled(
+    location: str | os.PathLike[str],
+    class_names: Sequence[str],
+    *,
+    split: Split | None = None,
+    strict: bool = False,
+    workers: int = 0,
+    bar: Bar | None = None,
+) -> PhotoSet:
+    """Labelled photos to measure a trained model by.
+
+    Args:
+        location: As for `read_photos`.
+        class_names: Of the model, in its order; the labels become indices into them.
+        split: None: test where there is one with labels, else validation, else all there is.
+        strict: As for `read_photos`; so are the next two.
+        workers: Of the check.
+        bar: Of the check.
+
+    Raises:
+        BadDataError: No such split; a class that the model does not know, or has twice; nothing
+            that can be opened. The rest as `read_layout` says.
+    """
+    place, notes = Path(location), Counter[str]()
+    layout = read_layout(place, notes)
+    order: tuple[Split, ...] = ("test", "validation", "train")
+    default: Split = next((name for name in order if name in layout.where), "train")
+    split = split or default
+    rows = [row for row in layout.rows if row.split == split]
+    if not rows:
+        there = ", ".join(layout.where) or "no splits"
+        raise BadDataError.about(place, f"no split {split}", f"found {there}")
+    labels, counts = {row.label for row in rows}, Counter(class_names)
+    if wrong := sorted((label for label in labels if counts[label] != 1), key=natural):
+        found = f"{len(wrong)} of {many(len(labels), 'class')} not known to the model: "
+        found += listed(wrong)
+        if counts[wrong[0]] > 1:
+            found = f"the model has {counts[wrong[0]]} classes called {wrong[0]!r}"
+        todo = f"expected names as {listed(class_names)}, which are the model's"
+        raise BadDataError.about(place, found, todo)
+    rows, unreadable = _some_readable(place, rows, strict=strict, workers=workers, bar=bar)
+    source = layout.where.get(split, "not split: all of it")
+    size = f"{many(len(rows), 'photo')} of {many(len(labels), 'class')}"
+    description = f"{layout.title}: {size}, {source}{left_out(notes, len(unreadable))}"
+    index = {name: number for number, name in enumerate(class_names)}
+    return photo_set(rows, index, description, unreadable)
+
+
+def read_unlabelled(
+    folder: str | os.PathLike[str],
+    *,
+    strict: bool = False,
+    workers: int = 0,
+    bar: Bar | None = None,
+) -> PhotoSet:
+    """The photos that lie directly in a folder, whatever they are called; without labels.
+
+    Raises:
+        BadDataError: No folder, no photos, none that can be opened; with `strict`, the first that
+            cannot.
+    """
+    place, notes = Path(folder), Counter[str]()
+    rows = [PhotoRow(path, path.name, "") for path in pictures_in(place, notes)]
+    if not rows:
+        raise BadDataError.about(place, "no photos in this folder", "expected .jpg, .png or others")
+    rows, unreadable = _some_readable(place, rows, strict=strict, workers=workers, bar=bar)
+    description = f"{many(len(rows), 'photo')}{left_out(notes, len(unreadable))}"
+    return photo_set(rows, None, description, unreadable)
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def _class_names(place: Path, layout: Layout) -> tuple[str, ...]:
+    """The classes of the training photos, which must be all there are, two or more."""
+    names = tuple(sorted({row.label for row in layout.rows if row.split == "train"}, key=natural))
+    if not names:
+        there = ", ".join(layout.where.values())
+        raise BadDataError.about(place, f"no photos to train on, only {there}", "expected train/")
+    for split, part in layout.where.items():
+        if others := {row.label for row in layout.rows if row.split == split} - set(names):
+            found = f"{part} has classes that training lacks: {listed(others)}"
+            raise BadDataError.about(place, found, "add photos of them to train, or remove them")
+    if len(names) < 2:
+        found = f"only one class, {names[0]!r} ({layout.title})"
+        raise BadDataError.about(place, found, "expected two or more")
+    return names
+
+
+def _refuse_lost(
+    place: Path, layout: Layout, rows: Iterable[PhotoRow], bad: Iterable[tuple[PhotoRow, str]]
+) -> None:
+    """Refuses a split, or a class of the training photos, of which nothing can be opened."""
+    splits = defaultdict[Split, set[str]](set)
+    for row in rows:
+        splits[row.split].add(row.label)
+    for row, reason in bad:
+        if row.split not in splits:
+            part = layout.where.get(row.split, "it")
+            raise BadDataError.about(place, f"no photo of {part} can be opened", reason)
+        if row.split == "train" and row.label not in splits["train"]:
+            found = f"no photo for training of class {row.label!r} can be opened"
+            raise BadDataError.about(place, found, reason)
+
+
+def _some_readable(
+    place: Path, rows: Sequence[PhotoRow], *, strict: bool, workers: int, bar: Bar | None
+) -> tuple[list[PhotoRow], list[str]]:
+    """As `readable`, and refuses where nothing can be opened."""
+    good, bad = readable(rows, strict=strict, workers=workers, bar=bar)
+    if not good:
+        raise BadDataError.about(place, "none of the photos can be opened", bad[0][1])
+    return good, [reason for _, reason in bad]
+
+
+def _hold_out(
+    rows: Iterable[PhotoRow], share: float, seed: int
+) -> tuple[list[PhotoRow], list[PhotoRow]]:
+    """(kept, held out), class by class."""
+
+    def chance(row: PhotoRow) -> bytes:
+        text = f"{seed}/{row.name}".encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(text, digest_size=16).digest()
+
+    kept, held = [], []
+    classes: defaultdict[str, list[PhotoRow]] = defaultdict(list)
+    for row in rows:
+        classes[row.label].append(row)
+    for group in classes.values():
+        count = min(max(int(share * len(group) + 0.5), 1), len(group) - 1)
+        shuffled = sorted(group, key=chance)
+        held += shuffled[:count]
+        kept += shuffled[count:]
+    return kept, held

@@ -1,0 +1,1 @@
+"""The built-in data: drawn pictures whose objects, masks and captions are known."""

@@ -1,0 +1,175 @@
+"""Drawing a scene: background, distractors, objects, light and grain, in this order."""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from minivit.data.scenes.objects import COLOURS, Body, Difficulty, FloatArray, arrange, outline
+
+_PAINTS = tuple(COLOURS.values())
+_PALETTE = np.array(_PAINTS, dtype=np.float32)
+_BACKGROUND_CONTRAST = 110.0  # least distance, in RGB grey levels, from every object colour
+
+
+def _some_colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    return _PAINTS[int(len(_PAINTS) * rng.random())]
+
+
+@cache
+def _background_colours() -> FloatArray:
+    """Colours (n, 3) that differ enough from every object colour, evenly spaced in RGB."""
+    axis = np.arange(24, 232, 8, dtype=np.float32)
+    colours: FloatArray = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    distance = np.linalg.norm(colours[:, None] - _PALETTE, axis=2).min(axis=1)
+    kept: FloatArray = colours[distance > _BACKGROUND_CONTRAST]
+    return kept
+
+
+def _colour_field(rng: np.random.Generator) -> Image.Image:
+    """A tiny picture (4 x 4) of one background colour drifting towards another."""
+    choice = _background_colours()
+    base, other = choice[rng.integers(len(choice), size=2)]
+    share = (0.5 * rng.random((4, 4, 1))).astype(np.float32)
+    return Image.fromarray((base + share * (other - base)).astype(np.uint8))
+
+
+def _strew(
+    canvas: Image.Image, rng: np.random.Generator, short: float, difficulty: Difficulty
+) -> None:
+    """Draw thin lines, thin arcs and specks onto a picture, in the colours of the objects."""
+    draw = ImageDraw.Draw(canvas)
+    width, height = canvas.size
+    for _ in range(rng.integers(difficulty.strokes[0], difficulty.strokes[1] + 1)):
+        left, top, turn, reach, thick = rng.random(5).tolist()
+        left, top = left * width, top * height
+        colour, thickness = _some_colour(rng), max(1, round(short * (0.012 + 0.014 * thick)))
+        reach = short * (0.12 + 0.3 * reach)
+        if rng.random() < 0.5:
+            end = (left + reach * math.cos(6.28 * turn), top + reach * math.sin(6.28 * turn))
+            draw.line([(left, top), end], fill=colour, width=thickness)
+        else:
+            box = (left - reach / 2, top - reach / 2, left + reach / 2, top + reach / 2)
+            draw.arc(box, 360 * turn, 360 * turn + 150, fill=colour, width=thickness)
+    for _ in range(rng.integers(difficulty.specks[0], difficulty.specks[1] + 1)):
+        left, top, reach = rng.random(3).tolist()
+        left, top, reach = left * width, top * height, short * (0.01 + 0.018 * reach)
+        box = (left - reach, top - reach, left + reach, top + reach)
+        draw.ellipse(box, fill=_some_colour(rng))
+
+
+def _texture(rng: np.random.Generator, rows: FloatArray, columns: FloatArray) -> FloatArray:
+    """Stripes, checks or blotches in [-1, 1]: (height, 1) and (1, width) -> (height, width)."""
+    kind, turn, frequency, phase = rng.random(4).tolist()
+    blotches = rng.integers(0, 256, (9, 9), dtype=np.uint8)
+    if kind < 0.34:
+        size = (columns.shape[1], rows.shape[0])
+        field = np.asarray(Image.fromarray(blotches).resize(size, Image.Resampling.BICUBIC))
+        return field.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    wave, angle = 2 * math.pi * (4 + 5 * frequency), math.pi * turn
+    along = rows * np.float32(wave * math.sin(angle)) + columns * np.float32(wave * math.cos(angle))
+    stripes: FloatArray = np.sin(along + np.float32(6.28 * phase))
+    if kind < 0.67:
+        return stripes
+    across = rows * np.float32(wave * math.cos(angle)) - columns * np.float32(
+        wave * math.sin(angle)
+    )
+    return np.clip(2 * stripes * np.sin(across), -1, 1)
+
+
+def _coverage(body: Body, short: int, height: int, width: int) -> tuple[FloatArray, slice, slice]:
+    """How much of each pixel a body covers, in [0, 1], and the rows and columns of that box."""
+    scale = 4  # drawn this many times larger, then averaged
+    loops = [body.outward(loop) * short for loop in outline(body.shape)]
+    top, left = np.maximum(np.floor(loops[0].min(axis=0)), 0).astype(int).tolist()
+    low, high = np.ceil(loops[0].max(axis=0)).astype(int).tolist()
+    bottom, right = min(low, height), min(high, width)
+    canvas = Image.new("L", (scale * (right - left), scale * (bottom - top)))
+    draw = ImageDraw.Draw(canvas)
+    for loop, fill in zip(loops, (255, 0), strict=False):
+        # Pillow's coordinates name the centres of pixels, hence the half.
+        corners = (loop[:, ::-1] - (left, top)) * scale - 0.5
+        draw.polygon(corners.ravel().tolist(), fill=fill)
+    coverage = np.asarray(canvas.reduce(scale)).astype(np.float32) / np.float32(255)
+    return coverage, slice(top, bottom), slice(left, right)
+
+
+@dataclass(frozen=True)
+class Painting:
+    pixels: NDArray[np.uint8]  # (3, height, width)
+    bodies: list[Body]
+    order: list[int]  # of painting, back to front
+    coverages: dict[int, tuple[FloatArray, slice, slice]]
+
+    def masks(self) -> NDArray[np.bool_]:
+        """(objects, height, width), True where most of the pixel shows the object."""
+        free = np.ones(self.pixels.shape[1:], dtype=np.float32)
+        masks = np.zeros((len(self.bodies), *free.shape), dtype=np.bool_)
+        for position in reversed(self.order):  # front to back
+            coverage, rows, columns = self.coverages[position]
+            masks[position, rows, columns] = coverage * free[rows, columns] > 0.5
+            free[rows, columns] *= 1 - coverage
+        return masks
+
+
+def paint(rng: np.random.Generator, height: int, width: int, difficulty: Difficulty) -> Painting:
+    """Arrange a scene and paint it: background, objects, light, grain, in this order."""
+    short = min(height, width)
+    bodies, order = arrange(rng, height / short, width / short, difficulty)
+    half = np.float32(0.5)  # from a pixel's corner to its centre
+    rows: FloatArray = (np.arange(height, dtype=np.float32)[:, None] + half) / np.float32(short)
+    columns: FloatArray = (np.arange(width, dtype=np.float32)[None] + half) / np.float32(short)
+
+    canvas = _colour_field(rng).resize((width, height), Image.Resampling.BICUBIC)
+    # Drawn at twice the size and averaged: the strokes get soft edges.
+    canvas = canvas.resize((2 * width, 2 * height), Image.Resampling.NEAREST)
+    _strew(canvas, rng, 2 * short, difficulty)
+    # (height, width, 3) -> (3, height, width)
+    image = np.asarray(canvas.reduce(2)).transpose(2, 0, 1).astype(np.float32, order="C")
+    tint = rng.uniform(-0.5, 0.5, 3) + rng.choice((-0.7, 0.7))
+    strength = tint.astype(np.float32) * np.float32(difficulty.texture)
+    image += _texture(rng, rows, columns) * strength[:, None, None]
+    for _ in range(rng.integers(difficulty.blobs[0], difficulty.blobs[1] + 1)):
+        row, column, spread, opacity = rng.random(4).tolist()
+        spread = 0.06 + 0.1 * spread
+        fall_rows = np.exp(-(((rows - row * height / short) / spread) ** 2))
+        fall_columns = np.exp(-(((columns - column * width / short) / spread) ** 2))
+        veil = fall_rows * fall_columns * np.float32(0.2 + 0.3 * opacity)
+        colour = np.array(_some_colour(rng), dtype=np.float32)
+        image += veil * (colour[:, None, None] - image)
+
+    coverages = {}
+    for position in order:
+        body = bodies[position]
+        coverage, top, left = coverages[position] = _coverage(body, short, height, width)
+        paint = np.array(COLOURS[body.colour]) + rng.uniform(-10, 10, 3)
+        slope_row, slope_column, stripe, phase = rng.uniform(-1, 1, 4).tolist()
+        down, right = (
+            (rows[top] - body.row) / body.radius,
+            (columns[:, left] - body.column) / body.radius,
+        )
+        shade = 1 + np.float32(0.1 * slope_row) * down + np.float32(0.1 * slope_column) * right
+        shade += np.float32(0.06 * stripe) * np.sin(9 * (down + slope_row * right) + 3 * phase)
+        region = image[:, top, left]
+        region += coverage * (paint.astype(np.float32)[:, None, None] * shade - region)
+
+    gain, warmth, slope_row, slope_column = rng.uniform(-1, 1, 4).tolist()
+    light = (
+        np.float32(0.9 + 0.6 * difficulty.shading * gain)
+        + np.float32(difficulty.shading * slope_row) * (rows - rows.mean())
+        + np.float32(difficulty.shading * slope_column) * (columns - columns.mean())
+    )
+    turn, offset, depth = rng.random(3).tolist()
+    edge = rows * np.float32(math.sin(6.28 * turn)) + columns * np.float32(math.cos(6.28 * turn))
+    edge = (edge - edge.mean() - np.float32(0.6 * offset - 0.1)) / np.float32(0.08)
+    light *= 1 - np.float32(1.5 * difficulty.shading * depth) * np.clip(edge, 0, 1)
+    warm = 0.35 * difficulty.shading * warmth
+    image *= light * np.array([1 + warm, 1, 1 - warm], dtype=np.float32)[:, None, None]
+
+    grain = rng.uniform(*difficulty.grain) / 128
+    noise = np.frombuffer(rng.bytes(image.size), dtype=np.int8).reshape(image.shape)
+    image += noise * np.float32(grain)
+    return Painting(np.clip(image, 0, 255).astype(np.uint8), bodies, order, coverages)

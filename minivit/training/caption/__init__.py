@@ -1,0 +1,1 @@
+"""Training and judging a captioner: task, model, data, plan, report, scores."""

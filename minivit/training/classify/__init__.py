@@ -1,0 +1,1 @@
+"""Training and judging a classifier: task, model, data, plan, report, scores."""

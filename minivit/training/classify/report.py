@@ -1,0 +1,238 @@
+"""What came out of a training run of a classifier, in words and pictures.
+
+On scenes: accuracy beside a linear probe on raw pixels, and whether the class token looks at what
+it names. On photos: accuracy and calibration, what is confused with what, and the photos that the
+model was most sure of and wrong about, with what its class token looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from minivit.attention import AttentionRows
+from minivit.checkpoint import load_model
+from minivit.data.photos.dataset import PhotoDataset
+from minivit.data.photos.idx import IdxDataset
+from minivit.data.scenes.dataset import CLASS_NAMES, TEST_SEED
+from minivit.explain import class_attention
+from minivit.preprocess import open_image
+from minivit.training.classify.linear_probe import linear_probe
+from minivit.training.classify.scores import (
+    ClassScores,
+    class_scores,
+    classes_table,
+    escaped,
+    most_confidently_wrong,
+    most_confused,
+)
+from minivit.training.classify.task import LabelledImages, PhotoData, predict
+from minivit.training.run_folder import save_figure
+from minivit.training.task import Report, consecutive
+from minivit.vit import VisionTransformer
+from minivit.viz import confusion_figure, gallery_figure, mistakes_figure
+
+DIFFICULTIES = ("full", "easy")  # the recipes train on full; both are reported
+NUM_MISTAKES = 12
+
+
+# ---- scenes --------------------------------------------------------------------------------------
+
+
+def scene_report(
+    folder: Path,
+    device: torch.device,
+    *,
+    train: LabelledImages,
+    draw: Callable[[str, int, int, str], LabelledImages],
+    num_scenes: int,
+) -> Report:
+    """Tests the best checkpoint, beside a linear probe, on new scenes; draws its attention.
+
+    Args:
+        folder: Of the run.
+        device: Where to compute.
+        train: What the probe may learn from.
+        draw: Draws scenes: name, seed, number, difficulty.
+        num_scenes: Of each difficulty.
+    """
+    model = load_model(folder / "best.safetensors", device=device, expected=VisionTransformer)
+    lines = []
+    for difficulty in DIFFICULTIES:
+        test = draw(f"{difficulty} test scenes", TEST_SEED, num_scenes, difficulty)
+        scores = class_scores(*predict_all(model, test, device=device))
+        probe = linear_probe(train, test, num_classes=len(CLASS_NAMES))
+        lines.append(
+            f"{len(test):,} {difficulty} test scenes: ViT {100 * scores.top1:.1f} % right, linear "
+            f"probe on raw pixels {100 * probe:.1f} %, chance {100 / len(CLASS_NAMES):.1f} %"
+        )
+        if difficulty == "full":
+            hits, share = pointing(model, test, device)
+            lines.append(
+                f"class token, last block, mean over heads: its strongest patch shows the main "
+                f"object in {100 * hits:.1f} % of these scenes; a random patch, {100 * share:.1f} %"
+            )
+            figure = gallery(model, test, device)
+            save_figure(figure, folder / "attention.png")
+    return Report(lines, "![class-token attention over held-out scenes](attention.png)\n")
+
+
+def predict_all(
+    model: VisionTransformer,
+    data: LabelledImages | PhotoData,
+    *,
+    device: torch.device,
+    batch_size: int = 250,
+    bf16: bool = False,
+    on_batch: Callable[[int], object] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Logits and labels of all samples, in order; see `predict`."""
+    loaded = data.load(0, consecutive(range(len(data)), batch_size))
+    return predict(model, loaded, device=device, bf16=bf16, on_batch=on_batch)
+
+
+@torch.no_grad()
+def attention_maps(model: VisionTransformer, images: Tensor) -> Tensor:
+    """(n, rows, cols): what the class token looks at in the last block, mean over heads."""
+    maps = []
+    for first in range(0, len(images), 32):
+        batch = images[first : first + 32]
+        _, attentions = model(batch, return_attention=AttentionRows(blocks=[-1], queries=[0]))
+        maps.append(class_attention(attentions, model))
+    return torch.cat(maps).cpu()
+
+
+def pointing(
+    model: VisionTransformer, data: LabelledImages, device: torch.device
+) -> tuple[float, float]:
+    """How often the strongest patch shows the main object, and how often a random one would."""
+    assert data.patch_labels is not None
+    maps = attention_maps(model, model.preprocess.normalize(data.images.to(device)))
+    shown = data.patch_labels.flatten(1) == data.labels[:, None]  # (n, patches)
+    peaks = maps.flatten(1).argmax(dim=1, keepdim=True)
+    return shown.gather(1, peaks).float().mean().item(), shown.float().mean().item()
+
+
+@torch.no_grad()
+def gallery(model: VisionTransformer, data: LabelledImages, device: torch.device) -> Figure:
+    """Class-token attention over the first held-out scenes."""
+    images = data.images[:16]
+    inputs = model.preprocess.normalize(images.to(device))
+    chosen = model(inputs).argmax(dim=1).tolist()
+    assert model.labels is not None
+    titles = [
+        model.labels[guess]
+        if guess == truth
+        else f"{model.labels[guess]} (is {model.labels[truth]})"
+        for guess, truth in zip(chosen, data.labels.tolist(), strict=False)
+    ]
+    return gallery_figure(
+        [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images],
+        attention_maps(model, inputs),
+        titles,
+        heading="Held-out scenes and what the class token looks at: last block, mean over heads; "
+        "title: what the model says",
+    )
+
+
+# ---- photos --------------------------------------------------------------------------------------
+
+
+def photo_report(
+    folder: Path,
+    device: torch.device,
+    *,
+    validation: PhotoDataset | IdxDataset,
+    test: PhotoDataset | IdxDataset | None,
+    workers: int,
+    batch_size: int,
+    notes: Sequence[str],
+) -> Report:
+    """Measures the best checkpoint; draws the confusions and the worst mistakes.
+
+    Args:
+        folder: Of the run.
+        device: Where to compute.
+        validation: What the best epoch was chosen by.
+        test: What nothing was chosen by, if there is such a part; then the figures are of it.
+        workers: Processes that open photos.
+        batch_size: Photos at once.
+        notes: What the user should know of the data, for the report.
+    """
+    model = load_model(folder / "best.safetensors", device=device, expected=VisionTransformer)
+    assert model.labels is not None
+    lines = []
+    parts = [("validation", validation)] + ([("test", test)] if test is not None else [])
+    for name, photos in parts:
+        logits, labels = predict_all(
+            model, PhotoData(photos, workers), device=device, batch_size=batch_size
+        )
+        scores = class_scores(logits, labels)
+        lines.append(f"{len(labels):,} {name} photos: {describe(scores, len(model.labels))}")
+    save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png")
+    more = "".join(f"- {note}\n" for note in notes)
+    more += f"\nThe rest is about the {name} photos.\n\n![confusions](confusion.png)\n\n"
+    if pairs := most_confused(scores, model.labels, 10):
+        more += "## Most confused\n\n| is | the model says | photos | of that class |\n"
+        more += "| --- | --- | ---: | ---: |\n"
+        more += "".join(
+            f"| {escaped(is_)} | {escaped(said)} | {count} | {100 * share:.0f} % |\n"
+            for is_, said, count, share in pairs
+        )
+    if wrong := most_confidently_wrong(logits, labels, NUM_MISTAKES):
+        figure = mistakes(model, photos, logits, labels, wrong, device)
+        save_figure(figure, folder / "mistakes.png")
+        more += "\n## Most sure, and wrong\n\n![mistakes](mistakes.png)\n\n"
+        more += "".join(f"- {escaped(where(photos, index))}\n" for index in wrong)
+    more += f"\n## Classes\n\n{classes_table(scores, model.labels)}"
+    return Report(lines, more)
+
+
+def describe(scores: ClassScores, num_classes: int) -> str:
+    """One line of figures."""
+    top5 = "" if scores.top5 is None else f", {100 * scores.top5:.2f} % among the first five"
+    return (
+        f"{100 * scores.top1:.2f} % right{top5} (chance {100 / num_classes:.1f} %), cross-entropy "
+        f"{scores.loss:.3f}, expected calibration error {100 * scores.ece:.1f} %"
+    )
+
+
+def picture(photos: PhotoDataset | IdxDataset, index: int) -> Image.Image:
+    """A photo as it is, upright."""
+    if isinstance(photos, IdxDataset):
+        return photos.picture(index).convert("RGB")
+    return open_image(photos.paths[index])
+
+
+def where(photos: PhotoDataset | IdxDataset, index: int) -> str:
+    """What a photo is called, with the folder that it is in."""
+    if isinstance(photos, IdxDataset):
+        return f"picture {index}"
+    return "/".join(Path(photos.paths[index]).parts[-2:])
+
+
+def mistakes(
+    model: VisionTransformer,
+    photos: PhotoDataset | IdxDataset,
+    logits: Tensor,
+    labels: Tensor,
+    wrong: Sequence[int],
+    device: torch.device,
+) -> Figure:
+    """These photos beside what the class token looked at."""
+    assert model.labels is not None
+    shown = [picture(photos, index) for index in wrong]
+    views = [model.preprocess.view(each) for each in shown]
+    inputs = torch.stack([model.preprocess(each) for each in shown]).to(device)
+    said = logits.softmax(dim=1)
+    titles = [
+        f"says {model.labels[int(said[index].argmax())]} ({100 * said[index].max():.0f} %), "
+        f"is {model.labels[int(labels[index])]}"
+        for index in wrong
+    ]
+    return mistakes_figure(views, attention_maps(model, inputs), titles)

@@ -1,0 +1,18 @@
+"""The weights inside the package, by name: `minivit.load_model("scenes")` loads them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SHIPPED = {
+    name: Path(__file__).with_name(f"{name}.safetensors") for name in ("scenes", "scenes_captioner")
+}
+"""Path of each shipped file: a ViT that classifies scenes, and a captioner of scenes."""
+
+
+def find_weights(name: str | os.PathLike[str]) -> Path:
+    """The path of shipped weights by their name, else the path as given; `./scenes` is a file."""
+    if isinstance(name, str) and name in SHIPPED:
+        return SHIPPED[name]
+    return Path(name)

@@ -1,0 +1,199 @@
+"""What all commands share; and what a user of the package finds in it."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import minivit
+from minivit.commands.terminal import Parser, add_common_flags, one_line, pick_device, run
+
+ROOT = Path(__file__).parents[2]
+
+
+def arguments(*flags: str) -> argparse.Namespace:
+    parser = Parser(prog="thing.py")
+    add_common_flags(parser)
+    return parser.parse_args(flags)
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries stay as they are")
+@pytest.mark.parametrize("keep", [True, False])
+def test_freed_memory_is_there_for_the_next_step(keep: bool) -> None:
+    code = f"""
+import resource, torch, minivit
+from minivit.commands.terminal import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+model = minivit.VisionTransformer(minivit.ViTConfig.from_name("small_patch16_224", depth=4))
+def fresh_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    model(torch.ones(8, 3, 224, 224)).sum().backward()
+    model.zero_grad()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+fresh_pages()
+print(sum(fresh_pages() for _ in range(3)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert (int(done.stdout) < 16_000) == keep  # 4 KiB each; the first step took 50,000
+
+
+# ---- exit statuses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
+def test_a_command_that_returns(returned: int | None, status: int) -> None:
+    asked = arguments("--seed", "7")
+    given = []
+
+    def command(arguments: argparse.Namespace) -> int | None:
+        given.append(arguments)
+        return returned
+
+    assert run(command, asked) == status
+    assert given == [asked]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("photo.jpg: not a picture"), "error: photo.jpg: not a picture\n"),
+        (ValueError("two\n  lines"), "error: two lines\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a.safetensors"),
+            "error: a.safetensors: No such file or directory\n",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device\n"),
+        (OSError("out/a.png: cannot be written"), "error: out/a.png: cannot be written\n"),
+        (minivit.CheckpointError("a.safetensors: cut short"), "error: a.safetensors: cut short\n"),
+        (minivit.BadImageError("a.png: the file is empty"), "error: a.png: the file is empty\n"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    def command(_: argparse.Namespace) -> None:
+        raise error
+
+    assert run(command, arguments()) == 2
+    assert capsys.readouterr() == ("", line)
+    assert one_line(error) + "\n" == line
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ValueError("bad")
+
+    def command(_: argparse.Namespace) -> None:
+        raise error
+
+    with pytest.raises(ValueError) as raised:
+        run(command, arguments("--debug"))
+    assert raised.value is error
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("flags", [(), ("--debug",)])
+def test_ctrl_c_is_status_130(capsys: pytest.CaptureFixture[str], flags: tuple[str]) -> None:
+    def command(_: argparse.Namespace) -> None:
+        raise KeyboardInterrupt
+
+    assert run(command, arguments(*flags)) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+def test_a_mistake_of_the_program_is_not_called_bad_input() -> None:
+    def command(_: argparse.Namespace) -> None:
+        raise AssertionError("a bug")
+
+    with pytest.raises(AssertionError):
+        run(command, arguments())
+
+
+# ---- flags -------------------------------------------------------------------------------------
+
+
+def test_common_flags_and_their_defaults() -> None:
+    assert vars(arguments()) == {"seed": 0, "device": "auto", "debug": False}
+    given = arguments("--seed", "3", "--device", "cpu", "--debug")
+    assert vars(given) == {"seed": 3, "device": "cpu", "debug": True}
+
+
+@pytest.mark.parametrize(
+    "flags", [["--seed", "x"], ["--device", "tpu"], ["--unknown"], ["surplus"], ["--seed"]]
+)
+def test_a_wrong_flag_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        arguments(*flags)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("thing.py: ") and err.count("\n") == 1
+    assert flags[0] in err and "--help" in err
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device("auto") == torch.device("cpu")
+    for name in ("cuda", "mps"):
+        with pytest.raises(ValueError, match=f"--device {name}: .* no {name} device"):
+            pick_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("cuda") == pick_device("cuda")
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+# ---- the public surface ------------------------------------------------------------------------
+
+
+def test_every_public_name_is_there() -> None:
+    for name in minivit.__all__:
+        assert getattr(minivit, name) is not None
+        assert name in dir(minivit)
+    for name in ("AttentionRows", "VisionTransformer", "load_model", "save_model", "explain"):
+        assert name in minivit.__all__
+    scope: dict[str, Any] = {}
+    exec("from minivit import *", scope)
+    assert set(minivit.__all__) <= set(scope)
+
+
+def test_every_public_name_of_explain_is_there() -> None:
+    for name in minivit.explain.__all__:
+        assert callable(getattr(minivit.explain, name))
+    for name in ("class_attention", "rollout", "position_similarity"):
+        assert name in minivit.explain.__all__
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'minivit' has no attribute 'no_such_name'"):
+        minivit.no_such_name  # noqa: B018
+    assert not hasattr(minivit, "torch")
+
+
+@pytest.mark.parametrize("module", ["minivit", "minivit.commands.terminal", "minivit.files"])
+def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
+    """Or --help would take seconds."""
+    script = (
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'PIL', 'einops', 'safetensors'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"

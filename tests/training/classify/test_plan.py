@@ -1,0 +1,153 @@
+"""What is trained on what: the augmentation of a recipe, and a few photos of many."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minivit.data.augmentation.pipeline import CutMix, MixUp, sample_rng
+from minivit.data.photos.sets import PhotoSet
+from minivit.training.classify.model import make_classifier
+from minivit.training.classify.plan import (
+    first_photos,
+    in_turn,
+    make_augmentation,
+    make_mixing,
+    plan_classifier,
+)
+from minivit.training.recipes import ClassifyRecipe, make_recipe
+from minivit.training.task import Piece
+from tests.training.photo_runs import make_photos
+
+NAMES = ("cat", "dog", "horse")
+
+
+def recipe(**values: Any) -> ClassifyRecipe:
+    return ClassifyRecipe(epochs=1, batch_size=4, lr=1e-3, **values)
+
+
+def no_bar(_title: str, _total: int) -> Any:
+    return lambda _done: None
+
+
+# ---- augmentation --------------------------------------------------------------------------------
+
+
+def photo(width: int = 60, height: int = 40) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3))
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def test_without_a_recipe_the_photo_is_what_the_model_is_given() -> None:
+    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
+    plain = make_augmentation(None, preprocess)
+    for image in (photo(), photo(1, 1), photo(7, 90)):
+        assert torch.equal(plain(image, sample_rng(0, 0, 0)), preprocess(image))
+    assert make_augmentation(recipe(), preprocess) == plain
+
+
+def test_every_key_of_a_recipe_adds_its_transform() -> None:
+    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
+    said = make_augmentation(
+        recipe(
+            crop_scale=(0.7, 1.0), brightness=0.3, hue=0.1, flip=0.25, rotation=15.0,
+            rand_augment=2, rand_magnitude=7, erasing=0.4,
+        ),
+        preprocess,
+    ).describe()  # fmt: skip
+    for part in (
+        "RandomResizedCrop(size=(32, 32), scale=(0.7, 1.0)",
+        "ColorJitter(brightness=0.3, contrast=0.0, saturation=0.0, hue=0.1)",
+        "RandomHorizontalFlip(p=0.25)",
+        "RandomRotation(degrees=15.0",
+        "RandAugment(num_ops=2, magnitude=7",
+        "RandomErasing(p=0.4",
+    ):
+        assert part in said
+
+
+def test_the_published_recipe_augments_as_published() -> None:
+    pets = make_recipe(ClassifyRecipe, "pets_sgd")
+    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
+    names = [type(each).__name__ for each in make_augmentation(pets, preprocess).transforms]
+    assert names == ["RandomResizedCrop", "ColorJitter", "RandomHorizontalFlip", "RandomRotation"]
+
+
+def test_mixing_is_what_the_recipe_says() -> None:
+    assert make_mixing(recipe(), 3) == ()
+    assert make_mixing(recipe(mixup=0.8), 3) == (MixUp(3, alpha=0.8),)
+    assert make_mixing(recipe(mixup=0.8, cutmix=1.0), 3) == (MixUp(3, alpha=0.8), CutMix(3))
+
+
+# ---- the data ------------------------------------------------------------------------------------
+
+
+def test_a_few_photos_are_of_every_class() -> None:
+    labels = [0, 0, 0, 1, 1, 2]
+    assert in_turn(labels) == [0, 3, 5, 1, 4, 2]
+    photos = PhotoSet(tuple(Path(f"{n}.png") for n in range(6)), tuple(labels), tuple("abcdef"))
+    few = first_photos(photos, 4)
+    assert few.names == ("a", "b", "d", "f") and few.labels == (0, 0, 1, 2)
+    assert first_photos(photos, 0) is photos and first_photos(photos, 6) is photos
+    unlabelled = dataclasses.replace(photos, labels=())
+    assert first_photos(unlabelled, 2).names == ("a", "b")
+
+
+def test_photos_become_a_plan(tmp_path: Path) -> None:
+    place = make_photos(tmp_path / "photos")
+    (place / "train" / "green" / "0.png").write_bytes(b"broken")
+    small = recipe(data=str(place), image_size=32, patch_size=8, dim=16, depth=1, num_heads=1)
+    plan = plan_classifier(dataclasses.replace(small, crop_scale=(0.5, 1.0)), no_bar)
+    assert len(plan.train) == 41 and len(plan.validation) == 15
+    assert any("0.png" in line and line.startswith("left out") for line in plan.lines)
+    first, second = (next(plan.train.load(epoch, [Piece(0, [0, 1])])).images for epoch in (0, 1))
+    assert first.shape == (2, 3, 32, 32) and not torch.equal(first, second)
+    held = [next(plan.validation.load(epoch, [Piece(0, [0])])).images for epoch in (0, 1)]
+    assert torch.equal(*held)
+    with pytest.raises(ValueError, match=r"0\.png"):
+        plan_classifier(dataclasses.replace(small, strict=True), no_bar)
+
+
+def test_of_many_unreadable_photos_the_first_are_named(tmp_path: Path) -> None:
+    place = make_photos(tmp_path / "photos")
+    for number in range(12):
+        (place / "train" / "green" / f"bad{number:02}.png").write_bytes(b"broken")
+    small = recipe(data=str(place), image_size=32, patch_size=8, dim=16, depth=1, num_heads=1)
+    plan = plan_classifier(small, no_bar)
+    lines = [line for line in plan.lines if line.startswith("left out")]
+    assert len(lines) == 11 and "bad09.png" in lines[9]
+    assert lines[10] == "left out: 2 more, see report.md"
+    notes = plan.report.keywords["notes"]  # type: ignore[attr-defined]
+    assert "bad11.png" in notes[12] and len(notes) == 14
+
+
+def write_idx(path: Path, values: np.ndarray[Any, Any]) -> None:
+    head = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+    path.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
+
+
+def test_idx_files_become_a_plan(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, number in (("train", 50), ("t10k", 12)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", rng.integers(0, 256, (number, 28, 28)))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.arange(number) % 4)
+    small = recipe(
+        data=str(tmp_path), image_size=28, patch_size=7, dim=16, depth=1, num_heads=1, held_out=0.2
+    )
+    plan = plan_classifier(small, no_bar)
+    assert (len(plan.train), len(plan.validation)) == (40, 10)
+    assert (
+        "40 pictures of 4 classes to train on, 10 held out (seed 0), 12 to test on" in plan.lines[0]
+    )
+    batch = next(plan.train.load(0, [Piece(0, list(range(40)))]))
+    held = next(plan.validation.load(0, [Piece(0, list(range(10)))]))
+    seen = {image.numpy().tobytes() for image in (*batch.images, *held.images)}
+    assert len(seen) == 50  # no picture on both sides
+    assert len(plan_classifier(dataclasses.replace(small, limit=5), no_bar).train) == 5

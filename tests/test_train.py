@@ -18,7 +18,9 @@ from PIL import Image
 import minivit
 import train as command
 from minivit.data.scenes.dataset import CLASS_NAMES
-from minivit.training import caption_run, classify_run, evaluate_run
+from minivit.training.caption import plan as caption_plan
+from minivit.training.classify import evaluate
+from minivit.training.classify import plan as classify_plan
 from tests.training.photo_runs import make_photos, make_recipe_file
 
 ROOT = Path(command.__file__).parent
@@ -37,7 +39,7 @@ FILES = {
 @pytest.fixture(autouse=True, scope="module")
 def few_scenes_are_held_out() -> object:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (classify_run, caption_run, evaluate_run):
+        for module in (classify_plan, caption_plan, evaluate):
             patch.setattr(module, "NUM_HELD_OUT", 60)
         yield
 

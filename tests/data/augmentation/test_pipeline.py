@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from torch.utils.data import DataLoader, Dataset
 
-from minivit.data import geometry
+from minivit.data.augmentation import geometry
 from minivit.data.augmentation.colour import adjust_brightness, adjust_contrast, shift_hue
 from minivit.data.augmentation.geometry import Box, resized_crop, shear, shift
 from minivit.data.augmentation.pipeline import (

@@ -18,7 +18,7 @@ from minivit.data.augmentation.pipeline import ColorJitter, RandomHorizontalFlip
 from minivit.data.captions.dataset import BadCaptionsError, CaptionedPicture, CaptionSet
 from minivit.resnet import ResNet
 from minivit.tokenizer import WordLevel, WordPiece
-from minivit.training import caption_run
+from minivit.training.caption import plan as caption_plan
 from minivit.training.caption.plan import (
     SHIPPED_VIT,
     make_augmentation,
@@ -120,7 +120,7 @@ def test_a_resnet_is_a_backbone_with_or_without_training(tmp_path: Path) -> None
 
 
 def test_scenes_are_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_run, "NUM_HELD_OUT", 5)
+    monkeypatch.setattr(caption_plan, "NUM_HELD_OUT", 5)
     for values, number in (
         ({"num_scenes": 12}, 12),
         ({"num_scenes": 12, "limit": 7}, 7),
@@ -235,16 +235,16 @@ def test_a_captioner_is_judged_by_its_best_checkpoint(
     """Also where the words of the report cannot be had: the package for BLEU is not installed."""
 
     def missing(*_: Any) -> Any:
-        raise caption_run.MissingPackageError("not here")
+        raise caption_plan.MissingPackageError("not here")
 
     plan = photo_plan(table(tmp_path, *["a dog of a cat"] * 4), vocab)
     model = plan.task.model
     assert isinstance(model, Captioner)
     save_model(model, tmp_path / "best.safetensors")
-    monkeypatch.setattr(caption_run, "caption_scores", missing)
+    monkeypatch.setattr(caption_plan, "caption_scores", missing)
     lines, _ = plan.report(tmp_path, torch.device("cpu"))
     assert lines == ["no BLEU and CIDEr: not here"]
-    monkeypatch.setattr(caption_run, "caption_scores", lambda _truth, _texts: SCORES)
+    monkeypatch.setattr(caption_plan, "caption_scores", lambda _truth, _texts: SCORES)
     (line,) = plan.report(tmp_path, torch.device("cpu")).lines
     assert line == (
         "1 held-out photos, greedy captions: BLEU-4 0.500, ROUGE-L 0.250, CIDEr-D 1.000"
@@ -258,7 +258,7 @@ def test_training_on_photos(
     tmp_path: Path, vocab: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A CSV of photos of several sizes and a small ResNet, the whole path."""
-    monkeypatch.setattr(caption_run, "caption_scores", lambda _truth, _texts: SCORES)
+    monkeypatch.setattr(caption_plan, "caption_scores", lambda _truth, _texts: SCORES)
     data = table(tmp_path, *[f"a dog of a cat {'.' * (index % 3)}" for index in range(6)])
     out = tmp_path / "run"
     settings = [f"--set={key}={value}" for key, value in SMALL.items()]

@@ -67,7 +67,7 @@ def draw_attention(
     if arguments.whole:
         preprocess = whole_photo(model)
     image = preprocess(picture.seen)[None].to(next(model.parameters()).device)  # (1, 3, H, W)
-    grid = model.patch_embed.grid_size(*image.shape[-2:])
+    grid = model.patch_embed.grid_for(*image.shape[-2:])
     check_query(arguments.query, grid)
 
     token, looks = 0, "the class token"
@@ -134,7 +134,7 @@ def check_choice(model: minivit.VisionTransformer, arguments: argparse.Namespace
             "example --query 0,0"
         )
     if not arguments.whole and model.preprocess.mode in ("crop", "squash"):
-        check_query(arguments.query, model.patch_embed.grid_size(*model.preprocess.image_size))
+        check_query(arguments.query, model.patch_embed.grid_for(*model.preprocess.image_size))
 
 
 def check_query(query: tuple[int, int] | None, grid: tuple[int, int]) -> None:

@@ -350,7 +350,7 @@ class MultiHeadAttention(nn.Module):
         value: Tensor | None = None,
         *,
         mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
         is_causal: bool = False,
         cache: KeyValueCache | None = None,
         need_weights: bool | Sequence[int] = False,
@@ -364,7 +364,7 @@ class MultiHeadAttention(nn.Module):
             value: (B, M, D); None: the same as `key`. DETR and CATR add positions to queries and
                 keys only.
             mask: Broadcastable to (B, H, N, M); boolean (True = may attend) or added to the scores.
-            key_padding_mask: (B, M) boolean, True = a real token that may be attended to.
+            key_mask: (B, M) boolean, True = a real token that may be attended to.
             is_causal: No query sees a key that comes after it.
             cache: Self-attention: the new keys and values are added and all of the cache is
                 attended to. Cross-attention: keys and values are computed at the first call and
@@ -376,8 +376,8 @@ class MultiHeadAttention(nn.Module):
             The output (B, N, D), and the weights (B, H, N, M), or the asked rows of them, or None.
         """
         q, k, v = self._project(query, key, value, cache)
-        if key_padding_mask is not None:
-            mask = merge_masks(mask, key_padding_mask[:, None, None, :])  # (B, M) -> (B, 1, 1, M)
+        if key_mask is not None:
+            mask = merge_masks(mask, key_mask[:, None, None, :])  # (B, M) -> (B, 1, 1, M)
         output, weights = scaled_dot_product_attention(
             q,
             k,

@@ -13,7 +13,7 @@ arXiv:2103.17239) and stochastic depth (Huang et al. 2016, arXiv:1603.09382) sit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minivit.attention import KeyValueCache, MultiHeadAttention
+from minivit.config import Activation
 from minivit.cpu import Linear
-
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -172,7 +171,7 @@ class EncoderBlock(nn.Module):
         *,
         position: Tensor | None = None,
         mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
         is_causal: bool = False,
         need_weights: bool | Sequence[int] = False,
     ) -> tuple[Tensor, Tensor | None]:
@@ -183,7 +182,7 @@ class EncoderBlock(nn.Module):
             position: (B or 1, N, D), added to queries and keys, not to values (DETR); None: the
                 tokens know where they are.
             mask: As in `MultiHeadAttention`.
-            key_padding_mask: (B, N) boolean, True = a real token.
+            key_mask: (B, N) boolean, True = a real token.
             is_causal: No token sees a later one.
             need_weights: False, True (all) or the numbers of the wanted query rows.
 
@@ -195,7 +194,7 @@ class EncoderBlock(nn.Module):
             normed if position is None else normed + position,
             value=None if position is None else normed,
             mask=mask,
-            key_padding_mask=key_padding_mask,
+            key_mask=key_mask,
             is_causal=is_causal,
             need_weights=need_weights,
         )
@@ -270,8 +269,8 @@ class DecoderBlock(nn.Module):
         *,
         position: Tensor | None = None,
         memory_position: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        memory_padding_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
         cache: DecoderCache | None = None,
         need_weights: bool | Sequence[int] = False,
     ) -> tuple[Tensor, DecoderWeights]:
@@ -283,8 +282,8 @@ class DecoderBlock(nn.Module):
                 each other, the beams of one picture, without being copied for them.
             position: (1, T, D), added to queries and keys of both attentions, not to values.
             memory_position: (B or 1, M, D), added to the keys of the memory, not to its values.
-            key_padding_mask: (B, T) boolean, True = a real token.
-            memory_padding_mask: (B, M) boolean, True = a real token; as `memory` for beams.
+            key_mask: (B, T) boolean, True = a real token.
+            memory_mask: (B, M) boolean, True = a real token; as `memory` for beams.
             cache: Keys and values of earlier steps, extended in place.
             need_weights: False, True (all) or the numbers of the wanted query rows.
 
@@ -295,7 +294,7 @@ class DecoderBlock(nn.Module):
         attended, self_weights = self.attn(
             normed if position is None else normed + position,
             value=None if position is None else normed,
-            key_padding_mask=key_padding_mask,
+            key_mask=key_mask,
             is_causal=True,
             cache=None if cache is None else cache.self_attention,
             need_weights=need_weights,
@@ -308,7 +307,7 @@ class DecoderBlock(nn.Module):
             normed if position is None else normed + position,
             memory,
             memory_position,
-            memory_padding_mask,
+            memory_mask,
             None if cache is None else cache.cross_attention,
             need_weights,
         )
@@ -334,13 +333,13 @@ class DecoderBlock(nn.Module):
         key = memory if position is None or cached else memory + position
         if beams == 1:
             return self.cross_attn(
-                query, key, memory, key_padding_mask=mask, cache=cache, need_weights=need_weights
+                query, key, memory, key_mask=mask, cache=cache, need_weights=need_weights
             )
         folded = rearrange(query, "(b k) t d -> b (k t) d", k=beams)  # (B·K, T, D) -> (B, K·T, D)
         if not isinstance(need_weights, bool):
             raise ValueError("chosen rows of the attention of several beams: ask for all rows")
         attended, weights = self.cross_attn(
-            folded, key, memory, key_padding_mask=mask, cache=cache, need_weights=need_weights
+            folded, key, memory, key_mask=mask, cache=cache, need_weights=need_weights
         )
         attended = rearrange(attended, "b (k t) d -> (b k) t d", k=beams)  # (B·K, T, D)
         if weights is not None:

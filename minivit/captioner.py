@@ -180,7 +180,7 @@ class Captioner(nn.Module):
             else:
                 tokens, weights = self.backbone.encode(images, return_attention=True)
                 attentions += weights
-            rows, cols = self.backbone.patch_embed.grid_size(*images.shape[-2:])
+            rows, cols = self.backbone.patch_embed.grid_for(*images.shape[-2:])
             patches = tokens[:, self.backbone.num_prefix_tokens :]
             grid = rearrange(patches, "b (rows cols) d -> b rows cols d", rows=rows, cols=cols)
         return cast(Tensor, self.input_proj(grid))  # (B, rows, cols, width) -> (…, D)
@@ -198,7 +198,7 @@ class Captioner(nn.Module):
             tokens, weights = block(
                 tokens,
                 position=position,
-                key_padding_mask=flat,
+                key_mask=flat,
                 need_weights=attentions is not None,
             )
             if attentions is not None:
@@ -331,8 +331,8 @@ class Captioner(nn.Module):
                 memory.tokens,
                 position=position,
                 memory_position=memory.position,
-                key_padding_mask=token_mask,
-                memory_padding_mask=memory.mask,
+                key_mask=token_mask,
+                memory_mask=memory.mask,
                 cache=None if caches is None else caches[index],
                 need_weights=need_weights,
             )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from minivit.blocks import ACTIVATIONS, Activation
+from minivit.fields import (
+    from_dict,
+    is_number,
+    is_whole,
+    renamed_fields,
+    require,
+    require_choice,
+    to_dict,
+)
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
+Pooling = Literal["cls", "mean", "cls_and_mean"]
+PositionEmbedding = Literal["learned", "sine"]
 
 SIZES = {  # width, depth, heads: table 1 of the paper; tiny and small: DeiT (arXiv:2012.12877)
     "debug": (32, 2, 2),  # for tests and tutorials: a forward pass in a millisecond
@@ -18,6 +29,18 @@ SIZES = {  # width, depth, heads: table 1 of the paper; tiny and small: DeiT (ar
 }
 
 
+# Names that fields had in the first checkpoints, which are read by them still.
+OLD_NAMES = {
+    "norm_before": "norm_pre",
+    "norm_pooled": "fc_norm",
+    "position_embedding": "pos_embed",
+    "position_prefix": "pos_embed_prefix",
+    "position_antialias": "pos_embed_antialias",
+    "position_offset": "pos_embed_offset",
+}
+
+
+@renamed_fields(OLD_NAMES)
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
     """Everything that decides what a `VisionTransformer` computes, except its weights.
@@ -41,13 +64,13 @@ class ViTConfig:
         distillation_token: Whether there is one, with a head of its own (DeiT). The logits are the
             mean of the two heads.
         num_register_tokens: Tokens without a place and without an output (arXiv:2309.16588).
-        position_embedding: "learned", or "sine" for the fixed one.
-        position_prefix: Whether class and distillation tokens have position embeddings too.
+        pos_embed: "learned", or "sine" for the fixed one.
+        pos_embed_prefix: Whether class and distillation tokens have position embeddings too.
             Register tokens never have.
-        position_antialias: Low-pass the position embeddings when their grid shrinks.
-        position_offset: See `minivit.embeddings.resize_position_embedding`.
-        norm_before: LayerNorm between embedding and blocks (CLIP).
-        norm_pooled: LayerNorm after pooling instead of before it; `encode` then returns tokens that
+        pos_embed_antialias: Low-pass the position embeddings when their grid shrinks.
+        pos_embed_offset: See `minivit.embeddings.resize_position_embedding`.
+        norm_pre: LayerNorm between embedding and blocks (CLIP).
+        fc_norm: LayerNorm after pooling instead of before it; `encode` then returns tokens that
             were not normalised.
         representation_dim: Width of the tanh layer before the head (the paper's pre-training
             head); 0: none.
@@ -70,17 +93,17 @@ class ViTConfig:
     activation: Activation
     layer_norm_eps: float
     in_channels: int = 3
-    pooling: Literal["cls", "mean", "cls_and_mean"] = "cls"
+    pooling: Pooling = "cls"
     head_blocks: int = 1
     class_token: bool = True
     distillation_token: bool = False
     num_register_tokens: int = 0
-    position_embedding: Literal["learned", "sine"] = "learned"
-    position_prefix: bool = True
-    position_antialias: bool = True
-    position_offset: float = 0.0
-    norm_before: bool = False
-    norm_pooled: bool = False
+    pos_embed: PositionEmbedding = "learned"
+    pos_embed_prefix: bool = True
+    pos_embed_antialias: bool = True
+    pos_embed_offset: float = 0.0
+    norm_pre: bool = False
+    fc_norm: bool = False
     representation_dim: int = 0
     qkv_bias: bool = True
     patch_bias: bool = True
@@ -91,29 +114,21 @@ class ViTConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size"):  # JSON has lists only
-            sides = tuple(getattr(self, name))
-            if len(sides) != 2 or min(sides) < 1:
-                raise ValueError(f"{name} is {sides}, expected (height, width), each at least 1")
-            object.__setattr__(self, name, sides)
-        for name, choices in (
-            ("activation", tuple(ACTIVATIONS)),
-            ("pooling", ("cls", "mean", "cls_and_mean")),
-            ("position_embedding", ("learned", "sine")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}: choose from {', '.join(choices)}"
-                )
+        for name in ("image_size", "patch_size"):
+            sides = getattr(self, name)
+            good = isinstance(sides, tuple) and len(sides) == 2
+            good = good and all(is_whole(side, 1) for side in sides)
+            require(self, name, good, "(height, width), each at least 1")
+        require_choice(self, "activation", Activation)
+        require_choice(self, "pooling", Pooling)
+        require_choice(self, "pos_embed", PositionEmbedding)
         for name in ("dim", "depth", "num_heads", "hidden_dim", "in_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+            require(self, name, is_whole(getattr(self, name), 1), "a whole number, at least 1")
         for name in ("num_classes", "num_register_tokens", "representation_dim"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
+            require(self, name, is_whole(getattr(self, name), 0), "a whole number, at least 0")
         for name in ("dropout", "attention_dropout", "drop_path"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 <= {name} < 1")
+            share = getattr(self, name)
+            require(self, name, is_number(share, 0) and share < 1, f"0 <= {name} < 1")
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads is {self.num_heads}, which does not divide dim {self.dim}")
         if self.pooling != "mean" and not self.class_token:
@@ -126,9 +141,9 @@ class ViTConfig:
                 f"head_blocks is {self.head_blocks}: with depth {self.depth} and pooling "
                 f"{self.pooling!r} expected 1 to {most}"
             )
-        if self.pooling == "cls_and_mean" and (self.norm_pooled or self.distillation_token):
+        if self.pooling == "cls_and_mean" and (self.fc_norm or self.distillation_token):
             raise ValueError(
-                "pooling='cls_and_mean' goes neither with norm_pooled nor with distillation_token"
+                "pooling='cls_and_mean' goes neither with fc_norm nor with distillation_token"
             )
         if self.distillation_token and not self.class_token:
             raise ValueError(
@@ -155,7 +170,7 @@ class ViTConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ViTConfig:
@@ -164,7 +179,7 @@ class ViTConfig:
         Raises:
             ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
         """
-        return _from_dict(cls, values, "ViT")
+        return from_dict(cls, values, "ViT config", old_names=OLD_NAMES)
 
     @classmethod
     def from_name(cls, name: str, **overrides: Any) -> ViTConfig:
@@ -223,12 +238,12 @@ class ResNetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ResNetConfig:
         """The reverse of `to_dict`; ValueError for an unknown, a missing or an invalid field."""
-        return _from_dict(cls, values, "ResNet")
+        return from_dict(cls, values, "ResNet config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,26 +281,26 @@ class CaptionerConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "dim", "num_heads", "hidden_dim", "decoder_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if self.encoder_depth < 0 or self.head_dim < 1 or self.max_length < 2:
-            raise ValueError(
-                f"encoder_depth {self.encoder_depth}, head_dim {self.head_dim}, max_length "
-                f"{self.max_length}: expected at least 0, 1 and 2"
-            )
-        if self.dim % self.num_heads or self.dim % 4:
-            raise ValueError(
-                f"dim is {self.dim}: expected a multiple of 4 and of num_heads, {self.num_heads}"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation is {self.activation!r}: choose from {', '.join(ACTIVATIONS)}"
-            )
+        for name in (
+            "vocabulary_size",
+            "dim",
+            "num_heads",
+            "hidden_dim",
+            "decoder_depth",
+            "head_dim",
+        ):
+            require(self, name, is_whole(getattr(self, name), 1), "a whole number, at least 1")
+        require(
+            self, "encoder_depth", is_whole(self.encoder_depth, 0), "a whole number, at least 0"
+        )
+        require(self, "max_length", is_whole(self.max_length, 2), "a whole number, at least 2")
+        good = self.dim % self.num_heads == 0 and self.dim % 4 == 0
+        require(self, "dim", good, f"a multiple of 4 and of num_heads, {self.num_heads}")
+        require_choice(self, "activation", Activation)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CaptionerConfig:
@@ -294,25 +309,11 @@ class CaptionerConfig:
         Raises:
             ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
         """
-        backbone = values.get("backbone")
+        backbone = values.get("backbone") if isinstance(values, dict) else None
         if isinstance(backbone, dict):
             kind = ViTConfig if "patch_size" in backbone else ResNetConfig
             values = values | {"backbone": kind.from_dict(backbone)}
-        return _from_dict(cls, values, "captioner")
-
-
-def _from_dict(kind: Any, values: dict[str, Any], what: str) -> Any:
-    """A config of the class `kind` from plain values; a mistake in them is a ValueError."""
-    valid = {field.name for field in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - valid)
-    if unknown:
-        raise ValueError(
-            f"unknown {what} config field {', '.join(unknown)}; valid: {', '.join(sorted(valid))}"
-        )
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ValueError(f"{what} config: {error}") from None
+        return from_dict(cls, values, "captioner config")
 
 
 CATR = CaptionerConfig(  # saahiluppal/catr, configuration.py; all three sets of weights

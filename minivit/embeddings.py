@@ -37,7 +37,7 @@ class PatchEmbedding(nn.Module):
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size, bias=bias)
 
-    def grid_size(self, height: int, width: int) -> tuple[int, int]:
+    def grid_for(self, height: int, width: int) -> tuple[int, int]:
         """(rows, cols) of the patches of a picture of this many pixels.
 
         Raises:
@@ -68,7 +68,7 @@ class PatchEmbedding(nn.Module):
         Raises:
             ValueError: A side is not a whole number of patches.
         """
-        self.grid_size(*images.shape[-2:])
+        self.grid_for(*images.shape[-2:])
         height, width = self.patch_size
         patches = rearrange(
             images, "b c (rows h) (cols w) -> b (rows cols) (c h w)", h=height, w=width

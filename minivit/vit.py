@@ -74,7 +74,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbedding(
             config.patch_size, config.in_channels, dim, bias=config.patch_bias
         )
-        rows, cols = self.patch_embed.grid_size(*config.image_size)
+        rows, cols = self.patch_embed.grid_for(*config.image_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
         self.dist_token = (
             nn.Parameter(torch.zeros(1, 1, dim)) if config.distillation_token else None
@@ -85,11 +85,11 @@ class VisionTransformer(nn.Module):
             else None
         )
         num_positions = rows * cols
-        if config.position_prefix:
+        if config.pos_embed_prefix:
             num_positions += config.class_token + config.distillation_token
         self.pos_embed = (
             nn.Parameter(torch.zeros(1, num_positions, dim))
-            if config.position_embedding == "learned"
+            if config.pos_embed == "learned"
             else None
         )
         self.dropout = nn.Dropout(config.dropout)
@@ -97,7 +97,7 @@ class VisionTransformer(nn.Module):
         def norm() -> nn.LayerNorm:
             return nn.LayerNorm(dim, eps=config.layer_norm_eps)
 
-        self.norm_pre = norm() if config.norm_before else nn.Identity()
+        self.norm_pre = norm() if config.norm_pre else nn.Identity()
         self.blocks = nn.ModuleList(
             EncoderBlock(
                 dim,
@@ -113,8 +113,8 @@ class VisionTransformer(nn.Module):
             )
             for index in range(config.depth)
         )
-        self.norm = nn.Identity() if config.norm_pooled else norm()
-        self.fc_norm = norm() if config.norm_pooled else nn.Identity()
+        self.norm = nn.Identity() if config.fc_norm else norm()
+        self.fc_norm = norm() if config.fc_norm else nn.Identity()
         self.pre_logits = (
             nn.Sequential(nn.Linear(config.pooled_dim, config.representation_dim), nn.Tanh())
             if config.representation_dim
@@ -189,7 +189,7 @@ class VisionTransformer(nn.Module):
                 "width)"
             )
         patches = self.patch_embed(images)  # (B, rows·cols, D)
-        position = self._positions(self.patch_embed.grid_size(*images.shape[-2:]), patches)
+        position = self._positions(self.patch_embed.grid_for(*images.shape[-2:]), patches)
         num_placed = position.shape[1] - patches.shape[1]  # prefix tokens that have a position
         patches = patches + position[:, num_placed:]
         found = (self.cls_token, self.dist_token, self.reg_token)
@@ -211,8 +211,8 @@ class VisionTransformer(nn.Module):
             self.pos_embed,
             self.grid_size,
             grid,
-            antialias=self.config.position_antialias,
-            offset=self.config.position_offset,
+            antialias=self.config.pos_embed_antialias,
+            offset=self.config.pos_embed_offset,
         )
 
     def _run_blocks(

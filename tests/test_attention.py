@@ -309,7 +309,7 @@ def test_multi_head_attention_is_torchs(who: str, mask_kind: str, padded: bool) 
 
     ours_arguments = {
         "mask": mask,
-        "key_padding_mask": keys,
+        "key_mask": keys,
         "is_causal": mask_kind == "causal",
     }
     output, weights = ours(*tokens, **ours_arguments, need_weights=True)
@@ -686,7 +686,7 @@ def test_padding_never_matters_to_the_layer(seed: int, lengths: list[int]) -> No
     query, memory = torch.randn(B, N, D), torch.randn(B, 6, D)
     real = torch.arange(6) < torch.tensor(lengths)[:, None]
     for need_weights in (False, True):
-        output, _ = attention(query, memory, key_padding_mask=real, need_weights=need_weights)
+        output, _ = attention(query, memory, key_mask=real, need_weights=need_weights)
         for b, length in enumerate(lengths):
             alone, _ = attention(query[b : b + 1], memory[b : b + 1, :length])
             torch.testing.assert_close(output[b : b + 1], alone, atol=1e-5, rtol=0)

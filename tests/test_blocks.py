@@ -108,7 +108,7 @@ def test_encoder_block_is_torchs(norm_first: bool, activation: str, masked: str)
         key_padding_mask=None if keys is None else ~keys,
         average_attn_weights=False,
     )
-    arguments = {"mask": mask, "key_padding_mask": keys, "is_causal": "causal" in masked}
+    arguments = {"mask": mask, "key_mask": keys, "is_causal": "causal" in masked}
     output, none = ours(x, **arguments)
     assert none is None
     torch.testing.assert_close(output, expected)
@@ -172,7 +172,7 @@ def test_decoder_block_is_torchs(norm_first: bool, activation: str, padded: bool
         tgt_key_padding_mask=None if words is None else ~words,
         memory_key_padding_mask=None if cells is None else ~cells,
     )
-    arguments = {"key_padding_mask": words, "memory_padding_mask": cells}
+    arguments = {"key_mask": words, "memory_mask": cells}
     output, nothing = ours(x, memory, **arguments)
     assert nothing == (None, None)
     torch.testing.assert_close(output, expected)
@@ -256,12 +256,12 @@ def test_decoding_in_steps_is_decoding_at_once(seed: int, ends: set[int], norm_f
     randomize(block)
     x, memory = torch.randn(B, N, D), torch.randn(B, M, D)
     cells = padding((7, 4), M)
-    full, full_weights = block(x, memory, memory_padding_mask=cells, need_weights=True)
+    full, full_weights = block(x, memory, memory_mask=cells, need_weights=True)
     cache = new_cache(B, N)
     borders = [0, *sorted(ends), N]
     for start, end in itertools.pairwise(borders):
         output, weights = block(
-            x[:, start:end], memory, memory_padding_mask=cells, cache=cache, need_weights=True
+            x[:, start:end], memory, memory_mask=cells, cache=cache, need_weights=True
         )
         torch.testing.assert_close(output, full[:, start:end], atol=1e-5, rtol=0)
         for found, expected, keys in (

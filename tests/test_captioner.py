@@ -272,9 +272,9 @@ def test_a_vocabulary_of_another_length_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dim": 30}, "dim is 30: expected a multiple of 4 and of num_heads, 4"),
+        ({"dim": 30}, "dim is 30, expected a multiple of 4 and of num_heads, 4"),
         ({"decoder_depth": 0}, "decoder_depth is 0"),
-        ({"max_length": 1}, "max_length 1: expected"),
+        ({"max_length": 1}, "max_length is 1, expected a whole number, at least 2"),
         ({"activation": "swish"}, "activation is 'swish': choose from gelu"),
     ],
 )

@@ -73,11 +73,11 @@ def rewrite(
     "options",
     [
         {},
-        {"num_register_tokens": 2, "layer_scale": 0.1, "position_prefix": False},
+        {"num_register_tokens": 2, "layer_scale": 0.1, "pos_embed_prefix": False},
         {"distillation_token": True, "patch_size": (8, 4)},
-        {"class_token": False, "pooling": "mean", "norm_pooled": True},
-        {"position_embedding": "sine", "qkv_bias": False, "head_bias": False},
-        {"norm_before": True, "patch_bias": False, "representation_dim": 12},
+        {"class_token": False, "pooling": "mean", "fc_norm": True},
+        {"pos_embed": "sine", "qkv_bias": False, "head_bias": False},
+        {"norm_pre": True, "patch_bias": False, "representation_dim": 12},
     ],
 )
 def test_a_model_comes_back_as_it_was(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -274,8 +274,8 @@ def test_a_missing_part_is_named(file: Path, part: str) -> None:
         ("config", {"heads": 2}, "unknown ViT config field heads"),
         ("config", {"dim": 33}, "num_heads is 2"),
         ("config", {"patch_size": [0, 8]}, "patch_size"),
-        ("config", {"patch_size": 8}, "ViT config"),
-        ("config", {"depth": "two"}, "ViT config"),
+        ("config", {"patch_size": 8}, "patch_size is 8"),
+        ("config", {"depth": "two"}, "depth is 'two'"),
         ("config", {"activation": "swish"}, "'swish'"),
         ("preprocess", {"mode": "stretch"}, "stretch"),
         ("preprocess", {"flip": True}, "flip"),

@@ -92,8 +92,8 @@ def test_pictures_that_do_not_divide_are_refused(height: int, width: int, neares
     with pytest.raises(ValueError, match=rf"{height}x{width} .* 8x4.* {nearest}"):
         embed(torch.zeros(1, 3, height, width))
     with pytest.raises(ValueError, match=f"{height}x{width}"):
-        embed.grid_size(height, width)
-    assert embed.grid_size(32, 48) == (4, 12)
+        embed.grid_for(height, width)
+    assert embed.grid_for(32, 48) == (4, 12)
 
 
 # ---- learned positions on another grid ---------------------------------------------------------

@@ -58,7 +58,7 @@ def images() -> Tensor:
 
 # ---- stored outputs ----------------------------------------------------------------------------
 
-REGISTERS = {"num_register_tokens": 3, "position_prefix": False, "layer_scale": 0.1}
+REGISTERS = {"num_register_tokens": 3, "pos_embed_prefix": False, "layer_scale": 0.1}
 # The models of references/make_vit.py in minivit's words, and the pictures that they were shown.
 STORED = {
     "class_token": (config(), PICTURES),
@@ -69,10 +69,10 @@ STORED = {
     "registers": (config(**REGISTERS), PICTURES),
     "registers_larger": (config(image_size=(24, 24), **REGISTERS), (2, 3, 48, 72)),
     "registers_smaller": (config(image_size=(80, 80), **REGISTERS), PICTURES),
-    "mean_pooling": (config(pooling="mean", norm_pooled=True), PICTURES),
+    "mean_pooling": (config(pooling="mean", fc_norm=True), PICTURES),
     "no_class_token": (config(pooling="mean", class_token=False), PICTURES),
     "clip": (
-        config(norm_before=True, patch_bias=False, activation="quick_gelu", layer_norm_eps=1e-5),
+        config(norm_pre=True, patch_bias=False, activation="quick_gelu", layer_norm_eps=1e-5),
         PICTURES,
     ),
     "features": (
@@ -285,8 +285,8 @@ def test_classify_asks_for_the_class_tokens_it_needs(images: Tensor) -> None:
     "options",
     [
         {},
-        {"position_prefix": False, "num_register_tokens": 2},
-        {"position_antialias": False, "position_offset": 0.1},
+        {"pos_embed_prefix": False, "num_register_tokens": 2},
+        {"pos_embed_antialias": False, "pos_embed_offset": 0.1},
         {"distillation_token": True},
     ],
 )
@@ -302,8 +302,8 @@ def test_another_size_is_a_model_with_resized_positions(
         weights["pos_embed"],
         (4, 6),
         (size[0] // 8, size[1] // 8),
-        antialias=model.config.position_antialias,
-        offset=model.config.position_offset,
+        antialias=model.config.pos_embed_antialias,
+        offset=model.config.pos_embed_offset,
     )
     other.load_state_dict(weights)
     images = torch.randn(1, 3, *size)
@@ -313,7 +313,7 @@ def test_another_size_is_a_model_with_resized_positions(
 
 @torch.no_grad()
 def test_sine_positions_have_no_weights_and_any_size() -> None:
-    model = make_model(config(position_embedding="sine"))
+    model = make_model(config(pos_embed="sine"))
     assert model.pos_embed is None and "pos_embed" not in model.state_dict()
     for size in ((32, 48), (48, 64)):
         assert model(torch.randn(1, 3, *size)).shape == (1, 10)
@@ -612,7 +612,7 @@ LIVE: dict[str, tuple[str, dict[str, Any], ViTConfig, tuple[int, int]]] = {
             depth=2,
             num_classes=0,
             num_register_tokens=4,
-            position_prefix=False,
+            pos_embed_prefix=False,
             layer_scale=1e-5,
         ),
         (140, 210),
@@ -625,7 +625,7 @@ LIVE: dict[str, tuple[str, dict[str, Any], ViTConfig, tuple[int, int]]] = {
             image_size=(224, 320),
             depth=2,
             num_classes=7,
-            norm_before=True,
+            norm_pre=True,
             patch_bias=False,
             activation="quick_gelu",
             layer_norm_eps=1e-5,
@@ -640,7 +640,7 @@ LIVE: dict[str, tuple[str, dict[str, Any], ViTConfig, tuple[int, int]]] = {
             image_size=(96, 144),
             depth=2,
             pooling="mean",
-            norm_pooled=True,
+            fc_norm=True,
         ),
         (96, 144),
     ),

@@ -76,7 +76,7 @@ def infer_config(
     layer_norm_eps: float,
     num_heads: int | None = None,
     image_size: tuple[int, int] | None = None,
-    position_prefix: bool | None = True,
+    pos_embed_prefix: bool | None = True,
     **fields: Any,
 ) -> ViTConfig:
     """The config of a model with these tensors.
@@ -89,7 +89,7 @@ def infer_config(
         layer_norm_eps: Epsilon of the norms.
         num_heads: None: 64 channels a head, or as published for this width, and a note says so.
         image_size: Where the source states it; None: a square grid.
-        position_prefix: Whether prefix tokens have positions in this format; None: either may be.
+        pos_embed_prefix: Whether prefix tokens have positions in this format; None: either may be.
         **fields: Further fields of the config, such as pooling.
 
     Raises:
@@ -116,7 +116,7 @@ def infer_config(
     class_token, distilled = "cls_token" in tensors, "dist_token" in tensors
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
     num_prefix = class_token + distilled
-    allowed = {None: (num_prefix, 0), True: (num_prefix,), False: (0,)}[position_prefix]
+    allowed = {None: (num_prefix, 0), True: (num_prefix,), False: (0,)}[pos_embed_prefix]
     grid, placed = _grid(
         tensors, (patch_size[0], patch_size[1]), hints, image_size, allowed, source
     )
@@ -136,9 +136,9 @@ def infer_config(
         "class_token": class_token,
         "distillation_token": distilled,
         "num_register_tokens": registers,
-        "position_prefix": placed == num_prefix,
-        "norm_before": "norm_pre.weight" in tensors,
-        "norm_pooled": "fc_norm.weight" in tensors,
+        "pos_embed_prefix": placed == num_prefix,
+        "norm_pre": "norm_pre.weight" in tensors,
+        "fc_norm": "fc_norm.weight" in tensors,
         "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
         "patch_bias": "patch_embed.proj.bias" in tensors,
         "head_bias": head is None or "head.bias" in tensors,

@@ -41,7 +41,7 @@ def export(
     for wrong, what in (
         (config.pooling == "cls_and_mean", "a head on class token and patch mean"),
         (config.representation_dim, "a tanh layer before the head"),
-        (config.position_embedding == "sine", "sine positions"),
+        (config.pos_embed == "sine", "sine positions"),
     ):
         if wrong:
             raise ConvertError(f"timm's VisionTransformer has no {what}; minivit's file keeps it")

@@ -39,7 +39,7 @@ def query_attention(
     if patches.shape[-1] != rows * cols:
         raise ValueError(
             f"{patches.shape[-1]} patches are not a grid of {rows} rows x {cols} cols: give "
-            "grid_size=model.patch_embed.grid_size(height, width) of the pictures"
+            "grid_size=model.patch_embed.grid_for(height, width) of the pictures"
         )
     return rearrange(patches, "b h (rows cols) -> b h rows cols", rows=rows)
 

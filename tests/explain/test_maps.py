@@ -98,7 +98,7 @@ def test_pictures_of_another_size_need_their_grid() -> None:
         _, attentions = model(images, return_attention=[-1])
     with pytest.raises(ValueError, match="54 patches are not a grid of 4 rows x 6 cols"):
         class_attention(attentions, model)
-    grid = model.patch_embed.grid_size(48, 72)
+    grid = model.patch_embed.grid_for(48, 72)
     assert class_attention(attentions, model, grid_size=grid).shape == (1, 6, 9)
     with pytest.raises(ValueError, match="54 patches are not a grid of 9 rows x 9 cols"):
         class_attention(attentions, model, grid_size=(9, 9))

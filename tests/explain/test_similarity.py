@@ -14,9 +14,9 @@ VARIANTS = [
     {},
     {"num_register_tokens": 4},
     {"distillation_token": True},
-    {"position_prefix": False, "num_register_tokens": 4},
+    {"pos_embed_prefix": False, "num_register_tokens": 4},
     {"class_token": False, "pooling": "mean"},
-    {"position_embedding": "sine"},
+    {"pos_embed": "sine"},
 ]
 
 
@@ -47,7 +47,7 @@ def test_it_is_the_cosine_between_patches_without_the_prefix(options: dict[str, 
     prefix = model.pos_embed.shape[1] - ROWS * COLS
     assert prefix == (
         model.config.class_token + model.config.distillation_token
-        if model.config.position_prefix
+        if model.config.pos_embed_prefix
         else 0
     )
     position = model.pos_embed.detach()[0, prefix:]
@@ -70,7 +70,7 @@ def test_the_length_of_an_embedding_does_not_matter() -> None:
 
 
 def test_neighbours_in_the_sine_embedding_are_alike() -> None:
-    similarity = position_similarity(make_model(position_embedding="sine"))
+    similarity = position_similarity(make_model(pos_embed="sine"))
     assert similarity[1, 1, 1, 2] > similarity[1, 1, 1, 4] > 0
     assert similarity[1, 1, 2, 1] > similarity[1, 1, 3, 4]
     torch.testing.assert_close(similarity[0, 0, 0, 2], similarity[3, 2, 3, 4])  # a step is a step

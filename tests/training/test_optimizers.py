@@ -20,7 +20,7 @@ SETTINGS = Settings(epochs=1, batch_size=4, lr=0.1, weight_decay=0.05)
 TOKENS: dict[str, Any] = {
     "distillation_token": True,
     "num_register_tokens": 2,
-    "norm_before": True,
+    "norm_pre": True,
     "layer_scale": 1e-5,
 }
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from minivit import VisionTransformer, ViTConfig
-from minivit.blocks import Activation
+from minivit.config import Activation
 from minivit.preprocess import Filter
 from weights_convert.catalogue import catalogue, find, timm_model
 
@@ -210,7 +210,7 @@ def config(name: str, **options: Any) -> ViTConfig:
 HUGE = {"dim": 1280, "depth": 32, "num_heads": 16, "hidden_dim": 5120}
 GIANT = {"dim": 1536, "depth": 40, "num_heads": 24, "hidden_dim": 4096, "activation": "swiglu"}
 DINOV2 = {"num_classes": 0, "layer_scale": 1.0}
-CLIP = {"norm_before": True, "patch_bias": False, "head_bias": False}
+CLIP = {"norm_pre": True, "patch_bias": False, "head_bias": False}
 
 SHAPES = {
     "vit_tiny_patch16_224": config("tiny_patch16_224"),
@@ -221,14 +221,14 @@ SHAPES = {
         "base_patch16_224", num_classes=0, class_token=False, pooling="mean"
     ),
     "vit_base_patch32_clip_quickgelu_224": config(
-        "base_patch32_224", num_classes=512, norm_before=True, patch_bias=False
+        "base_patch32_224", num_classes=512, norm_pre=True, patch_bias=False
     ),
     "vit_small_patch14_reg4_dinov2": config(
-        "small_patch14_518", num_register_tokens=4, position_prefix=False, **DINOV2
+        "small_patch14_518", num_register_tokens=4, pos_embed_prefix=False, **DINOV2
     ),
     "deit_tiny_distilled_patch16_224": config("tiny_patch16_224", distillation_token=True),
-    "deit3_small_patch16_224": config("small_patch16_224", layer_scale=1.0, position_prefix=False),
-    "eva_large_patch14_196": config("large_patch14_196", pooling="mean", norm_pooled=True),
+    "deit3_small_patch16_224": config("small_patch16_224", layer_scale=1.0, pos_embed_prefix=False),
+    "eva_large_patch14_196": config("large_patch14_196", pooling="mean", fc_norm=True),
     "B_16_imagenet1k": config("base_patch16_384"),
     "L_32_imagenet1k": config("large_patch32_384"),
     "L_32": config("large_patch32_224", num_classes=21843),

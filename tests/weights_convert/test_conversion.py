@@ -334,9 +334,9 @@ ROUND_TRIPS: list[dict[str, Any]] = [
     {},
     {"labels": [f"breed {index}" for index in range(10)], "image_size": (32, 48)},
     {"distillation_token": True, "activation": "quick_gelu", "layer_norm_eps": 1e-5},
-    {"pooling": "mean", "norm_pooled": True, "layer_scale": 0.1},
-    {"num_register_tokens": 3, "position_prefix": False, "num_classes": 0, "qkv_bias": False},
-    {"norm_before": True, "patch_bias": False, "head_bias": False, "activation": "swiglu"},
+    {"pooling": "mean", "fc_norm": True, "layer_scale": 0.1},
+    {"num_register_tokens": 3, "pos_embed_prefix": False, "num_classes": 0, "qkv_bias": False},
+    {"norm_pre": True, "patch_bias": False, "head_bias": False, "activation": "swiglu"},
 ]
 
 
@@ -383,7 +383,7 @@ def test_a_damaged_description_is_named(tmp_path: Path) -> None:
     [
         ({"pooling": "cls_and_mean"}, "head on class token and patch mean"),
         ({"representation_dim": 8}, "tanh layer"),
-        ({"position_embedding": "sine"}, "sine positions"),
+        ({"pos_embed": "sine"}, "sine positions"),
     ],
 )
 def test_what_timm_cannot_be_is_not_exported(

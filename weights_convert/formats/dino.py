@@ -49,8 +49,8 @@ def convert(source: Source, hints: Hints) -> Parts:
         where,
         activation="gelu",
         layer_norm_eps=1e-6,
-        position_antialias=False,
-        position_offset=0.1,
+        pos_embed_antialias=False,
+        pos_embed_offset=0.1,
     )
     preprocess = photo(
         (224, 224), IMAGENET_MEAN, IMAGENET_STD, filter="bicubic", crop_fraction=224 / 256

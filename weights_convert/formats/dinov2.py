@@ -63,8 +63,8 @@ def convert(source: Source, hints: Hints) -> Parts:
         activation="gelu",
         layer_norm_eps=1e-6,
         # as that repository's hub passes them
-        position_antialias=registers,
-        position_offset=0.0 if registers else 0.1,
+        pos_embed_antialias=registers,
+        pos_embed_offset=0.0 if registers else 0.1,
         **_head_fields(tensors, where),
     )
     preprocess = photo(

@@ -175,7 +175,7 @@ def convert(source: Source, hints: Hints) -> Parts:
         tensors["pos_embed"] = tensors["pos_embed"][None]  # (N, D) -> (1, N, D)
     if "dist_token" in tensors and heads_alone:
         _distillation_token_as_register(tensors)
-    fields: dict[str, Any] = {"position_antialias": kind == "dinov2_with_registers"}
+    fields: dict[str, Any] = {"pos_embed_antialias": kind == "dinov2_with_registers"}
     if "head.weight" in tensors and tensors["head.weight"].shape[1] == 2 * _width(tensors):
         fields["pooling"] = "cls_and_mean"
     side = settings.get("image_size")

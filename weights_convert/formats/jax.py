@@ -80,7 +80,7 @@ def convert(source: Source, hints: Hints) -> Parts:
         activation="gelu_tanh",
         layer_norm_eps=1e-6,
         num_heads=num_heads,
-        position_prefix=None,  # big_vision adds the class token after the positions
+        pos_embed_prefix=None,  # big_vision adds the class token after the positions
     )
     hints.notes.append(f"Flax: {config.num_heads} heads by the shapes, tanh GELU, epsilon 1e-6")
     # Their evaluation squashes a photo with TensorFlow's bilinear filter, which does not low-pass;

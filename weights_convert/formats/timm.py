@@ -95,7 +95,7 @@ def convert(source: Source, hints: Hints) -> Parts:
             where,
             activation=flavour,
             layer_norm_eps=eps,
-            position_prefix=None,
+            pos_embed_prefix=None,
             **_pooling(source, tensors),
         )
         hints.assume(
@@ -109,7 +109,7 @@ def convert(source: Source, hints: Hints) -> Parts:
             where,
             activation=known.activation,
             layer_norm_eps=known.layer_norm_eps,
-            position_prefix=None,  # DeiT III and models with registers place patches alone
+            pos_embed_prefix=None,  # DeiT III and models with registers place patches alone
             num_heads=known.num_heads,
             image_size=(known.image_height, known.image_width),
             **({"pooling": known.pooling} if known.pooling == "mean" else {}),

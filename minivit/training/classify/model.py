@@ -63,8 +63,8 @@ def make_classifier(
             start.pos_embed.detach(),
             start.grid_size,
             model.grid_size,
-            antialias=config.position_antialias,
-            offset=config.position_offset,
+            antialias=config.pos_embed_antialias,
+            offset=config.pos_embed_offset,
         )
         before, after = ("x".join(map(str, grid)) for grid in (start.grid_size, model.grid_size))
         note += f"; position embeddings resized from {before} to {after} patches"

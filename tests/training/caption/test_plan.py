@@ -20,7 +20,6 @@ from minivit.resnet import ResNet
 from minivit.tokenizer import WordLevel, WordPiece
 from minivit.training.caption import plan as caption_plan
 from minivit.training.caption.plan import (
-    SHIPPED_VIT,
     make_augmentation,
     make_captioner,
     mentions_sides,
@@ -58,7 +57,7 @@ def vocab(tmp_path: Path) -> str:
 
 
 def test_a_new_captioner_of_scenes_starts_from_the_shipped_vit() -> None:
-    captioner, shipped = make_captioner(recipe()), load_model(SHIPPED_VIT)
+    captioner, shipped = make_captioner(recipe()), load_model("scenes")
     for name, tensor in shipped.state_dict().items():
         assert torch.equal(captioner.backbone.state_dict()[name], tensor)
     assert captioner.preprocess == shipped.preprocess
@@ -196,7 +195,7 @@ def test_validation_photos_are_not_augmented(tmp_path: Path, vocab: str) -> None
     plan = photo_plan(table(tmp_path, *["a dog of a cat"] * 20), vocab)
     training, validation = plan.train, plan.validation
     assert isinstance(training, CaptionedPhotos) and isinstance(validation, CaptionedPhotos)
-    preprocess = load_model(SHIPPED_VIT).preprocess
+    preprocess = load_model("scenes").preprocess
     assert validation.photos.transform == make_augmentation(preprocess)
     assert training.photos.transform == make_augmentation(preprocess, colours=True, turns=True)
 

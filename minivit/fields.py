@@ -1,0 +1,170 @@
+"""The fields of frozen dataclasses: checked in one way, and written as plain values and read back.
+
+A config, a transform or a set of settings checks itself in `__post_init__`::
+
+    require(self, "dim", self.dim >= 1, "at least 1")
+    require_choice(self, "activation", Activation)
+
+and comes from JSON or TOML by `from_dict`, which also reads the names that fields had before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar, get_args
+
+Kind = TypeVar("Kind")
+Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def require(instance: object, name: str, good: bool, expected: str) -> None:
+    """Raises a ValueError that names a field, what it holds and what it should, unless it is good.
+
+    Args:
+        instance: Dataclass whose field is checked.
+        name: Name of the field.
+        good: Result of the check.
+        expected: What would have been right, such as "at least 1".
+    """
+    if not good:
+        raise ValueError(f"{name} is {getattr(instance, name)!r}, expected {expected}")
+
+
+def require_choice(instance: object, name: str, choices: Any) -> None:
+    """The same for a field that holds one of a few words.
+
+    Args:
+        instance: Dataclass whose field is checked.
+        name: Name of the field.
+        choices: A Literal type, or the words themselves.
+    """
+    words = tuple(get_args(choices) or choices)
+    value = getattr(instance, name)
+    if value not in words:
+        raise ValueError(f"{name} is {value!r}: choose from {', '.join(words)}")
+
+
+def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether this is a finite int or float (no bool) from `low` to `high`."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and low <= value <= high
+
+
+def is_whole(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether this is an int (no bool) from `low` to `high`."""
+    return isinstance(value, int) and is_number(value, low, high)
+
+
+def is_range(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether this is a tuple (a, b) of numbers, low <= a <= b <= high."""
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return all(is_number(edge, low, high) for edge in value) and value[0] <= value[1]
+
+
+# ---- plain values --------------------------------------------------------------------------------
+
+
+def to_dict(instance: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON knows them: tuples become lists."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(instance).items()
+    }
+
+
+def from_dict(
+    kind: type[Kind], values: Mapping[str, Any], what: str, *, old_names: Mapping[str, str] = {}
+) -> Kind:
+    """A dataclass from plain values: the reverse of `to_dict`.
+
+    Args:
+        kind: Dataclass to make.
+        values: Fields by name; lists become tuples.
+        what: Name of the thing in messages, such as "ViT config".
+        old_names: Names that fields had before, and their names now.
+
+    Raises:
+        ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what} is {values!r}, expected a table of fields")
+    values = {old_names.get(name, name): value for name, value in values.items()}
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    valid = sorted(field.name for field in fields)
+    unknown = sorted(set(values) - set(valid))
+    missing = [field.name for field in fields if _is_needed(field) and field.name not in values]
+    for problem, names in (("unknown", unknown), ("missing", missing)):
+        if names:
+            raise ValueError(
+                f"{problem} {what} field {', '.join(names)}; valid: {', '.join(valid)}"
+            )
+    tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return kind(**tuples)
+
+
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+# ---- names that things had before ----------------------------------------------------------------
+
+
+def renamed_arguments(
+    **old_names: str,
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Lets a function take keyword arguments by their old names for one more release.
+
+    A DeprecationWarning says the new name.
+
+    Args:
+        **old_names: Old name = "new name".
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @functools.wraps(function)
+        def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            for old in old_names.keys() & kwargs.keys():
+                warn_renamed(old, old_names[old])
+                kwargs[old_names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def renamed_fields(old_names: Mapping[str, str]) -> Callable[[type[Kind]], type[Kind]]:
+    """Lets a dataclass be made, and be read, by the old names of its fields for one more release.
+
+    Args:
+        old_names: Old name -> name now.
+    """
+
+    def decorate(kind: type[Kind]) -> type[Kind]:
+        kind.__init__ = renamed_arguments(**old_names)(kind.__init__)  # type: ignore[method-assign]
+        for old, new in old_names.items():
+            setattr(kind, old, property(functools.partial(_read_old, old=old, new=new)))
+        return kind
+
+    return decorate
+
+
+def _read_old(instance: object, *, old: str, new: str) -> Any:
+    warn_renamed(old, new)
+    return getattr(instance, new)
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """A DeprecationWarning at the place that still uses the old name."""
+    warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=3)

@@ -30,11 +30,12 @@ from minivit.blocks import DecoderBlock, DecoderCache, EncoderBlock
 from minivit.config import CaptionerConfig, ResNetConfig
 from minivit.cpu import Linear
 from minivit.embeddings import masked_sine_position_embedding
-from minivit.generation import Align, Caption, describe, generate
+from minivit.generation import generate
 from minivit.preprocess import Preprocess
 from minivit.resnet import ResNet, shrink_mask
 from minivit.tokenizer import Tokenizer
 from minivit.vit import VisionTransformer
+from minivit.word_maps import Align, Caption, describe
 
 
 class Memory(NamedTuple):

@@ -1,7 +1,6 @@
-"""Which map belongs to which word: sentences with the places that a captioner looked at.
+"""Which map belongs to which word: a sentence with the places that the captioner looked at.
 
-Which map belongs to which word is a matter of contract. The decoder's row i reads token i-1 (row 0
-reads the start token) and predicts token i::
+The decoder's row i reads token i-1 (row 0 reads the start token) and predicts token i::
 
     reads      <start>   a     red    circle
     row           0      1      2       3
@@ -10,24 +9,30 @@ reads the start token) and predicts token i::
 `align="predicts"` gives a word the row whose output it is: where the captioner looked in order to
 say it. `align="reads"` gives it the row that takes it in, one later. The end token has a row of its
 own in both, and no word is ever given it.
+
+`decoder_input` makes what the rows read, `describe` turns the maps of the rows into captions. Both
+are functions of numbers: no captioner is needed.
+
+Next: `minivit/tokenizer.py`, how a caption becomes numbers and a word its pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from minivit.generation import Hypothesis
-
-if TYPE_CHECKING:
-    from minivit.captioner import Captioner, Memory
+from minivit.tokenizer import Tokenizer
 
 Align = Literal["predicts", "reads"]
+Box = tuple[float, float, float, float]
+
+FIRST_ROW: dict[Align, int] = {"predicts": 0, "reads": 1}
+"""The row of the first word."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,10 @@ class Word:
     """A word of a caption, its word-pieces merged.
 
     Attributes:
-        text: As it reads.
-        tokens: Which of the caption's tokens it is made of.
-        log_prob: Sum over them.
-        attention: (rows, cols), mean over them.
+        text: The word as it reads.
+        tokens: Indices of the caption's tokens that it is made of.
+        log_prob: Sum of their log-probabilities.
+        attention: (rows, cols), the mean of their maps.
     """
 
     text: str
@@ -57,8 +62,8 @@ class Caption:
         token_ids: Their numbers.
         log_probs: Their log-probabilities.
         attention: (len(tokens), rows, cols), each map sums to 1 (to float precision).
-        words: Word-pieces merged to words.
-        end_log_prob: Of the end token; None where the sentence was cut.
+        words: Words, with their word-pieces merged.
+        end_log_prob: Log-probability of the end token; None where the sentence was cut.
         end_attention: (rows, cols), the map of the end token; None where the sentence was cut, or
             where no position was left to read it.
         box: (left, top, right, bottom) of the grid of cells, in pixels of the photo; it can reach
@@ -73,13 +78,13 @@ class Caption:
     words: list[Word]
     end_log_prob: float | None
     end_attention: Tensor | None
-    box: tuple[float, float, float, float]
+    box: Box
 
 
 def relative_attention(maps: Tensor) -> Tensor:
     """Maps corrected for what every word looks at: each divided by the mean over the words.
 
-    Raw maps make "a" and "." look as telling as "umbrella", since a large share of all of them goes
+    Raw maps make "a" and "." look as telling as "umbrella", since a large part of all of them goes
     to the same few cells.
 
     Args:
@@ -92,105 +97,82 @@ def relative_attention(maps: Tensor) -> Tensor:
     return maps / mean.clamp_min(torch.finfo(maps.dtype).tiny)
 
 
-@torch.inference_mode()
-def describe(
-    captioner: Captioner,
-    memory: Memory,
-    pictures: Sequence[Image.Image],
-    hypotheses: Sequence[Hypothesis],
-    *,
-    align: Align = "predicts",
-    layer: int = -1,
-    head: int | None = None,
-) -> list[Caption]:
-    """Sentences with the maps of their words, by one more pass of the decoder over all words.
+def decoder_input(
+    sentences: Sequence[Sequence[int]], tokenizer: Tokenizer, *, max_length: int | None = None
+) -> Tensor:
+    """What the decoder's rows read: the start token, then a sentence, padded to the longest one.
 
     Args:
-        captioner: In eval mode.
-        memory: Of B pictures.
-        pictures: The B photos, for their sizes.
-        hypotheses: A sentence each.
-        align: See this module's docstring.
-        layer: Decoder block, negative numbers from the last.
-        head: One head; None: the mean over heads.
+        sentences: B lists of token numbers, the end token last where it is to be read too.
+        tokenizer: Tokenizer that knows the start token and the padding.
+        max_length: Greatest number of tokens, the start token counted; the rest is cut off.
+
+    Returns:
+        (B, T) int64.
+    """
+    length = 1 + max(map(len, sentences))
+    rows = [
+        [tokenizer.start_id, *ids, *[tokenizer.pad_id] * (length - 1 - len(ids))]
+        for ids in sentences
+    ]
+    return torch.tensor(rows)[:, :max_length]
+
+
+def describe(
+    sentences: Sequence[Hypothesis],
+    maps: Tensor,
+    tokenizer: Tokenizer,
+    *,
+    grids: Sequence[tuple[int, int]],
+    boxes: Sequence[Box],
+    align: Align = "predicts",
+) -> list[Caption]:
+    """Captions: each sentence with the map of each of its words.
+
+    Args:
+        sentences: B sentences, one for each picture.
+        maps: (B, T, rows, cols): what each row of the decoder looked at, when it read
+            `decoder_input`.
+        tokenizer: Tokenizer of the sentences.
+        grids: (rows, cols) of each picture's own cells; those below and on the right of them are
+            padding and are cut off.
+        boxes: (left, top, right, bottom) of these grids in pixels of the photos.
+        align: "predicts" or "reads", see this module's docstring.
 
     Raises:
-        IndexError: A layer or head that does not exist.
         ValueError: An unknown `align`.
     """
-    config = captioner.config
-    if not -config.decoder_depth <= layer < config.decoder_depth:
-        raise IndexError(f"layer {layer}: this captioner has {config.decoder_depth} decoder blocks")
-    if head is not None and not 0 <= head < config.num_heads:
-        raise IndexError(f"head {head}: this captioner has {config.num_heads} heads, from 0")
-    if align not in ("predicts", "reads"):
-        raise ValueError(f"align is {align!r}: choose from predicts, reads")
-    tokenizer = captioner.tokenizer
-    read = [
-        [tokenizer.start_id, *found.token_ids, *([tokenizer.end_id] if found.ended else [])]
-        for found in hypotheses
+    if align not in FIRST_ROW:
+        raise ValueError(f"align is {align!r}: choose from {', '.join(FIRST_ROW)}")
+    return [
+        _caption(sentence, own[FIRST_ROW[align] :, :rows, :cols], tokenizer, box)
+        for sentence, own, (rows, cols), box in zip(sentences, maps, grids, boxes, strict=True)
     ]
-    length = min(config.max_length, max(map(len, read)))
-    padded = [ids[:length] + [tokenizer.pad_id] * (length - len(ids)) for ids in read]
-    tokens = torch.tensor(padded, device=memory.tokens.device)  # (B, T)
-    _, _, to_cells = captioner.decode(tokens, memory, need_weights=True)
-    weights = to_cells[layer]  # (B, H, T, M)
-    maps = weights.mean(dim=1) if head is None else weights[:, head]  # (B, H, T, M) -> (B, T, M)
-    maps = maps.float().cpu().view(*maps.shape[:2], *memory.grid)  # (B, T, M) -> (B, T, rows, cols)
-    first = 0 if align == "predicts" else 1
-    captions = []
-    for index, (picture, found) in enumerate(zip(pictures, hypotheses, strict=True)):
-        own = maps[index]
-        if memory.mask is not None:
-            mask = memory.mask[index].cpu().view(memory.grid)
-            own = own[:, : int(mask.any(1).sum()), : int(mask.any(0).sum())]
-        count, last = len(found.token_ids), first + len(found.token_ids)
-        end = own[last] if found.ended and last < own.shape[0] else None
-        captions.append(
-            _caption(captioner, picture, found, own[first : first + count].clone(), end)
-        )
-    return captions
 
 
-def _caption(
-    captioner: Captioner,
-    picture: Image.Image,
-    found: Hypothesis,
-    attention: Tensor,
-    end_attention: Tensor | None,
-) -> Caption:
-    """One caption from its maps (n, rows, cols)."""
-    tokenizer = captioner.tokenizer
-    tokens = [tokenizer.vocabulary[token] for token in found.token_ids]
-    count = len(tokens)
+def _caption(sentence: Hypothesis, maps: Tensor, tokenizer: Tokenizer, box: Box) -> Caption:
+    """One caption; map i is that of token i, and the one after the last token is the end's."""
+    ids, log_probs = sentence.token_ids, sentence.log_probs
+    count = len(ids)
+    tokens = [tokenizer.vocabulary[token] for token in ids]
+    attention = maps[:count].clone()
     words = [
         Word(
-            text=tokenizer.decode([found.token_ids[i] for i in group], skip_special=False),
+            text=tokenizer.decode([ids[index] for index in group], skip_special=False),
             tokens=tuple(group),
-            log_prob=sum(found.log_probs[i] for i in group),
+            log_prob=sum(log_probs[index] for index in group),
             attention=attention[group].mean(dim=0),
         )
         for group in tokenizer.words(tokens)
     ]
-    rows, cols = attention.shape[1:]
-    # The grid in pixels of the input, and the input in pixels of the photo.
-    seen = captioner.preprocess.view_size(*picture.size)
-    left, top, right, bottom = captioner.preprocess.crop_box(*picture.size)
-    across, down = (right - left) / seen[0], (bottom - top) / seen[1]
-    cells = captioner.cell_box(rows, cols)
     return Caption(
-        text=tokenizer.decode(found.token_ids),
+        text=tokenizer.decode(ids),
         tokens=tokens,
-        token_ids=list(found.token_ids),
-        log_probs=found.log_probs[:count],
+        token_ids=list(ids),
+        log_probs=log_probs[:count],
         attention=attention,
         words=words,
-        end_log_prob=found.log_probs[count] if found.ended else None,
-        end_attention=end_attention,
-        box=(
-            left + cells[0] * across,
-            top + cells[1] * down,
-            left + cells[2] * across,
-            top + cells[3] * down,
-        ),
+        end_log_prob=log_probs[count] if sentence.ended else None,
+        end_attention=maps[count] if sentence.ended and count < len(maps) else None,
+        box=box,
     )

@@ -64,7 +64,7 @@ def ground(
     sums: dict[tuple[str, int, int, str], list[float]] = {}  # of hits, chance, mass, area, words
     for start in range(0, len(scenes), batch_size):
         part = scenes[start : start + batch_size]
-        memory = captioner.look_at([scene.image for scene in part])
+        memory = captioner.encode_photos([scene.image for scene in part])
         encoded = [
             [tokenizer.start_id, *tokenizer.encode(scene.caption), tokenizer.end_id]
             for scene in part

@@ -251,10 +251,9 @@ def write_captions(
     """Greedy captions of pictures in memory."""
     texts = []
     for start in range(0, len(pictures), batch_size):
-        memory = captioner.look_at(pictures[start : start + batch_size])
-        texts += [
-            captioner.tokenizer.decode(found[0].token_ids) for found in generate(captioner, memory)
-        ]
+        memory = captioner.encode_photos(pictures[start : start + batch_size])
+        sentences = generate(captioner.next_words(memory))
+        texts += [captioner.tokenizer.decode(best.token_ids) for best, *_ in sentences]
     return texts
 
 

@@ -29,7 +29,7 @@ def test_the_pointing_game_counts_peaks_and_mass() -> None:
     plain = make_captioner(make_recipe(CaptionRecipe, "scenes_captioner"))
     pointer = Pointer(plain.config, plain.tokenizer, preprocess=plain.preprocess).eval()
     rows = ground(pointer, scenes, batch_size=25)
-    assert len(rows) == 3 * 2 * 5 * 2  # kinds, layers, heads and their mean, alignments
+    assert len(rows) == 3 * 2 * 5 * 2  # kinds, blocks, heads and their mean, alignments
     words = hits = mass = 0.0
     for scene in scenes:
         for word, thing in zip(scene.caption.split(), scene.word_objects, strict=True):

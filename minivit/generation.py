@@ -174,13 +174,13 @@ class Harvest:
     def settle(self, unfinished: float) -> None:
         """Ends the search when there are K sentences and no better one is in sight.
 
-        One beam is done with its first sentence: there is no other that it could wait for.
+        One beam is done with its first sentence: what ends it is likelier than all else.
 
         Args:
             unfinished: Score of the best unfinished sentence by its present length.
         """
         if len(self.sentences) == self.size:
-            self.done |= self.size == 1 or unfinished <= self.sentences[-1].score
+            self.done |= unfinished <= self.sentences[-1].score
 
 
 @torch.inference_mode()

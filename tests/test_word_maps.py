@@ -1,7 +1,7 @@
 """The contract that says which map belongs to which word.
 
-It is tested on a captioner with planted attention: at each step it looks at a place that is known
-beforehand, and says a word that is known too.
+It is tested on numbers, and on a captioner with planted attention: at each step it looks at a place
+that is known beforehand, and says a word that is known too.
 """
 
 from __future__ import annotations
@@ -16,11 +16,78 @@ from torch import Tensor
 
 from minivit.captioner import Captioner
 from minivit.config import ResNetConfig
-from minivit.generation import sample
+from minivit.generation import Hypothesis
 from minivit.preprocess import Preprocess
-from minivit.tokenizer import WordPiece
-from minivit.word_maps import Caption, describe, relative_attention
+from minivit.tokenizer import WordLevel, WordPiece
+from minivit.word_maps import Align, Caption, decoder_input, describe, relative_attention
 from tests.test_captioner import make_captioner, small_config
+
+# ---- numbers ------------------------------------------------------------------------------------
+
+COLOURS = WordLevel(["a", "blue", "red"])  # numbers 4, 5 and 6; 0 pads, 1 starts, 2 ends
+
+
+def numbered(count: int, rows: int = 2, cols: int = 3) -> Tensor:
+    """(1, count, rows, cols): every cell of map i holds i."""
+    return torch.arange(float(count))[None, :, None, None].expand(1, count, rows, cols)
+
+
+def describe_one(sentence: Hypothesis, maps: Tensor, *, align: Align = "predicts") -> Caption:
+    grids, boxes = [tuple(maps.shape[2:])], [(0.0, 0.0, 30.0, 20.0)]
+    return describe([sentence], maps, COLOURS, grids=grids, boxes=boxes, align=align)[0]
+
+
+def test_which_map_belongs_to_which_word() -> None:
+    """The rows read <start> a red <end>, and predict a red <end>."""
+    sentence = Hypothesis([4, 6], [-0.1, -0.2, -0.3], ended=True, score=-0.2)
+    assert decoder_input([[4, 6, COLOURS.end_id]], COLOURS).tolist() == [[1, 4, 6, 2]]
+    maps = numbered(4)  # row i of the decoder looked at i
+    for align, rows, row_of_end in (("predicts", [0, 1], 2), ("reads", [1, 2], 3)):
+        caption = describe_one(sentence, maps, align=align)
+        assert [word.text for word in caption.words] == ["a", "red"]
+        assert [int(word.attention.max()) for word in caption.words] == rows
+        assert caption.end_attention is not None
+        assert int(caption.end_attention.max()) == row_of_end
+
+
+def test_the_numbers_of_a_caption_are_those_of_its_sentence() -> None:
+    sentence = Hypothesis([4, 6], [-0.1, -0.2, -0.3], ended=True, score=-0.2)
+    caption = describe_one(sentence, numbered(4))
+    assert (caption.text, caption.tokens, caption.token_ids) == ("a red", ["a", "red"], [4, 6])
+    assert (caption.log_probs, caption.end_log_prob) == ([-0.1, -0.2], -0.3)
+    assert caption.box == (0.0, 0.0, 30.0, 20.0)
+
+
+def test_a_cut_sentence_has_no_end_whatever_rows_there_are() -> None:
+    sentence = Hypothesis([4, 6], [-0.1, -0.2], ended=False, score=-0.15)
+    for align in ("predicts", "reads"):
+        caption = describe_one(sentence, numbered(6), align=align)  # in a batch of longer ones
+        assert caption.end_log_prob is None and caption.end_attention is None
+        assert len(caption.attention) == 2
+
+
+def test_the_end_that_no_position_is_left_to_read_has_no_map() -> None:
+    """With three positions, <end> is predicted by the last row and read by none."""
+    sentence = Hypothesis([4, 6], [-0.1, -0.2, -0.3], ended=True, score=-0.2)
+    read = decoder_input([[4, 6, COLOURS.end_id]], COLOURS, max_length=3)
+    assert read.tolist() == [[1, 4, 6]]
+    assert describe_one(sentence, numbered(3)).end_attention is not None
+    caption = describe_one(sentence, numbered(3), align="reads")
+    assert caption.end_attention is None and caption.end_log_prob == -0.3
+
+
+def test_padding_of_a_batch_is_cut_off() -> None:
+    """Sentences of two lengths on grids of 2 x 3 and 3 x 2, both in one of 3 x 3."""
+    assert decoder_input([[4], [4, 6, 2]], COLOURS).tolist() == [[1, 4, 0, 0], [1, 4, 6, 2]]
+    maps = torch.arange(2 * 4 * 9.0).view(2, 4, 3, 3)
+    short = Hypothesis([4], [-0.1], ended=False, score=-0.1)
+    long = Hypothesis([4, 6], [-0.1, -0.2, -0.3], ended=True, score=-0.2)
+    boxes = [(0.0, 0.0, 3.0, 2.0), (0.0, 0.0, 2.0, 3.0)]
+    first, second = describe([short, long], maps, COLOURS, grids=[(2, 3), (3, 2)], boxes=boxes)
+    assert torch.equal(first.attention, maps[0, :1, :2, :])
+    assert torch.equal(second.attention, maps[1, :2, :, :2])
+    assert [first.box, second.box] == boxes
+
 
 # ---- planted attention --------------------------------------------------------------------------
 
@@ -80,7 +147,7 @@ def planted() -> Captioner:
         # From the hidden state of each step to its word, through both hidden layers.
         seen: list[Tensor] = []
         handle = captioner.decoder_norm.register_forward_hook(lambda _m, _i, out: seen.append(out))
-        memory = captioner.look_at([Image.new("RGB", (96, 96))])
+        memory = captioner.encode_photos([Image.new("RGB", (96, 96))])
         captioner.decode(torch.zeros(1, steps, dtype=torch.long), memory)
         handle.remove()
         captioner.head[0].weight.copy_(torch.linalg.pinv(seen[0][0]).T)
@@ -214,15 +281,15 @@ def test_the_box_is_where_the_cells_see(planted: Captioner) -> None:
     assert box == pytest.approx(own.preprocess.crop_box(60, 40))
 
 
-def test_layers_and_heads(planted: Captioner) -> None:
+def test_blocks_and_heads(planted: Captioner) -> None:
     picture = Image.new("RGB", (96, 96))
     mean = planted.caption([picture])[0].attention
     heads = [planted.caption([picture], head=head)[0].attention for head in (0, 1)]
     torch.testing.assert_close((heads[0] + heads[1]) / 2, mean)
     assert not torch.allclose(heads[0], heads[1])
-    first = planted.caption([picture], layer=0)[0].attention
-    torch.testing.assert_close(planted.caption([picture], layer=-2)[0].attention, first)
-    for options in ({"layer": 2}, {"layer": -3}, {"head": 2}, {"head": -1}):
+    first = planted.caption([picture], block=0)[0].attention
+    torch.testing.assert_close(planted.caption([picture], block=-2)[0].attention, first)
+    for options in ({"block": 2}, {"block": -3}, {"head": 2}, {"head": -1}):
         with pytest.raises(IndexError, match="this captioner has 2"):
             planted.caption([picture], **options)
     with pytest.raises(ValueError, match="align is 'writes': choose from predicts, reads"):
@@ -239,7 +306,5 @@ def test_relative_attention_is_one_on_average() -> None:
 
 
 def test_maps_of_sampled_sentences(planted: Captioner) -> None:
-    image = Image.new("RGB", ASPECTS["1:1"])
-    memory = planted.look_at([image])
-    found = sample(planted, memory, seed=0, temperature=0.1)
-    check(describe(planted, memory, [image], found)[0], ASPECTS["1:1"])
+    caption = planted.caption([Image.new("RGB", ASPECTS["1:1"])], sample=0, temperature=0.1)[0]
+    check(caption, ASPECTS["1:1"])

@@ -192,7 +192,7 @@ def draw_caption(
         beam_size=arguments.beam_size,
         max_length=arguments.max_length,
         align=arguments.align,
-        layer=arguments.layer,
+        block=arguments.layer,
         head=arguments.head,
     )
     depth = captioner.config.decoder_depth

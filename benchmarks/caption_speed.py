@@ -61,7 +61,8 @@ def their_loop(path: str) -> Callable[[Image.Image, int], object]:
 @torch.inference_mode()
 def write(captioner: Captioner, photos: list[Image.Image], length: int, beams: int = 1) -> None:
     """Sentences without their maps."""
-    generate(captioner, captioner.look_at(photos), beam_size=beams, max_length=length)
+    memory = captioner.encode_photos(photos)
+    generate(captioner.next_words(memory), beam_size=beams, max_length=length)
 
 
 def compare(
@@ -119,8 +120,8 @@ def main() -> None:
     compare(
         "of which the backbone",
         {
-            "one at a time": lambda: [captioner.look_at([each]) for each in several],
-            "a batch of 8": lambda: captioner.look_at(several),
+            "one at a time": lambda: [captioner.encode_photos([each]) for each in several],
+            "a batch of 8": lambda: captioner.encode_photos(several),
         },
         5,
     )

@@ -5,13 +5,19 @@ The architecture is that of CATR (https://github.com/saahiluppal/catr), a descen
 
     f = backbone(picture)                   a grid of features
     m = encoder(W f, positions of cells)    pre-norm; positions go to queries and keys only
-    h = decoder(words so far, m)            self-attention, then a look at m, then MLP
+    h = decoder(words so far, m)            self-attention, cross-attention to m, MLP
     p(next word) = softmax(MLP(h))          three layers
 
 The backbone is a ResNet (CATR: depth 101, dilated) or a ViT, whose patch tokens are the grid.
 CATR's decoder adds its whole table of 128 positions to queries and keys and so runs at 128 words
 only. Here the table is cut to the words that are there: under the causal mask no word sees what was
 cut off, and the numbers are the same.
+
+`Captioner.caption` has four steps: the picture becomes a memory (`encode_photos`), a search writes
+a sentence (`minivit.generation`), the decoder reads the whole sentence once more for its attention
+(`decode`), and each word gets its map (`minivit.word_maps`).
+
+Next: `minivit/generation.py`, how a sentence is searched.
 """
 
 from __future__ import annotations
@@ -30,21 +36,24 @@ from minivit.blocks import DecoderBlock, DecoderCache, EncoderBlock
 from minivit.config import CaptionerConfig, ResNetConfig
 from minivit.cpu import Linear
 from minivit.embeddings import masked_sine_position_embedding
-from minivit.generation import Align, Caption, describe, generate
+from minivit.fields import renamed_arguments, warn_renamed
+from minivit.generation import Hypothesis, NextWords, generate
+from minivit.generation import sample as draw_sentences
 from minivit.preprocess import Preprocess
 from minivit.resnet import ResNet, shrink_mask
 from minivit.tokenizer import Tokenizer
 from minivit.vit import VisionTransformer
+from minivit.word_maps import Align, Box, Caption, decoder_input, describe
 
 
 class Memory(NamedTuple):
-    """What the decoder looks at.
+    """What the decoder looks at: the cells of B pictures.
 
     Attributes:
         tokens: (B, M, D), M = rows * cols cells.
         position: (B or 1, M, D), added to keys.
         mask: (B, M) boolean, True = a cell that holds picture; None: all do.
-        grid: (rows, cols).
+        grid: (rows, cols) of the cells, padding counted.
     """
 
     tokens: Tensor
@@ -52,9 +61,17 @@ class Memory(NamedTuple):
     mask: Tensor | None
     grid: tuple[int, int]
 
+    def own_grids(self) -> list[tuple[int, int]]:
+        """(rows, cols) of each picture without its padding, which lies below and on the right."""
+        if self.mask is None:
+            return [self.grid] * len(self.tokens)
+        mask = self.mask.view(-1, *self.grid)  # (B, M) -> (B, rows, cols)
+        rows, cols = mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)
+        return list(zip(rows.tolist(), cols.tolist(), strict=True))
+
 
 class CaptionerAttention(NamedTuple):
-    """Attention weights, one tensor a block, `[query, key]`.
+    """Attention weights, one tensor for each block, `[query, key]`.
 
     Attributes:
         encoder: (B, H, M, M) of the encoder's blocks; of a ViT those of its blocks come first, with
@@ -72,13 +89,13 @@ class Captioner(nn.Module):
     """Pictures and words in, logits of the next words out; `caption` writes whole sentences.
 
     Args:
-        config: What to build.
-        tokenizer: Between words and their numbers.
-        preprocess: How a photo becomes an input; by default CATR's: longer side to 299 pixels,
-            values from -1 to 1, or for a ViT its own.
+        config: Sizes of all parts.
+        tokenizer: Translation between words and their numbers.
+        preprocess: Transform that makes an input of a photo; None: that of the ViT, or for a ResNet
+            CATR's: longer side to 299 pixels, values from -1 to 1.
 
     Raises:
-        ValueError: A tokenizer with another number of words than the config says.
+        ValueError: The tokenizer has another number of words than the config.
     """
 
     def __init__(
@@ -170,40 +187,38 @@ class Captioner(nn.Module):
 
     # ---- the picture -----------------------------------------------------------------------------
 
-    def _features(self, images: Tensor, attentions: list[Tensor] | None) -> Tensor:
-        """(B, 3, height, width) -> (B, rows, cols, D), before the encoder."""
+    def _features(self, images: Tensor, need_weights: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """The grid before the encoder, (B, rows, cols, D), and the weights of a ViT's blocks."""
+        attentions: list[Tensor] = []
         if isinstance(self.backbone, ResNet):
             grid = rearrange(self.backbone(images), "b d rows cols -> b rows cols d")
         else:
-            if attentions is None:
-                tokens = self.backbone.encode(images)
+            if need_weights:
+                tokens, attentions = self.backbone.encode(images, return_attention=True)
             else:
-                tokens, weights = self.backbone.encode(images, return_attention=True)
-                attentions += weights
+                tokens = self.backbone.encode(images)
             rows, cols = self.backbone.patch_embed.grid_for(*images.shape[-2:])
             patches = tokens[:, self.backbone.num_prefix_tokens :]
             grid = rearrange(patches, "b (rows cols) d -> b rows cols d", rows=rows, cols=cols)
-        return cast(Tensor, self.input_proj(grid))  # (B, rows, cols, width) -> (…, D)
+        return self.input_proj(grid), attentions  # (B, rows, cols, width) -> (…, D)
 
-    def _remember(
-        self, features: Tensor, mask: Tensor | None, attentions: list[Tensor] | None
-    ) -> Memory:
-        """Runs the encoder over (B, rows, cols, D), mask (B, rows, cols)."""
+    def _encode_grid(
+        self, features: Tensor, mask: Tensor | None, need_weights: bool = False
+    ) -> tuple[Memory, list[Tensor]]:
+        """The encoder over (B, rows, cols, D) with a mask (B, rows, cols), and its weights."""
         _, rows, cols, dim = features.shape
         real = features.new_ones(1, rows, cols, dtype=torch.bool) if mask is None else mask
         position = masked_sine_position_embedding(real, dim).to(features.dtype).flatten(1, 2)
         flat = None if mask is None else mask.flatten(1)  # (B, rows, cols) -> (B, M)
         tokens = features.flatten(1, 2)  # (B, rows, cols, D) -> (B, M, D)
+        attentions = []
         for block in self.encoder:
             tokens, weights = block(
-                tokens,
-                position=position,
-                key_mask=flat,
-                need_weights=attentions is not None,
+                tokens, position=position, key_mask=flat, need_weights=need_weights
             )
-            if attentions is not None:
+            if need_weights:
                 attentions.append(weights)
-        return Memory(self.encoder_norm(tokens), position, flat, (rows, cols))
+        return Memory(self.encoder_norm(tokens), position, flat, (rows, cols)), attentions
 
     @overload
     def encode(
@@ -227,9 +242,9 @@ class Captioner(nn.Module):
         """What the decoder looks at.
 
         Args:
-            images: (B, 3, height, width); smaller pictures padded at the right and below.
+            images: (B, 3, height, width); smaller pictures are padded on the right and below.
             image_mask: (B, height, width) boolean, True = picture; None: no padding.
-            return_attention: Also give the encoder's attention, see `CaptionerAttention`.
+            return_attention: Whether to give the encoder's attention too, see `CaptionerAttention`.
 
         Returns:
             The memory, or the pair of it and the list of weights.
@@ -237,16 +252,15 @@ class Captioner(nn.Module):
         Raises:
             ValueError: A mask with a ViT, which would attend to the padding.
         """
-        attentions: list[Tensor] | None = [] if return_attention else None
-        features = self._features(images, attentions)
+        features, of_backbone = self._features(images, return_attention)
         if image_mask is not None:
             if not isinstance(self.backbone, ResNet):
                 raise ValueError("a ViT sees padding as picture: give it pictures of one size")
             image_mask = shrink_mask(image_mask, (features.shape[1], features.shape[2]))
-        memory = self._remember(features, image_mask, attentions)
-        return memory if attentions is None else (memory, attentions)
+        memory, of_encoder = self._encode_grid(features, image_mask, return_attention)
+        return (memory, of_backbone + of_encoder) if return_attention else memory
 
-    def look_at(self, pictures: Sequence[Image.Image]) -> Memory:
+    def encode_photos(self, pictures: Sequence[Image.Image]) -> Memory:
         """The memory of photos of any sizes.
 
         Each photo goes through the backbone unpadded, with those of its size; only grids are
@@ -266,9 +280,10 @@ class Captioner(nn.Module):
         grids: dict[int, Tensor] = {}
         for indices in by_size.values():
             images = torch.stack([inputs[index] for index in indices]).to(device, dtype)
-            grids |= zip(indices, self._features(images, None), strict=True)
+            grids |= zip(indices, self._features(images)[0], strict=True)
         if len(by_size) == 1:
-            return self._remember(torch.stack([grids[i] for i in range(len(inputs))]), None, None)
+            features = torch.stack([grids[index] for index in range(len(inputs))])
+            return self._encode_grid(features, None)[0]
         rows = max(grid.shape[0] for grid in grids.values())
         cols = max(grid.shape[1] for grid in grids.values())
         features = torch.zeros(len(inputs), rows, cols, self.config.dim, device=device, dtype=dtype)
@@ -276,12 +291,23 @@ class Captioner(nn.Module):
         for index, grid in grids.items():
             features[index, : grid.shape[0], : grid.shape[1]] = grid
             mask[index, : grid.shape[0], : grid.shape[1]] = True
-        return self._remember(features, mask, None)
+        return self._encode_grid(features, mask)[0]
+
+    def look_at(self, pictures: Sequence[Image.Image]) -> Memory:
+        """The name that `encode_photos` had before."""
+        warn_renamed("look_at", "encode_photos")
+        return self.encode_photos(pictures)
 
     # ---- the words -------------------------------------------------------------------------------
 
     def new_cache(self, batch_size: int, num_pictures: int, memory: Memory) -> list[DecoderCache]:
-        """Room for keys and values while `batch_size` sentences are written, one cache a block."""
+        """Room for keys and values of words and cells, one cache for each decoder block.
+
+        Args:
+            batch_size: Number of sentences that are written, of all pictures together.
+            num_pictures: Number of pictures.
+            memory: Memory of these pictures.
+        """
         heads, head_dim = self.config.num_heads, self.config.dim // self.config.num_heads
         like: dict[str, Any] = {"dtype": memory.tokens.dtype, "device": memory.tokens.device}
         words, cells = self.config.max_length, memory.tokens.shape[1]
@@ -306,10 +332,10 @@ class Captioner(nn.Module):
 
         Args:
             tokens: (B, T) numbers of words; with caches, only the new ones.
-            memory: Of B pictures, or of B / K when K sentences in a row belong to one.
+            memory: Memory of B pictures, or of B / K when K sentences in a row belong to one.
             token_mask: (B, T) boolean, True = a real token. Only what stands at and after padding
                 differs with it: no word sees a later one.
-            caches: From `new_cache`, extended in place.
+            caches: Caches made by `new_cache`, extended in place.
             need_weights: Whether to give attention weights.
 
         Returns:
@@ -377,7 +403,7 @@ class Captioner(nn.Module):
             tokens: (B, T), the start token first. Padding at the end needs no mask: no word sees a
                 later one.
             image_mask: As in `encode`.
-            return_attention: Also give all attention weights, every block and head.
+            return_attention: Whether to give the attention weights of every block and head too.
 
         Returns:
             Logits (B, T, vocabulary); with `return_attention` the pair of it and the weights.
@@ -391,6 +417,17 @@ class Captioner(nn.Module):
         logits, decoder, cross = self.decode(tokens, memory, need_weights=True)
         return logits, CaptionerAttention(encoder, decoder, cross)
 
+    # ---- sentences -------------------------------------------------------------------------------
+
+    def next_words(self, memory: Memory) -> NextWords:
+        """What a search (`minivit.generation`) asks for the next word; a new one for each search.
+
+        Args:
+            memory: Memory of the pictures that the sentences are about.
+        """
+        return _CachedDecoder(self, memory)
+
+    @renamed_arguments(layer="block")
     @torch.inference_mode()
     def caption(
         self,
@@ -399,39 +436,105 @@ class Captioner(nn.Module):
         beam_size: int = 1,
         max_length: int | None = None,
         length_penalty: float = 1.0,
+        sample: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
         align: Align = "predicts",
-        layer: int = -1,
+        block: int = -1,
         head: int | None = None,
     ) -> list[Caption]:
         """A sentence for each photo, with a map for each word.
 
         Args:
             pictures: Photos of any sizes.
-            beam_size: Sentences that are followed at a time; 1: greedy.
-            max_length: Most tokens, the start token counted; None: all that the captioner has.
-            length_penalty: See `minivit.generation.generate`.
-            align: Whose map a word gets: of the step that "predicts" it, or that "reads" it.
-            layer: Decoder block of the maps, negative numbers from the last.
-            head: Its head; None: the mean over heads.
+            beam_size: Number of sentences followed at a time; 1: greedy.
+            max_length: Greatest number of tokens, the start token counted; None: all that the
+                captioner has.
+            length_penalty: Exponent of the length, see `minivit.generation.generate`.
+            sample: Seed for words drawn by chance; None: the likeliest sentence.
+            temperature: Divisor of the logits, see `minivit.generation.sample`; this and the next
+                two need `sample`.
+            top_k: Number of the likeliest words from which one is drawn; None: all.
+            top_p: Probability that these words must reach together.
+            align: "predicts" or "reads": whether a word gets the map of the step that says it or of
+                the one that takes it in, see `minivit.word_maps`.
+            block: Decoder block of the maps, negative numbers from the last.
+            head: Head of that block; None: the mean over heads.
 
         Raises:
             BadImageError: A photo that cannot be used.
-            IndexError: A layer or head that does not exist.
-            ValueError: A beam size or length that is not possible.
+            IndexError: A block or head that does not exist.
+            ValueError: A beam size, length, temperature, `top_k` or `top_p` that is not possible,
+                beams together with `sample`, or what belongs to `sample` without it.
         """
-        memory = self.look_at(pictures)
-        found = generate(
-            self,
-            memory,
-            beam_size=beam_size,
-            max_length=max_length,
-            length_penalty=length_penalty,
-        )
-        return describe(
-            self, memory, pictures, [best[0] for best in found], align=align, layer=layer, head=head
-        )
+        self._check_map(block, head)
+        if sample is not None and beam_size != 1:
+            raise ValueError(
+                f"sample is {sample} and beam_size is {beam_size}: a sentence is either drawn by "
+                "chance or searched with beams; leave one of the two out"
+            )
+        if sample is None and (temperature, top_k, top_p) != (1.0, None, 1.0):
+            raise ValueError(
+                f"temperature {temperature}, top_k {top_k}, top_p {top_p}: they change how words "
+                "are drawn by chance; give a seed as sample too"
+            )
+        memory = self.encode_photos(pictures)
+        if sample is None:
+            ranked = generate(
+                self.next_words(memory),
+                beam_size=beam_size,
+                max_length=max_length,
+                length_penalty=length_penalty,
+            )
+            sentences = [best for best, *_ in ranked]
+        else:
+            sentences = draw_sentences(
+                self.next_words(memory),
+                seed=sample,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                max_length=max_length,
+            )
+        maps = self._maps(sentences, memory, block, head)
+        grids = memory.own_grids()
+        sizes = [picture.size for picture in pictures]
+        boxes = [self._box_in_photo(*both) for both in zip(sizes, grids, strict=True)]
+        return describe(sentences, maps, self.tokenizer, grids=grids, boxes=boxes, align=align)
 
-    def cell_box(self, rows: int, cols: int) -> tuple[float, float, float, float]:
+    def _check_map(self, block: int, head: int | None) -> None:
+        depth, heads = self.config.decoder_depth, self.config.num_heads
+        if not -depth <= block < depth:
+            raise IndexError(f"block {block}: this captioner has {depth} decoder blocks")
+        if head is not None and not 0 <= head < heads:
+            raise IndexError(f"head {head}: this captioner has {heads} heads, from 0")
+
+    def _maps(
+        self, sentences: Sequence[Hypothesis], memory: Memory, block: int, head: int | None
+    ) -> Tensor:
+        """What each row of the decoder looks at, (B, T, rows, cols), when it reads whole sentences.
+
+        The search did not keep it: one more pass costs less than the weights of every step.
+        """
+        end = self.tokenizer.end_id
+        words = [[*each.token_ids, end] if each.ended else each.token_ids for each in sentences]
+        tokens = decoder_input(words, self.tokenizer, max_length=self.config.max_length)
+        _, _, to_cells = self.decode(tokens.to(memory.tokens.device), memory, need_weights=True)
+        weights = to_cells[block]  # (B, H, T, M)
+        maps = weights.mean(dim=1) if head is None else weights[:, head]  # -> (B, T, M)
+        shape = (*maps.shape[:2], *memory.grid)
+        return maps.float().cpu().view(shape)  # (B, T, M) -> (B, T, rows, cols)
+
+    def _box_in_photo(self, photo_size: tuple[int, int], grid: tuple[int, int]) -> Box:
+        """Where a grid of cells lies, (left, top, right, bottom) in pixels of a photo."""
+        width, height = self.preprocess.view_size(*photo_size)
+        left, top, right, bottom = self.preprocess.crop_box(*photo_size)
+        across, down = (right - left) / width, (bottom - top) / height  # photo pixels per input's
+        x0, y0, x1, y1 = self.cell_box(*grid)
+        return left + x0 * across, top + y0 * down, left + x1 * across, top + y1 * down
+
+    def cell_box(self, rows: int, cols: int) -> Box:
         """Where a grid of cells lies, (left, top, right, bottom) in pixels of the input.
 
         The patches of a ViT tile the picture. A cell of a ResNet is centred on every 16th or 32nd
@@ -443,3 +546,31 @@ class Captioner(nn.Module):
         step = self.backbone.stride
         first = (1 - step) / 2
         return first, first, first + cols * step, first + rows * step
+
+
+class _CachedDecoder:
+    """A captioner as `NextWords`: it owns the keys and values of the words so far."""
+
+    def __init__(self, captioner: Captioner, memory: Memory) -> None:
+        self.captioner = captioner
+        self.memory = memory
+        self.caches: list[DecoderCache] = []
+        self.num_pictures = len(memory.tokens)
+        self.start_id = captioner.tokenizer.start_id
+        self.end_id = captioner.tokenizer.end_id
+        self.vocabulary_size = captioner.config.vocabulary_size
+        self.max_length = captioner.config.max_length
+        self.device = memory.tokens.device
+
+    def logits(self, last_words: Tensor) -> Tensor:
+        """Adds a word to each sentence and gives the logits of the next one."""
+        if not self.caches:  # the first word says how many sentences there are
+            self.caches = self.captioner.new_cache(len(last_words), self.num_pictures, self.memory)
+        tokens = last_words[:, None]  # (R,) -> (R, 1)
+        logits, _, _ = self.captioner.decode(tokens, self.memory, caches=self.caches)
+        return logits[:, -1]  # (R, 1, vocabulary) -> (R, vocabulary)
+
+    def reorder(self, index: Tensor) -> None:
+        """Lets sentence i go on from sentence `index[i]`."""
+        for cache in self.caches:
+            cache.reorder(index)

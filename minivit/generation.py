@@ -1,43 +1,69 @@
-"""From logits to sentences, and from sentences to the maps of their words.
+"""From logits to sentences: the likeliest by beam search, or one drawn by chance.
 
-The picture is encoded once. Each step feeds one new word a sentence; keys and values of earlier
-words, and of the picture, are cached (`minivit.blocks.DecoderCache`).
+A search knows no network and no picture. It asks `NextWords` for two things: `logits`, how likely
+each word is to come next, and `reorder`, which sentences go on from which. The captioner answers
+with the decoder and its caches; a table of four words would do as well.
 
-Which map belongs to which word is a matter of contract. The decoder's row i reads token i-1 (row 0
-reads the start token) and predicts token i::
+`generate` has seven stations; the numbers stand beside its lines::
 
-    reads      <start>   a     red    circle
-    row           0      1      2       3
-    predicts      a     red   circle  <end>
+    1 start      K equal beams for each picture, of which one counts
+    2 ask        log-probabilities of the next word of every beam
+    3 rank       the 2·K best continuations of each picture
+    4 harvest    those that end are sentences; the K best of them are kept
+    5 settle     a picture is done when no unfinished sentence promises to be better
+    6 extend     the K best of the others go on; back to 2
+    7 cut        at the greatest length, what has not ended is cut
 
-`align="predicts"` gives a word the row whose output it is: where the captioner looked in order to
-say it. `align="reads"` gives it the row that takes it in, one later. The end token has a row of its
-own in both, and no word is ever given it.
+Next: `minivit/word_maps.py`, which map belongs to which word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from minivit.captioner import Captioner, Memory
 
-Align = Literal["predicts", "reads"]
+class NextWords(Protocol):
+    """What a search needs to know of a captioner: R sentences that grow word by word.
+
+    An object serves one search, since it remembers the words that it was given.
+
+    Attributes:
+        num_pictures: B. R is B times the number of sentences followed for each picture, those of
+            one picture next to each other.
+        start_id: Number of the token that every sentence begins with.
+        end_id: Number of the token that ends a sentence.
+        vocabulary_size: V, number of words.
+        max_length: Greatest number of tokens of a sentence, the start token counted.
+        device: Device of the logits.
+    """
+
+    num_pictures: int
+    start_id: int
+    end_id: int
+    vocabulary_size: int
+    max_length: int
+    device: torch.device
+
+    def logits(self, last_words: Tensor) -> Tensor:
+        """Adds a word to each sentence, (R,), and gives the logits of the next one, (R, V)."""
+        ...
+
+    def reorder(self, index: Tensor) -> None:
+        """Lets sentence i go on from sentence `index[i]`, (R,)."""
+        ...
 
 
 class Hypothesis(NamedTuple):
     """A sentence in numbers.
 
     Attributes:
-        token_ids: Without start and end token.
-        log_probs: Of each token; where the sentence ended, also that of the end token.
-        ended: Whether it ended, or was cut at the maximal length.
+        token_ids: Numbers of its tokens, without start and end token.
+        log_probs: Log-probability of each token; where the sentence ended, also of the end token.
+        ended: Whether it ended, or was cut at the greatest length.
         score: Sum of log_probs / their number ** length_penalty.
     """
 
@@ -47,72 +73,119 @@ class Hypothesis(NamedTuple):
     score: float
 
 
-@dataclass(frozen=True)
-class Word:
-    """A word of a caption, its word-pieces merged.
+# ---- beam search ---------------------------------------------------------------------------------
+
+
+class Continuations(NamedTuple):
+    """Beams with one more word: n of each picture, the best first; every tensor is (B, n).
 
     Attributes:
-        text: As it reads.
-        tokens: Which of the caption's tokens it is made of.
-        log_prob: Sum over them.
-        attention: (rows, cols), mean over them.
+        totals: Sums of the log-probabilities of all words.
+        rows: Number of the beam that goes on, 0 to B·K - 1.
+        words: Number of the new word.
+        log_probs: Log-probability of the new word.
     """
 
-    text: str
-    tokens: tuple[int, ...]
-    log_prob: float
-    attention: Tensor
+    totals: Tensor
+    rows: Tensor
+    words: Tensor
+    log_probs: Tensor
+
+    def without(self, word: int, number: int) -> Continuations:
+        """The first `number` of each picture whose new word is another one."""
+        order = (self.words == word).int().argsort(dim=1, stable=True)[:, :number]
+        return Continuations(*(part.gather(1, order) for part in self))
 
 
 @dataclass(frozen=True)
-class Caption:
-    """A sentence about a photo, and where the captioner looked at each word.
+class Beams:
+    """K unfinished sentences of each of B pictures; row b·K + k is beam k of picture b.
 
     Attributes:
-        text: The sentence.
-        tokens: Its words or word-pieces, without start and end token.
-        token_ids: Their numbers.
-        log_probs: Their log-probabilities.
-        attention: (len(tokens), rows, cols), each map sums to 1 (to float precision).
-        words: Word-pieces merged to words.
-        end_log_prob: Of the end token; None where the sentence was cut.
-        end_attention: (rows, cols), the map of the end token; None where the sentence was cut, or
-            where no position was left to read it.
-        box: (left, top, right, bottom) of the grid of cells, in pixels of the photo; it can reach
-            over the photo's edges.
+        tokens: (B·K, t) words so far, the start token first.
+        log_probs: (B·K, t - 1) log-probabilities of the words after the start token.
+        scores: (B, K) sums of log_probs, the best first; -inf: the beam does not count.
     """
 
-    text: str
-    tokens: list[str]
-    token_ids: list[int]
-    log_probs: list[float]
-    attention: Tensor
-    words: list[Word]
-    end_log_prob: float | None
-    end_attention: Tensor | None
-    box: tuple[float, float, float, float]
+    tokens: Tensor
+    log_probs: Tensor
+    scores: Tensor
+
+    @classmethod
+    def start(cls, next_words: NextWords, beam_size: int) -> Beams:
+        """Nothing but start tokens. All beams of a picture are equal, so that only one counts."""
+        pictures, device = next_words.num_pictures, next_words.device
+        scores = torch.full((pictures, beam_size), -torch.inf, device=device)
+        scores[:, 0] = 0.0
+        return cls(
+            tokens=torch.full((pictures * beam_size, 1), next_words.start_id, device=device),
+            log_probs=torch.zeros(pictures * beam_size, 0, device=device),
+            scores=scores,
+        )
+
+    def rank(self, log_probs: Tensor, number: int) -> Continuations:
+        """The best continuations of each picture.
+
+        Args:
+            log_probs: (B·K, V) of the next word.
+            number: n, how many.
+        """
+        pictures, beam_size = self.scores.shape
+        vocabulary = log_probs.shape[1]
+        totals = self.scores.view(-1, 1) + log_probs  # (B, K) -> (B·K, V)
+        best, place = totals.view(pictures, -1).topk(number)  # (B·K, V) -> (B, K·V) -> (B, n)
+        first_rows = torch.arange(0, len(totals), beam_size, device=totals.device)
+        rows, words = first_rows[:, None] + place // vocabulary, place % vocabulary
+        return Continuations(best, rows, words, log_probs[rows, words])
+
+    def extend(self, chosen: Continuations) -> Beams:
+        """The beams after their new word."""
+        rows, words, log_probs = (part.flatten() for part in chosen[1:])  # (B, K) -> (B·K,)
+        return Beams(
+            tokens=torch.cat([self.tokens[rows], words[:, None]], dim=1),
+            log_probs=torch.cat([self.log_probs[rows], log_probs[:, None]], dim=1),
+            scores=chosen.totals,
+        )
+
+    def sentence(self, row: int, *, ended: bool, score: float) -> Hypothesis:
+        """The words of one beam so far."""
+        return Hypothesis(self.tokens[row, 1:].tolist(), self.log_probs[row].tolist(), ended, score)
 
 
-def relative_attention(maps: Tensor) -> Tensor:
-    """Maps corrected for what every word looks at: each divided by the mean over the words.
+@dataclass
+class Harvest:
+    """The best sentences of one picture.
 
-    Raw maps make "a" and "." look as telling as "umbrella", since a large share of all of them goes
-    to the same few cells.
-
-    Args:
-        maps: (n, rows, cols).
-
-    Returns:
-        (n, rows, cols); 1 where a word looks as much as the average word does.
+    Attributes:
+        size: K, how many are kept.
+        sentences: Up to K, the best first.
+        done: Whether the search for this picture is over.
     """
-    mean = maps.mean(dim=0)
-    return maps / mean.clamp_min(torch.finfo(maps.dtype).tiny)
+
+    size: int
+    sentences: list[Hypothesis] = field(default_factory=list)
+    done: bool = False
+
+    def add(self, sentence: Hypothesis) -> None:
+        """Keeps a sentence if it is one of the K best."""
+        ranked = sorted([*self.sentences, sentence], key=lambda each: -each.score)
+        self.sentences = ranked[: self.size]
+
+    def settle(self, unfinished: float) -> None:
+        """Ends the search when there are K sentences and no better one is in sight.
+
+        One beam is done with its first sentence: what ends it is likelier than all else.
+
+        Args:
+            unfinished: Score of the best unfinished sentence by its present length.
+        """
+        if len(self.sentences) == self.size:
+            self.done |= unfinished <= self.sentences[-1].score
 
 
 @torch.inference_mode()
 def generate(
-    captioner: Captioner,
-    memory: Memory,
+    next_words: NextWords,
     *,
     beam_size: int = 1,
     max_length: int | None = None,
@@ -124,10 +197,9 @@ def generate(
     its present length (the usual heuristic: a longer one might still overtake).
 
     Args:
-        captioner: In eval mode.
-        memory: Of B pictures; the beams of a picture share it.
+        next_words: A new one, such as `Captioner.next_words` makes.
         beam_size: K, sentences followed at a time for each picture.
-        max_length: Most tokens, the start token counted; None: all the captioner's positions.
+        max_length: Greatest number of tokens, the start token counted; None: the captioner's own.
         length_penalty: Exponent of the length that divides the sum of log-probabilities; 0 prefers
             short sentences, 1 compares means. It does nothing with one beam.
 
@@ -135,89 +207,60 @@ def generate(
         For each picture up to K sentences, the best first.
 
     Raises:
-        ValueError: A beam size below 1 or above the vocabulary, a length that is not possible.
+        ValueError: A beam size below 1 or above half the vocabulary, a length that is not possible.
     """
-    vocabulary = captioner.config.vocabulary_size
-    if not 1 <= beam_size <= vocabulary // 2:
-        raise ValueError(f"beam_size is {beam_size}, expected 1 to {vocabulary // 2}")
-    length = _check_length(captioner, max_length)
-    end = captioner.tokenizer.end_id
-    batch, device = memory.tokens.shape[0], memory.tokens.device
-    caches = captioner.new_cache(batch * beam_size, batch, memory)
-    tokens = torch.full((batch * beam_size, 1), captioner.tokenizer.start_id, device=device)
-    log_probs = torch.zeros(batch * beam_size, 0, device=device)
-    scores = torch.full((batch, beam_size), -torch.inf, device=device)
-    scores[:, 0] = 0.0  # at first all beams are the same: one of them counts
-    ended: list[list[Hypothesis]] = [[] for _ in range(batch)]
-    done = [False] * batch
+    most = next_words.vocabulary_size // 2
+    if not 1 <= beam_size <= most:
+        raise ValueError(f"beam_size is {beam_size}, expected 1 to {most}")
+    length = _check_length(next_words, max_length)
+    end = next_words.end_id
+    beams = Beams.start(next_words, beam_size)  # 1 start
+    harvests = [Harvest(beam_size) for _ in range(next_words.num_pictures)]
     for step in range(1, length):
-        logits, _, _ = captioner.decode(tokens[:, -1:], memory, caches=caches)
-        step_log_probs = logits[:, -1].float().log_softmax(dim=-1)  # (B·K, vocabulary)
-        totals = scores.view(-1, 1) + step_log_probs
-        # twice as many as needed: at most K of them end
-        best, flat = totals.view(batch, -1).topk(2 * beam_size)  # (B, K·vocabulary) -> (B, 2·K)
-        origin, word = flat // vocabulary, flat % vocabulary
-        rows: list[int] = []
-        words: list[int] = []
-        for picture in range(batch):
-            kept = 0
-            for rank, (total, beam, token) in enumerate(
-                zip(*(found[picture].tolist() for found in (best, origin, word)), strict=True)
-            ):
-                row = picture * beam_size + beam
-                if token == end:
-                    if rank < beam_size and not done[picture]:
-                        found = [*log_probs[row].tolist(), step_log_probs[row, token].item()]
-                        score = total / step**length_penalty
-                        hypothesis = Hypothesis(tokens[row, 1:].tolist(), found, True, score)
-                        ended[picture].append(hypothesis)
-                elif kept < beam_size:
-                    scores[picture, kept] = total
-                    rows.append(row)
-                    words.append(token)
-                    kept += 1
-            ended[picture] = _best(ended[picture], beam_size)
-            if len(ended[picture]) == beam_size:
-                running = scores[picture, 0].item() / step**length_penalty
-                done[picture] |= beam_size == 1 or running <= ended[picture][-1].score
-        if all(done):
+        log_probs = _log_probs(next_words.logits(beams.tokens[:, -1]))  # 2 ask
+        # Twice as many as there are beams: each beam can end once, so that K at least go on.
+        ranked = beams.rank(log_probs, 2 * beam_size)  # 3 rank
+        for picture, place in (ranked.words[:, :beam_size] == end).nonzero().tolist():  # 4 harvest
+            if not harvests[picture].done:
+                total, row, _, log_prob = (part[picture, place].item() for part in ranked)
+                score = total / step**length_penalty
+                ended = beams.sentence(int(row), ended=True, score=score)
+                ended.log_probs.append(log_prob)
+                harvests[picture].add(ended)
+        going_on = ranked.without(end, beam_size)
+        for harvest, total in zip(harvests, going_on.totals[:, 0].tolist(), strict=True):
+            harvest.settle(total / step**length_penalty)  # 5 settle
+        if all(harvest.done for harvest in harvests):
             break
-        index, new = torch.tensor(rows, device=device), torch.tensor(words, device=device)
-        gained = step_log_probs[index, new]
         if beam_size > 1:
-            for cache in caches:
-                cache.reorder(index)
-        tokens = torch.cat([tokens[index], new[:, None]], dim=1)
-        log_probs = torch.cat([log_probs[index], gained[:, None]], dim=1)
-    for picture in range(batch):
-        if done[picture]:
-            continue
-        for beam in range(beam_size):
-            row = picture * beam_size + beam
-            total = scores[picture, beam].item()
-            score = total / max(1, log_probs.shape[1]) ** length_penalty
-            cut = Hypothesis(tokens[row, 1:].tolist(), log_probs[row].tolist(), False, score)
-            ended[picture].append(cut)
-        ended[picture] = _best(ended[picture], beam_size)
-    return ended
+            next_words.reorder(going_on.rows.flatten())  # (B, K) -> (B·K,)
+        beams = beams.extend(going_on)  # 6 extend
+    for row, total in enumerate(beams.scores.flatten().tolist()):  # 7 cut
+        harvest = harvests[row // beam_size]
+        if not harvest.done:
+            score = total / (length - 1) ** length_penalty
+            harvest.add(beams.sentence(row, ended=False, score=score))
+    return [harvest.sentences for harvest in harvests]
 
 
-def _best(found: list[Hypothesis], number: int) -> list[Hypothesis]:
-    return sorted(found, key=lambda hypothesis: -hypothesis.score)[:number]
+def _log_probs(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(dim=-1)
 
 
-def _check_length(captioner: Captioner, max_length: int | None) -> int:
-    most = captioner.config.max_length
+def _check_length(next_words: NextWords, max_length: int | None) -> int:
+    most = next_words.max_length
     length = most if max_length is None else max_length
     if not 2 <= length <= most:
         raise ValueError(f"max_length is {length}: this captioner writes 2 to {most} tokens")
     return length
 
 
+# ---- sentences by chance -------------------------------------------------------------------------
+
+
 @torch.inference_mode()
 def sample(
-    captioner: Captioner,
-    memory: Memory,
+    next_words: NextWords,
     *,
     seed: int,
     temperature: float = 1.0,
@@ -225,21 +268,20 @@ def sample(
     top_p: float = 1.0,
     max_length: int | None = None,
 ) -> list[Hypothesis]:
-    """One sentence a picture, each word drawn by chance.
+    """One sentence for each picture, each word drawn by chance.
 
     Args:
-        captioner: In eval mode.
-        memory: Of B pictures.
-        seed: The same seed gives the same sentences.
-        temperature: Divides the logits; below 1 likely words become likelier.
-        top_k: Draw from the k likeliest words only; None: from all.
-        top_p: Draw from the fewest words whose probabilities sum to at least this ("nucleus",
-            arXiv:1904.09751).
+        next_words: A new one, such as `Captioner.next_words` makes.
+        seed: Seed for all draws: the same one gives the same sentences.
+        temperature: Divisor of the logits; below 1 likely words become likelier.
+        top_k: Number of the likeliest words from which one is drawn; None: all.
+        top_p: Probability that the words from which one is drawn must reach together, and the
+            fewest that do are taken ("nucleus", arXiv:1904.09751).
         max_length: As in `generate`.
 
     Returns:
         For each picture a sentence; its log_probs are the captioner's own, before temperature and
-        restrictions.
+        restrictions, and its score is their mean.
 
     Raises:
         ValueError: A temperature or top_p not above 0, top_p above 1, top_k below 1, a length that
@@ -250,34 +292,23 @@ def sample(
             f"temperature {temperature}, top_p {top_p}, top_k {top_k}: expected above 0, in (0, 1] "
             "and at least 1"
         )
-    length = _check_length(captioner, max_length)
-    end = captioner.tokenizer.end_id
-    batch, device = memory.tokens.shape[0], memory.tokens.device
+    length = _check_length(next_words, max_length)
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    caches = captioner.new_cache(batch, batch, memory)
-    token_ids: list[list[int]] = [[] for _ in range(batch)]
-    found: list[list[float]] = [[] for _ in range(batch)]
-    ended = [False] * batch
-    last = torch.full((batch, 1), captioner.tokenizer.start_id, device=device)
+    drawn = torch.full((next_words.num_pictures, 1), next_words.start_id)
+    words: list[Tensor] = []  # (B, 1) each
+    log_probs: list[Tensor] = []
+    ended = torch.zeros(drawn.shape, dtype=torch.bool)
     for _ in range(1, length):
-        logits, _, _ = captioner.decode(last, memory, caches=caches)
-        logits = logits[:, -1].float().cpu()  # (B, 1, vocabulary) -> (B, vocabulary)
-        log_probs = logits.log_softmax(dim=-1)
+        logits = next_words.logits(drawn[:, 0].to(next_words.device)).float().cpu()  # (B, V)
         allowed = _restrict(logits / temperature, top_k, top_p).softmax(dim=-1)
-        last = torch.multinomial(allowed, 1, generator=generator)  # (B, 1)
-        for picture, token in enumerate(last[:, 0].tolist()):
-            if not ended[picture]:
-                found[picture].append(log_probs[picture, token].item())
-                ended[picture] = token == end
-                if token != end:
-                    token_ids[picture].append(token)
-        last = last.to(device)
-        if all(ended):
+        drawn = torch.multinomial(allowed, 1, generator=generator)  # (B, V) -> (B, 1)
+        words.append(drawn)
+        log_probs.append(_log_probs(logits).gather(1, drawn))  # (B, V) -> (B, 1)
+        ended |= drawn == next_words.end_id
+        if ended.all():
             break
-    return [
-        Hypothesis(ids, values, over, sum(values) / max(1, len(values)))
-        for ids, values, over in zip(token_ids, found, ended, strict=True)
-    ]
+    rows = zip(torch.cat(words, dim=1).tolist(), torch.cat(log_probs, dim=1).tolist(), strict=True)
+    return [_until_end(*row, next_words.end_id) for row in rows]
 
 
 def _restrict(logits: Tensor, top_k: int | None, top_p: float) -> Tensor:
@@ -290,105 +321,9 @@ def _restrict(logits: Tensor, top_k: int | None, top_p: float) -> Tensor:
     return logits.masked_fill(~keep.gather(-1, order.argsort(dim=-1)), -torch.inf)
 
 
-@torch.inference_mode()
-def describe(
-    captioner: Captioner,
-    memory: Memory,
-    pictures: Sequence[Image.Image],
-    hypotheses: Sequence[Hypothesis],
-    *,
-    align: Align = "predicts",
-    layer: int = -1,
-    head: int | None = None,
-) -> list[Caption]:
-    """Sentences with the maps of their words, by one more pass of the decoder over all words.
-
-    Args:
-        captioner: In eval mode.
-        memory: Of B pictures.
-        pictures: The B photos, for their sizes.
-        hypotheses: A sentence each.
-        align: See this module's docstring.
-        layer: Decoder block, negative numbers from the last.
-        head: One head; None: the mean over heads.
-
-    Raises:
-        IndexError: A layer or head that does not exist.
-        ValueError: An unknown `align`.
-    """
-    config = captioner.config
-    if not -config.decoder_depth <= layer < config.decoder_depth:
-        raise IndexError(f"layer {layer}: this captioner has {config.decoder_depth} decoder blocks")
-    if head is not None and not 0 <= head < config.num_heads:
-        raise IndexError(f"head {head}: this captioner has {config.num_heads} heads, from 0")
-    if align not in ("predicts", "reads"):
-        raise ValueError(f"align is {align!r}: choose from predicts, reads")
-    tokenizer = captioner.tokenizer
-    read = [
-        [tokenizer.start_id, *found.token_ids, *([tokenizer.end_id] if found.ended else [])]
-        for found in hypotheses
-    ]
-    length = min(config.max_length, max(map(len, read)))
-    padded = [ids[:length] + [tokenizer.pad_id] * (length - len(ids)) for ids in read]
-    tokens = torch.tensor(padded, device=memory.tokens.device)  # (B, T)
-    _, _, to_cells = captioner.decode(tokens, memory, need_weights=True)
-    weights = to_cells[layer]  # (B, H, T, M)
-    maps = weights.mean(dim=1) if head is None else weights[:, head]  # (B, H, T, M) -> (B, T, M)
-    maps = maps.float().cpu().view(*maps.shape[:2], *memory.grid)  # (B, T, M) -> (B, T, rows, cols)
-    first = 0 if align == "predicts" else 1
-    captions = []
-    for index, (picture, found) in enumerate(zip(pictures, hypotheses, strict=True)):
-        own = maps[index]
-        if memory.mask is not None:
-            mask = memory.mask[index].cpu().view(memory.grid)
-            own = own[:, : int(mask.any(1).sum()), : int(mask.any(0).sum())]
-        count, last = len(found.token_ids), first + len(found.token_ids)
-        end = own[last] if found.ended and last < own.shape[0] else None
-        captions.append(
-            _caption(captioner, picture, found, own[first : first + count].clone(), end)
-        )
-    return captions
-
-
-def _caption(
-    captioner: Captioner,
-    picture: Image.Image,
-    found: Hypothesis,
-    attention: Tensor,
-    end_attention: Tensor | None,
-) -> Caption:
-    """One caption from its maps (n, rows, cols)."""
-    tokenizer = captioner.tokenizer
-    tokens = [tokenizer.vocabulary[token] for token in found.token_ids]
-    count = len(tokens)
-    words = [
-        Word(
-            text=tokenizer.decode([found.token_ids[i] for i in group], skip_special=False),
-            tokens=tuple(group),
-            log_prob=sum(found.log_probs[i] for i in group),
-            attention=attention[group].mean(dim=0),
-        )
-        for group in tokenizer.words(tokens)
-    ]
-    rows, cols = attention.shape[1:]
-    # The grid in pixels of the input, and the input in pixels of the photo.
-    seen = captioner.preprocess.view_size(*picture.size)
-    left, top, right, bottom = captioner.preprocess.crop_box(*picture.size)
-    across, down = (right - left) / seen[0], (bottom - top) / seen[1]
-    cells = captioner.cell_box(rows, cols)
-    return Caption(
-        text=tokenizer.decode(found.token_ids),
-        tokens=tokens,
-        token_ids=list(found.token_ids),
-        log_probs=found.log_probs[:count],
-        attention=attention,
-        words=words,
-        end_log_prob=found.log_probs[count] if found.ended else None,
-        end_attention=end_attention,
-        box=(
-            left + cells[0] * across,
-            top + cells[1] * down,
-            left + cells[2] * across,
-            top + cells[3] * down,
-        ),
-    )
+def _until_end(words: list[int], log_probs: list[float], end: int) -> Hypothesis:
+    """The sentence before the first end token; all words where there is none."""
+    ended = end in words
+    count = words.index(end) if ended else len(words)
+    own = log_probs[: count + ended]
+    return Hypothesis(words[:count], own, ended, sum(own) / len(own))

@@ -20,6 +20,8 @@ variant differ:
 * U+2B820..2B91F are Chinese; the fast variant begins at U+2B920.
 * What is an accent or punctuation is what this Python's `unicodedata` says. The fast variant has
   tables of Unicode 8: the two differ on some 500 marks that were added or changed since.
+
+This is the last file of the captioner's reading path.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class BadVocabularyError(ValueError):
 
 
 class _Rewrite(dict[int, str]):
-    """A table for `str.translate` that asks its rule once for each character it meets."""
+    """A table for `str.translate` that applies its rule once to each character it meets."""
 
     def __init__(self, rule: Callable[[str], str]) -> None:
         self.rule = rule
@@ -56,7 +58,7 @@ class _Rewrite(dict[int, str]):
 
 
 def _clean(character: str) -> str:
-    """Whitespace -> a space, the invisible and U+FFFD -> nothing, Chinese -> spaces around it."""
+    """Whitespace -> a space, invisible characters and U+FFFD -> nothing, Chinese -> spaced out."""
     kind = category(character)
     if character in "\t\n\r" or kind[0] == "Z":
         return " "
@@ -67,13 +69,13 @@ def _clean(character: str) -> str:
 
 
 def _apart(character: str) -> str:
-    """Spaces around punctuation, which in ASCII is all that is no letter and no digit."""
+    """Spaces around punctuation; in ASCII that is all that is no letter, digit or space."""
     symbol = character in string.punctuation or category(character)[0] == "P"
     return f" {character} " if symbol else character
 
 
 def _plain(character: str) -> str:
-    """The same, without accents. One by one, since NFD of a long run of accents is quadratic."""
+    """The same, without accents. One by one: NFD of a long run of accents takes quadratic time."""
     return "".join(_apart(part) for part in normalize("NFD", character) if category(part) != "Mn")
 
 
@@ -81,12 +83,13 @@ _CLEAN, _APART, _PLAIN = _Rewrite(_clean), _Rewrite(_apart), _Rewrite(_plain)
 
 
 class Tokenizer:
-    """What both kinds have in common; a token is a string, its id its index in `vocabulary`.
+    """What both kinds have in common. A token is a string; its id is its index in `vocabulary`.
 
     Attributes:
-        kind: The name of the class in a checkpoint.
-        special_tokens: Padding, start, end, unknown, and what else stands for no text.
-        vocabulary: Every token, special ones too.
+        kind: Name of the class in a checkpoint.
+        special_tokens: Tokens for padding, start, end and unknown words, and others that stand for
+            no text.
+        vocabulary: All tokens, special ones too.
         pad_id, start_id, end_id, unknown_id: Ids of the first four special tokens.
     """
 
@@ -102,12 +105,12 @@ class Tokenizer:
                 raise BadVocabularyError(f"token {index} is {token!r}; expected text")
         repeated = [token for token, times in Counter(self.vocabulary).items() if times > 1]
         if repeated:
-            found = f"{repeated[0][:40]!r} stands in the vocabulary more than once"
-            raise BadVocabularyError(f"{found}; repeated tokens: {len(repeated)}, expected none")
+            problem = f"{repeated[0][:40]!r} stands in the vocabulary more than once"
+            raise BadVocabularyError(f"{problem}; repeated tokens: {len(repeated)}, expected none")
         self._ids = {token: index for index, token in enumerate(self.vocabulary)}
         if missing := [token for token in self.special_tokens if token not in self._ids]:
-            found = f"{', '.join(missing)} missing among {len(self)} tokens"
-            raise BadVocabularyError(f"{found}; expected {' '.join(self.special_tokens)}")
+            problem = f"{', '.join(missing)} missing among {len(self)} tokens"
+            raise BadVocabularyError(f"{problem}; expected {' '.join(self.special_tokens)}")
         self._special_ids = [self._ids[token] for token in self.special_tokens]
         self.pad_id, self.start_id, self.end_id, self.unknown_id = self._special_ids[:4]
         self._special = re.compile(f"({'|'.join(map(re.escape, self.special_tokens))})")
@@ -116,10 +119,10 @@ class Tokenizer:
         return len(self.vocabulary)
 
     def tokenize(self, text: str) -> list[str]:
-        """A text, which may be anything, as tokens; no start and end are added."""
+        """The tokens of any text; no start and end are added."""
         tokens: list[str] = []
         for index, part in enumerate(self._special.split(text)):
-            tokens += [part] if index % 2 else self._tokenize(part)  # odd: what was split at
+            tokens += [part] if index % 2 else self._tokenize(part)  # odd: a special token
         return tokens
 
     def encode(self, text: str) -> list[int]:
@@ -129,13 +132,13 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Ids as a text: pieces joined, no space before . , ? ! and in contractions such as don't.
 
-        As transformers' `decode(ids, skip_special_tokens, clean_up_tokenization_spaces=True)`;
-        that clean-up was the default when CATR was written and is not since transformers 5. The
-        unknown token is special too: it is left out. CATR skips special tokens and then
-        capitalises the text, which is left to the caller.
+        The text is that of transformers' `decode(ids, skip_special_tokens,
+        clean_up_tokenization_spaces=True)`; that clean-up was the default when CATR was written and
+        is not since transformers 5. The unknown token is special too: it is left out. CATR skips
+        special tokens and then capitalises the text, which is left to the caller.
 
         Raises:
-            ValueError: an id that is not in the vocabulary.
+            ValueError: An id that is not in the vocabulary.
         """
         tokens = []
         for index in ids:
@@ -149,7 +152,7 @@ class Tokenizer:
         return text
 
     def words(self, tokens: Sequence[str]) -> list[list[int]]:
-        """The indices of the tokens, one list a word: ["snow", "##man", "."] -> [[0, 1], [2]].
+        """Indices of tokens, one list for each word: ["snow", "##man", "."] -> [[0, 1], [2]].
 
         A token with ## continues whatever stands before it; as the first one it begins a word.
         """
@@ -166,15 +169,15 @@ class Tokenizer:
         return {"kind": self.kind, "vocabulary": list(self.vocabulary)}
 
     def _tokenize(self, text: str) -> list[str]:
-        """A text in which no special token is looked for, as tokens of the vocabulary."""
+        """The tokens of a text that holds no special token."""
         raise NotImplementedError
 
 
 class WordPiece(Tokenizer):
-    """BERT's uncased tokenizer, [PAD] [CLS] [SEP] [UNK] [MASK] being anywhere in its vocabulary.
+    """BERT's uncased tokenizer; [PAD] [CLS] [SEP] [UNK] [MASK] stand anywhere in its vocabulary.
 
     Raises:
-        BadVocabularyError: one of these is missing, or a token is there twice or is empty.
+        BadVocabularyError: One of these is missing, or a token is there twice or is empty.
     """
 
     kind = "wordpiece"
@@ -190,7 +193,7 @@ class WordPiece(Tokenizer):
         """Reads BERT's vocab.txt: UTF-8, one token a line, the line number less one is the id.
 
         Raises:
-            BadVocabularyError: the file is missing, empty, not UTF-8, or a bad vocabulary.
+            BadVocabularyError: The file is missing, empty, not UTF-8, or a bad vocabulary.
         """
         name = os.fspath(path)
         shown = name if name and name.isprintable() else repr(name)
@@ -215,7 +218,7 @@ class WordPiece(Tokenizer):
         return tokens
 
     def _pieces(self, word: str) -> list[str]:
-        """The longest piece first, from the left; one that is not found makes the word unknown."""
+        """A word cut from the left, each piece the longest that is known; else it is unknown."""
         unknown = [self.vocabulary[self.unknown_id]]
         if len(word) > _LONGEST_WORD:
             return unknown
@@ -245,7 +248,7 @@ class WordLevel(Tokenizer):
         """Takes the words, or a whole vocabulary that begins with the four special tokens.
 
         Raises:
-            BadVocabularyError: no words, a word that is there twice, or one that no text contains.
+            BadVocabularyError: No words, a word that is there twice, or one that no text contains.
         """
         number = len(self.special_tokens)
         whole = tuple(words[:number]) == self.special_tokens
@@ -254,13 +257,8 @@ class WordLevel(Tokenizer):
             raise BadVocabularyError("there are no words; expected one or more")
         for word in self.vocabulary[number:]:
             if (cut := self._cut(word)) != [word]:
-                found = f"the word {word!r} becomes {cut} in a text"
-                raise BadVocabularyError(f"{found}; expected one lower-case word")
-
-    @classmethod
-    def from_captions(cls, texts: Iterable[str]) -> WordLevel:
-        """The vocabulary of these texts, sorted by name."""
-        return cls(sorted({word for text in texts for word in cls._cut(text)}))
+                problem = f"the word {word!r} becomes {cut} in a text"
+                raise BadVocabularyError(f"{problem}; expected one lower-case word")
 
     @staticmethod
     def _cut(text: str) -> list[str]:
@@ -275,17 +273,17 @@ def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that `to_dict` described.
 
     Raises:
-        BadVocabularyError: an unknown kind, an unknown or missing field, or a bad vocabulary.
+        BadVocabularyError: An unknown kind, an unknown or missing field, or a bad vocabulary.
     """
     kinds: dict[Any, Callable[[Sequence[str]], Tokenizer]]
     kinds = {"wordpiece": WordPiece, "words": WordLevel}
     if set(values) != {"kind", "vocabulary"}:
-        found = f"tokenizer: found fields {sorted(values)}"
-        raise BadVocabularyError(f"{found}, expected ['kind', 'vocabulary']")
+        problem = f"tokenizer: found fields {sorted(values)}"
+        raise BadVocabularyError(f"{problem}, expected ['kind', 'vocabulary']")
     kind, vocabulary = values["kind"], values["vocabulary"]
     if not isinstance(kind, str) or kind not in kinds:
         raise BadVocabularyError(f"tokenizer kind: found {kind!r}, expected {' | '.join(kinds)}")
     if not isinstance(vocabulary, list):
-        found = type(vocabulary).__name__
-        raise BadVocabularyError(f"tokenizer vocabulary: found {found}, expected a list of tokens")
+        name = type(vocabulary).__name__
+        raise BadVocabularyError(f"tokenizer vocabulary: found {name}, expected a list of tokens")
     return kinds[kind](vocabulary)

@@ -6,11 +6,14 @@ import dataclasses
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from minivit import CheckpointError, load_model, save_model
 from minivit.captioner import Captioner, Memory
 from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
+from minivit.generation import Hypothesis, generate
+from minivit.generation import sample as sample_sentences
 from minivit.tokenizer import WordLevel
 from minivit.vit import VisionTransformer
 from tests.catr import catr, references
@@ -26,7 +29,7 @@ from tests.references.catr_inputs import (
     sample,
     statistics,
 )
-from tests.references.seeded import foreign_weights
+from tests.references.seeded import foreign_weights, seeded
 
 WORDS = ("a", "blue", "circle", "left", "of", "red", "square", "the")
 
@@ -57,6 +60,22 @@ def make_captioner(**options: object) -> Captioner:
 
 def close(found: Tensor, expected: Tensor, atol: float) -> None:
     torch.testing.assert_close(found, expected, atol=atol, rtol=0)
+
+
+def test_what_a_captioner_is() -> None:
+    """Words so far look at the cells of a picture, and say which word may come next."""
+    captioner = make_captioner()
+    images = torch.randn(1, 3, 32, 48)  # patches of 8 pixels: 4 rows of 6
+    memory = captioner.encode(images)
+    assert memory.grid == (4, 6) and memory.tokens.shape == (1, 24, 32)
+    words = torch.tensor([[captioner.tokenizer.start_id, *captioner.tokenizer.encode("a red")]])
+    logits, to_words, to_cells = captioner.decode(words, memory, need_weights=True)
+    assert logits.shape == (1, 3, 12)  # after each of three words, how likely are all twelve
+    assert to_words[-1].shape == (1, 4, 3, 3) and to_cells[-1].shape == (1, 4, 3, 24)
+    close(captioner(images, words), logits, atol=1e-5)
+    photo = Image.new("RGB", (48, 32))
+    [caption] = captioner.caption([photo], max_length=3)  # the start token and two words
+    assert len(caption.tokens) == 2 and caption.attention.shape == (2, 4, 6)
 
 
 # ---- CATR -------------------------------------------------------------------------------------
@@ -102,7 +121,7 @@ def test_greedy_tokens_and_maps_are_catrs(name: str) -> None:
     best = expected[f"{name}.best"]
     tokens = torch.tensor([[captioner.tokenizer.start_id, *caption.token_ids[:-1]]])
     with torch.inference_mode():
-        memory = captioner.look_at([image])
+        memory = captioner.encode_photos([image])
         logits, to_words, to_cells = captioner.decode(tokens, memory, need_weights=True)
     close(logits[0].amax(dim=1), best, atol=1e-4)
     for step in HEAD_STEPS:
@@ -240,6 +259,144 @@ def test_every_parameter_gets_a_gradient() -> None:
     captioner(torch.randn(2, 3, 32, 48), torch.randint(4, 12, (2, 7))).square().sum().backward()
     without = [name for name, p in captioner.named_parameters() if p.grad is None]
     assert without == []
+
+
+# ---- sentences ----------------------------------------------------------------------------------
+
+
+def small_picture(index: int) -> Image.Image:
+    pixels = (seeded(f"picture {index}", (32, 48, 3), 0) * 60 + 128).clamp(0, 255).byte()
+    return Image.fromarray(pixels.numpy())
+
+
+def log_probabilities(captioner: Captioner, memory: Memory, sentence: Hypothesis) -> list[float]:
+    """Log-probability of each token, by running all words through the decoder at once."""
+    tokenizer = captioner.tokenizer
+    words = [tokenizer.start_id, *sentence.token_ids, *[tokenizer.end_id] * sentence.ended]
+    logits, _, _ = captioner.decode(torch.tensor([words[:-1]]), memory)
+    return logits[0].log_softmax(-1).gather(1, torch.tensor(words[1:])[:, None])[:, 0].tolist()
+
+
+@torch.inference_mode()
+def test_greedy_takes_the_likeliest_word_each_time() -> None:
+    """Against the plain way: all words again at every step, without a cache."""
+    captioner = make_captioner()
+    memory = captioner.encode_photos([small_picture(index) for index in range(6)])
+    sentences = [best for best, *_ in generate(captioner.next_words(memory))]
+    for index, sentence in enumerate(sentences):
+        one = captioner.encode_photos([small_picture(index)])
+        ids: list[int] = []
+        while len(ids) < captioner.config.max_length - 1:
+            words = torch.tensor([[captioner.tokenizer.start_id, *ids]])
+            token = int(captioner.decode(words, one)[0][0, -1].argmax())
+            if token == captioner.tokenizer.end_id:
+                break
+            ids.append(token)
+        assert sentence.token_ids == ids
+        assert sentence.ended == (len(ids) < captioner.config.max_length - 1)
+        expected = log_probabilities(captioner, one, sentence)
+        assert sentence.log_probs == pytest.approx(expected, abs=1e-5)
+        assert sentence.score == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+@torch.inference_mode()
+def test_beams_and_samples_have_the_log_probabilities_of_their_words() -> None:
+    """The caches follow the beams: all words at once, without a cache, give the same numbers."""
+    captioner = make_captioner()
+    pictures = [small_picture(index) for index in range(3)]
+    memory = captioner.encode_photos(pictures)
+    beams = generate(captioner.next_words(memory), beam_size=4)
+    drawn = sample_sentences(captioner.next_words(memory), seed=5)
+    for photo, found, chance in zip(pictures, beams, drawn, strict=True):
+        one = captioner.encode_photos([photo])
+        assert len({(tuple(sentence.token_ids), sentence.ended) for sentence in found}) == 4
+        for sentence in (*found, chance):
+            expected = log_probabilities(captioner, one, sentence)
+            assert sentence.log_probs == pytest.approx(expected, abs=1e-5)
+
+
+@torch.inference_mode()
+def test_beams_of_a_batch_are_those_of_each_picture() -> None:
+    captioner = make_captioner()
+    pictures = [small_picture(index) for index in range(4)]
+    together = generate(captioner.next_words(captioner.encode_photos(pictures)), beam_size=3)
+    for photo, beams in zip(pictures, together, strict=True):
+        memory = captioner.encode_photos([photo])
+        [alone] = generate(captioner.next_words(memory), beam_size=3)
+        assert [each.token_ids for each in beams] == [each.token_ids for each in alone]
+        assert [each.score for each in beams] == pytest.approx([each.score for each in alone])
+
+
+def test_nothing_leaks_from_one_picture_to_the_next() -> None:
+    captioner = make_captioner()
+    pictures = [small_picture(index) for index in range(3)]
+    first = captioner.caption(pictures[:1])[0]
+    captioner.caption(pictures[1:])
+    again = captioner.caption(pictures[:1])[0]
+    together = captioner.caption(pictures)[0]
+    for other in (again, together):
+        assert other.token_ids == first.token_ids
+        close(other.attention, first.attention, atol=1e-6)
+
+
+def test_a_caption_is_drawn_by_chance_with_a_seed() -> None:
+    captioner = make_captioner()
+    pictures = [small_picture(0)] * 20
+
+    def drawn(**options: float) -> list[list[int]]:
+        return [caption.token_ids for caption in captioner.caption(pictures, **options)]
+
+    assert drawn(sample=1) == drawn(sample=1) != drawn(sample=2)
+    assert len({tuple(ids) for ids in drawn(sample=1)}) > 10
+    for greedy in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}):
+        assert drawn(sample=1, **greedy) == drawn()
+    assert max(map(len, drawn(sample=1, max_length=4))) == 3
+    caption = captioner.caption(pictures[:1], sample=1)[0]
+    assert caption.attention.shape == (len(caption.tokens), 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, "beam_size is 0, expected 1 to 6"),
+        ({"beam_size": 7}, "beam_size is 7, expected 1 to 6"),
+        ({"max_length": 1}, "max_length is 1: this captioner writes 2 to 12 tokens"),
+        ({"max_length": 13}, "max_length is 13"),
+        ({"sample": 3, "beam_size": 2}, "sample is 3 and beam_size is 2: .* leave one"),
+        ({"sample": 3, "max_length": 13}, "max_length is 13"),
+        ({"sample": 3, "temperature": 0.0}, "temperature 0.0, .* expected above 0"),
+        ({"temperature": 0.5}, "temperature 0.5, .* give a seed as sample"),
+        ({"top_k": 3}, "top_k 3, .* give a seed as sample"),
+        ({"top_p": 0.5}, "top_p 0.5: .* give a seed as sample"),
+    ],
+)
+def test_impossible_wishes_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_captioner().caption([small_picture(0)], **options)
+
+
+def test_the_grids_without_padding_are_known() -> None:
+    """Photos of 3:2 and 2:3 become 299 x 199 and 199 x 299 pixels; a cell has 16 pixels a side."""
+    captioner = make_captioner(backbone=ResNetConfig(depth=50, dilate_last_stage=True))
+    photos = [Image.new("RGB", (60, 40)), Image.new("RGB", (40, 60))]
+    memory = captioner.encode_photos(photos)
+    assert memory.grid == (19, 19) and memory.own_grids() == [(13, 19), (19, 13)]
+    alone = captioner.encode_photos(photos[:1])
+    assert alone.mask is None and alone.own_grids() == [alone.grid] == [(13, 19)]
+
+
+def test_old_names_work_and_tell_the_new_ones() -> None:
+    captioner = make_captioner()
+    photo = small_picture(0)
+    with pytest.warns(DeprecationWarning, match="look_at is called encode_photos now") as caught:
+        memory = captioner.look_at([photo])
+    assert caught[0].filename == __file__  # the caller is named, not the library
+    assert torch.equal(memory.tokens, captioner.encode_photos([photo]).tokens)
+    with pytest.warns(DeprecationWarning, match="layer is called block now") as caught:
+        first = captioner.caption([photo], layer=0)[0]
+    assert caught[0].filename == __file__
+    assert torch.equal(first.attention, captioner.caption([photo], block=0)[0].attention)
+    assert not torch.equal(first.attention, captioner.caption([photo])[0].attention)
 
 
 # ---- files --------------------------------------------------------------------------------------

@@ -1,433 +1,289 @@
-"""Sentences, and the contract that says which map belongs to which word.
-
-The contract is tested on a captioner with planted attention: at each step it looks at a place that
-is known beforehand, and says a word that is known too.
-"""
+"""Search and sampling on tables of four words, where every sentence can be worked out by hand."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-from minivit.captioner import Captioner
-from minivit.config import ResNetConfig
-from minivit.generation import (
-    Caption,
-    describe,
-    generate,
-    relative_attention,
-    sample,
-)
-from minivit.preprocess import Preprocess
-from minivit.tokenizer import WordPiece
-from tests.references.seeded import seeded
-from tests.test_captioner import make_captioner, small_config
+from minivit.generation import Hypothesis, generate, sample
 
-# ---- planted attention --------------------------------------------------------------------------
-
-PIECES = ("a", "um", "##brel", "##la", ".", "on", "blue")
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PIECES]
-SENTENCE = ("a", "um", "##brel", "##la", "on", "blue", ".")
-WORDS = ("a", "umbrella", "on", "blue", ".")
-GROUPS = ((0,), (1, 2, 3), (4,), (5,), (6,))
-# Where each step looks, as (down, across) shares of the picture; the last is the end token's.
-PLACES = (
-    *((0.2, 0.9), (0.9, 0.2), (0.9, 0.55), (0.9, 0.9)),
-    *((0.55, 0.2), (0.2, 0.55), (0.55, 0.9), (0.2, 0.2)),
-)
-ASPECTS = {"4:3": (640, 480), "1:1": (300, 300), "9:16": (270, 480)}
+WORDS = "^.ab"  # the start token, the end token and two words
+START, END = 0, 1
+NEVER = 1e-9
+ENDS = {".": 1.0}
 
 
-def sine(down: Tensor, across: Tensor, dim: int) -> Tensor:
-    """The 2-D sine embedding of places that need not be cells, (n, dim)."""
-    half = torch.arange(dim // 2, dtype=torch.float32)
-    wavelength = 10000.0 ** (2 * (half // 2) / (dim // 2))
-    parts = []
-    for share in (down, across):
-        angle = share[:, None] * 2 * math.pi / wavelength
-        parts.append(torch.where(half % 2 == 0, angle.sin(), angle.cos()))
-    return torch.cat(parts, dim=1)
+class Table:
+    """`NextWords` of some pictures: how likely each word comes next, by the words so far.
+
+    Args:
+        tables: Table of each picture. A word that it does not name comes (almost) never; after
+            words that it does not name, a sentence ends.
+        words: Letter of each word.
+        max_length: Greatest number of tokens.
+    """
+
+    def __init__(
+        self,
+        *tables: Mapping[str, Mapping[str, float]],
+        words: str = WORDS,
+        max_length: int = 6,
+    ) -> None:
+        self.tables, self.words = tables, words
+        self.num_pictures = len(tables)
+        self.start_id, self.end_id = START, END
+        self.vocabulary_size = len(words)
+        self.max_length = max_length
+        self.device = torch.device("cpu")
+        self.texts: list[str] = []  # what each sentence has read
+
+    def logits(self, last_words: Tensor) -> Tensor:
+        read = zip(self.texts or [""] * len(last_words), last_words.tolist(), strict=True)
+        self.texts = [text + self.words[word] for text, word in read]
+        beams = len(self.texts) // self.num_pictures
+        rows = []
+        for row, text in enumerate(self.texts):
+            likely = self.tables[row // beams].get(text[1:], ENDS)
+            rows.append([likely.get(word, NEVER) for word in self.words])
+        return torch.tensor(rows).log()
+
+    def reorder(self, index: Tensor) -> None:
+        self.texts = [self.texts[place] for place in index.tolist()]
 
 
-@pytest.fixture(scope="module")
-def planted() -> Captioner:
-    """Each step looks at its place and says its word, whatever the picture shows."""
-    config = small_config(
-        backbone=ResNetConfig(depth=50, dilate_last_stage=True),
-        vocabulary_size=len(VOCABULARY),
-        max_length=10,
-        dim=64,
-        num_heads=2,
-        encoder_depth=0,
-        decoder_depth=2,
-        head_dim=len(SENTENCE) + 1,
-    )
-    preprocess = Preprocess(
-        image_size=(96, 96), mode="fit_longest", filter="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
-    )
-    torch.manual_seed(0)
-    captioner = Captioner(config, WordPiece(VOCABULARY), preprocess=preprocess).eval()
-    steps = len(SENTENCE) + 1
-    places = torch.tensor(PLACES)
-    with torch.no_grad():
-        for name, parameter in captioner.named_parameters():
-            if not name.startswith("backbone") and "norm" not in name:
-                parameter.zero_()
-        # Positions of words are those of places in the picture: a query finds its cell.
-        captioner.pos_embed[0, :steps] = 8 * sine(places[:, 0], places[:, 1], 64)
-        for block in captioner.decoder:
-            for part in (slice(0, 64), slice(64, 128)):  # queries and keys as they are
-                block.cross_attn.qkv.weight[part] = 2 * torch.eye(64)
-        # From the hidden state of each step to its word, through both hidden layers.
-        seen: list[Tensor] = []
-        handle = captioner.decoder_norm.register_forward_hook(lambda _m, _i, out: seen.append(out))
-        memory = captioner.look_at([Image.new("RGB", (96, 96))])
-        captioner.decode(torch.zeros(1, steps, dtype=torch.long), memory)
-        handle.remove()
-        captioner.head[0].weight.copy_(torch.linalg.pinv(seen[0][0]).T)
-        captioner.head[1].weight.copy_(torch.eye(steps))
-        ids = captioner.tokenizer.encode("a umbrella on blue .")
-        for step, token in enumerate([*ids, captioner.tokenizer.end_id]):
-            captioner.head[2].weight[token, step] += 9.0
-    return captioner
+def text(sentence: Hypothesis, words: str = WORDS) -> str:
+    return "".join(words[token] for token in sentence.token_ids) + "." * sentence.ended
 
 
-def cells(rows: int, cols: int) -> list[tuple[int, int]]:
-    """The cell that each step looks at: the one whose sine embedding is nearest to the place."""
-    down = (torch.arange(rows) + 1) / rows
-    across = (torch.arange(cols) + 1) / cols
-    return [(int((down - y).abs().argmin()), int((across - x).abs().argmin())) for y, x in PLACES]
+def texts(sentences: list[Hypothesis]) -> list[str]:
+    return [text(sentence) for sentence in sentences]
 
 
-def peak(attention: Tensor) -> tuple[int, int]:
-    return divmod(int(attention.argmax()), attention.shape[1])
+def logs(*probabilities: float) -> Any:
+    return pytest.approx([math.log(each) for each in probabilities], abs=1e-5)
 
 
-def grid_of(size: tuple[int, int]) -> tuple[int, int]:
-    scale = 96 / max(size)
-    return math.ceil(int(size[1] * scale) / 16), math.ceil(int(size[0] * scale) / 16)
+# "a" is the likelier first word, but "b." is the likelier sentence: 0.36 beside 0.30.
+TRAP = {"": {"a": 0.6, "b": 0.4}, "a": {".": 0.5, "a": 0.3, "b": 0.2}, "b": {".": 0.9, "b": 0.1}}
+# It stops with 0.4 each time, after three words for sure: "." has 0.4 and "aaa." has 0.216.
+PATIENT = {"a" * count: {"a": 0.6, ".": 0.4} for count in range(3)}
 
 
-def check(caption: Caption, size: tuple[int, int], *, shift: int = 0) -> None:
-    """Everything that the contract promises of a caption of the planted captioner."""
-    rows, cols = grid_of(size)
-    expected = cells(rows, cols)
-    assert tuple(caption.tokens) == SENTENCE
-    assert caption.attention.shape == (len(SENTENCE), rows, cols)
-    torch.testing.assert_close(caption.attention.sum((1, 2)), torch.ones(len(SENTENCE)))
-    for index, attention in enumerate(caption.attention):
-        assert peak(attention) == expected[index + shift], caption.tokens[index]
-    assert tuple(word.text for word in caption.words) == WORDS
-    assert tuple(word.tokens for word in caption.words) == GROUPS
-    for word in caption.words:
-        own = caption.attention[list(word.tokens)].mean(0)
-        torch.testing.assert_close(word.attention, own)
-        log_prob = sum(caption.log_probs[token] for token in word.tokens)
-        assert word.log_prob == pytest.approx(log_prob)
-    assert caption.end_attention is not None
-    if shift == 0:
-        assert peak(caption.end_attention) == expected[-1]
+# ---- the likeliest sentences ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ASPECTS)
-def test_every_words_peak_is_in_its_cell(planted: Captioner, name: str) -> None:
-    size = ASPECTS[name]
-    caption = planted.caption([Image.new("RGB", size)])[0]
-    assert caption.text == "a umbrella on blue."
-    check(caption, size)
+def test_what_a_search_is() -> None:
+    """It asks how likely each word comes next, takes one, and asks again, until the end token."""
+    table = Table({"": {"a": 0.6, "b": 0.4}, "a": {"b": 0.7, ".": 0.3}, "ab": {".": 0.9, "a": 0.1}})
+    [[sentence]] = generate(table)
+    assert table.texts == ["^ab"]  # what it read; after that it was told to end
+    assert [WORDS[token] for token in sentence.token_ids] == ["a", "b"]
+    assert sentence.ended
+    assert sentence.log_probs == logs(0.6, 0.7, 0.9)  # the last is that of the end token
+    assert sentence.score == pytest.approx(math.log(0.6 * 0.7 * 0.9) / 3, abs=1e-5)
 
 
-def test_every_words_peak_is_in_its_cell_in_a_batch(planted: Captioner) -> None:
-    """Three aspects at once: the grids are padded, the maps are not."""
-    pictures = [Image.new("RGB", size) for size in ASPECTS.values()]
-    for caption, size in zip(planted.caption(pictures), ASPECTS.values(), strict=True):
-        check(caption, size)
-
-
-def test_reads_gives_each_word_the_next_steps_map(planted: Captioner) -> None:
-    size = ASPECTS["4:3"]
-    caption = planted.caption([Image.new("RGB", size)], align="reads")[0]
-    check(caption, size, shift=1)
-    with pytest.raises(AssertionError):
-        check(caption, size)
-
-
-def wrong(caption: Caption, how: str) -> Caption:
-    """The same caption as other people's code would give it."""
-    maps, end = caption.attention, caption.end_attention
-    assert end is not None
-    if how == "one step late":
-        maps = torch.cat([maps[1:], end[None]])
-    elif how == "first word dropped":
-        maps = torch.cat([maps[:1], maps[:-1]])
-    elif how == "rows and columns swapped":
-        maps = maps.transpose(1, 2).reshape(maps.shape)
-    elif how == "a square grid":
-        side = math.isqrt(maps[0].numel())
-        maps = maps.flatten(1)[:, : side * side].unflatten(1, (side, side))
-    elif how == "padding counted":
-        maps = torch.nn.functional.pad(maps, (0, 1)) / 1.25
-    elif how == "split on spaces":
-        words = [
-            dataclasses.replace(word, tokens=(index,)) for index, word in enumerate(caption.words)
-        ]
-        return dataclasses.replace(caption, words=words)
-    elif how == "the end's map for the last word":
-        maps = torch.cat([maps[:-1], end[None]])
-    return dataclasses.replace(caption, attention=maps)
-
-
-@pytest.mark.parametrize("name", ["4:3", "9:16"])
-@pytest.mark.parametrize(
-    "how",
-    [
-        "one step late",
-        "first word dropped",
-        "rows and columns swapped",
-        "a square grid",
-        "padding counted",
-        "split on spaces",
-        "the end's map for the last word",
-    ],
-)
-def test_the_check_finds_the_usual_mistakes(planted: Captioner, name: str, how: str) -> None:
-    caption = planted.caption([Image.new("RGB", ASPECTS[name])])[0]
-    with pytest.raises((AssertionError, RuntimeError)):
-        check(wrong(caption, how), ASPECTS[name])
-
-
-def test_nothing_leaks_from_one_picture_to_the_next() -> None:
-    captioner = make_captioner()
-    pictures = [picture(index) for index in range(3)]
-    first = captioner.caption(pictures[:1])[0]
-    captioner.caption(pictures[1:])
-    again = captioner.caption(pictures[:1])[0]
-    together = captioner.caption(pictures)[0]
-    for other in (again, together):
-        assert other.token_ids == first.token_ids
-        torch.testing.assert_close(other.attention, first.attention, atol=1e-6, rtol=0)
-
-
-def test_a_caption_that_is_cut_has_no_end(planted: Captioner) -> None:
-    caption = planted.caption([Image.new("RGB", (96, 96))], max_length=5)[0]
-    assert caption.tokens == list(SENTENCE[:4]) and caption.attention.shape[0] == 4
-    assert caption.end_log_prob is None and caption.end_attention is None
-    reading = planted.caption([Image.new("RGB", (96, 96))], max_length=5, align="reads")[0]
-    assert peak(reading.attention[3]) == cells(6, 6)[4]
-
-
-def test_the_box_is_where_the_cells_see(planted: Captioner) -> None:
-    """640x480 becomes 96x72; cell 0 is centred on pixel 0, and 6 x 5 cells of 16 lie over it."""
-    caption = planted.caption([Image.new("RGB", (640, 480))])[0]
-    scale = 640 / 96
-    expected = (-7.5 * scale, -7.5 * scale, (6 * 16 - 7.5) * scale, (5 * 16 - 7.5) * scale)
-    assert caption.box == pytest.approx(expected)
-    own = make_captioner()
-    box = own.caption([Image.new("RGB", (60, 40))])[0].box
-    assert box == pytest.approx(own.preprocess.crop_box(60, 40))
-
-
-def test_layers_and_heads(planted: Captioner) -> None:
-    picture = Image.new("RGB", (96, 96))
-    mean = planted.caption([picture])[0].attention
-    heads = [planted.caption([picture], head=head)[0].attention for head in (0, 1)]
-    torch.testing.assert_close((heads[0] + heads[1]) / 2, mean)
-    assert not torch.allclose(heads[0], heads[1])
-    first = planted.caption([picture], layer=0)[0].attention
-    torch.testing.assert_close(planted.caption([picture], layer=-2)[0].attention, first)
-    for options in ({"layer": 2}, {"layer": -3}, {"head": 2}, {"head": -1}):
-        with pytest.raises(IndexError, match="this captioner has 2"):
-            planted.caption([picture], **options)
-    with pytest.raises(ValueError, match="align is 'writes': choose from predicts, reads"):
-        planted.caption([picture], align="writes")
-
-
-def test_relative_attention_is_one_on_average() -> None:
-    maps = torch.rand(5, 3, 4)
-    maps = maps / maps.sum((1, 2), keepdim=True)
-    relative = relative_attention(maps)
-    torch.testing.assert_close(relative.mean(0), torch.ones(3, 4))
-    maps[:, 0, 0] = 0.0  # a cell that nobody looks at
-    assert torch.isfinite(relative_attention(maps)).all()
-
-
-# ---- sentences ----------------------------------------------------------------------------------
-
-
-def picture(index: int) -> Image.Image:
-    pixels = (seeded(f"picture {index}", (32, 48, 3), 0) * 60 + 128).clamp(0, 255).byte()
-    return Image.fromarray(pixels.numpy())
-
-
-def log_probability(captioner: Captioner, memory: object, ids: list[int], ended: bool) -> list:
-    """Of each token, by running all words through the decoder at once."""
-    tokenizer = captioner.tokenizer
-    words = [tokenizer.start_id, *ids, *([tokenizer.end_id] if ended else [])]
-    logits, _, _ = captioner.decode(torch.tensor([words[:-1]]), memory)
-    return logits[0].log_softmax(-1).gather(1, torch.tensor(words[1:])[:, None])[:, 0].tolist()
-
-
-@torch.inference_mode()
 def test_greedy_takes_the_likeliest_word_each_time() -> None:
-    """Against the plain way: all words again at every step, without a cache."""
-    captioner = make_captioner()
-    memory = captioner.look_at([picture(i) for i in range(6)])
-    found = [best[0] for best in generate(captioner, memory)]
-    for index, hypothesis in enumerate(found):
-        one = captioner.look_at([picture(index)])
-        ids: list[int] = []
-        while len(ids) < captioner.config.max_length - 1:
-            words = torch.tensor([[captioner.tokenizer.start_id, *ids]])
-            token = int(captioner.decode(words, one)[0][0, -1].argmax())
-            if token == captioner.tokenizer.end_id:
-                break
-            ids.append(token)
-        assert hypothesis.token_ids == ids
-        assert hypothesis.ended == (len(ids) < captioner.config.max_length - 1)
-        expected = log_probability(captioner, one, ids, hypothesis.ended)
-        assert hypothesis.log_probs == pytest.approx(expected, abs=1e-5)
-        assert hypothesis.score == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+    [[sentence]] = generate(Table(TRAP))
+    assert text(sentence) == "a."
+    assert sentence.log_probs == logs(0.6, 0.5)
 
 
-def small_vocabulary() -> Captioner:
-    """Four words: all sentences can be tried."""
-    captioner = make_captioner(max_length=5)
-    with torch.no_grad():
-        captioner.head[2].bias[[0, 1, 3, 8, 9, 10, 11]] = -1e4  # pad, start, unknown, …
-        captioner.head[2].weight.mul_(0.3)
-    return captioner
+def test_two_beams_find_the_better_sentence_that_greedy_misses() -> None:
+    [sentences] = generate(Table(TRAP), beam_size=2)
+    assert texts(sentences) == ["b.", "a."]
+    assert sentences[0].log_probs == logs(0.4, 0.9)
+    assert sentences[0].score == pytest.approx(math.log(0.36) / 2, abs=1e-5)
 
 
-@torch.inference_mode()
-def test_a_wide_beam_finds_the_likeliest_sentence_of_all() -> None:
-    captioner = small_vocabulary()
-    end, choices = captioner.tokenizer.end_id, [4, 5, 6, 7]
-    memory = captioner.look_at([picture(0)])
-    everything: list[tuple[float, list[int], bool]] = []
-
-    def extend(ids: list[int]) -> None:
-        if ids:
-            values = log_probability(captioner, memory, ids, ended=False)
-        if len(ids) == 4:
-            everything.append((sum(values), ids, False))
-            return
-        values = log_probability(captioner, memory, ids, ended=True)
-        everything.append((sum(values), ids, True))
-        for token in choices:
-            extend([*ids, token])
-
-    extend([])
-    for penalty in (0.0, 1.0):
-        ranked = sorted(
-            everything,
-            key=lambda item: -item[0] / (len(item[1]) + item[2]) ** penalty,
-        )
-        config = captioner.config
-        assert end == captioner.tokenizer.end_id and config.vocabulary_size == 12
-        found = generate(captioner, memory, beam_size=6, length_penalty=penalty)[0]
-        total, ids, ended = ranked[0]
-        assert (found[0].token_ids, found[0].ended) == (ids, ended)
-        score = total / (len(ids) + ended) ** penalty
-        assert found[0].score == pytest.approx(score, abs=1e-5)
-        assert len(found) == 6
-        assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
-        assert len({(tuple(h.token_ids), h.ended) for h in found}) == 6
-        for hypothesis in found:
-            expected = log_probability(captioner, memory, hypothesis.token_ids, hypothesis.ended)
-            assert hypothesis.log_probs == pytest.approx(expected, abs=1e-5)
+def test_beams_go_on_from_the_words_that_they_have() -> None:
+    """Both beams come from "b" at the second word: the caches of the search must follow."""
+    table = {
+        "": {"a": 0.55, "b": 0.45},
+        "a": {"a": 0.2, "b": 0.2, ".": 0.2, "^": 0.4},
+        "b": {"a": 0.5, "b": 0.49, ".": 0.01},
+        "ba": {"b": 0.9, ".": 0.1},
+        "bb": {"a": 0.8, ".": 0.2},
+    }
+    [sentences] = generate(Table(table), beam_size=2)
+    assert texts(sentences) == ["bab.", "bba."]
+    assert sentences[0].log_probs == logs(0.45, 0.5, 0.9, 1.0)
+    assert sentences[1].log_probs == logs(0.45, 0.49, 0.8, 1.0)
 
 
-@torch.inference_mode()
-def test_beams_of_a_batch_are_those_of_each_picture() -> None:
-    captioner = make_captioner()
-    memory = captioner.look_at([picture(i) for i in range(4)])
-    together = generate(captioner, memory, beam_size=3)
-    for index in range(4):
-        alone = generate(captioner, captioner.look_at([picture(index)]), beam_size=3)[0]
-        assert [h.token_ids for h in together[index]] == [h.token_ids for h in alone]
-        assert [h.score for h in together[index]] == pytest.approx([h.score for h in alone])
+@pytest.mark.parametrize(
+    ("penalty", "likeliest"), [(0.0, [".", "a."]), (1.0, ["aaa.", "aa."]), (-1.0, [".", "a."])]
+)
+def test_the_length_penalty_decides_between_short_and_long(
+    penalty: float, likeliest: list[str]
+) -> None:
+    [sentences] = generate(Table(PATIENT), beam_size=2, length_penalty=penalty)
+    assert texts(sentences) == likeliest
+    for sentence in sentences:
+        length = len(sentence.log_probs)
+        assert sentence.score == pytest.approx(sum(sentence.log_probs) / length**penalty)
 
 
-@torch.inference_mode()
-def test_a_beam_is_never_worse_than_greedy() -> None:
-    captioner = make_captioner()
-    memory = captioner.look_at([picture(i) for i in range(8)])
-    greedy = generate(captioner, memory, length_penalty=0.0)
-    beams = generate(captioner, memory, beam_size=5, length_penalty=0.0)
-    better = [b[0].score - g[0].score for g, b in zip(greedy, beams, strict=True)]
-    assert sum(better) > 0
+def test_the_length_penalty_does_nothing_with_one_beam() -> None:
+    for penalty in (-1.0, 0.0, 1.0, 3.0):
+        [[sentence]] = generate(Table(PATIENT), length_penalty=penalty)
+        assert text(sentence) == "aaa."
+
+
+def test_a_sentence_that_reaches_the_greatest_length_is_cut() -> None:
+    [[sentence]] = generate(Table(PATIENT), max_length=3)
+    assert (text(sentence), sentence.ended) == ("aa", False)
+    assert sentence.log_probs == logs(0.6, 0.6)
+    [[whole]] = generate(Table(PATIENT), max_length=5)
+    assert (text(whole), whole.ended) == ("aaa.", True)
+    assert generate(Table(PATIENT, max_length=3)) == [[sentence]]
+
+
+def test_cut_sentences_are_ranked_among_those_that_ended() -> None:
+    [sentences] = generate(Table(PATIENT), beam_size=2, max_length=3, length_penalty=0.0)
+    assert texts(sentences) == [".", "aa"]  # 0.4 and 0.36; "a." has 0.24
+    assert [sentence.ended for sentence in sentences] == [True, False]
+
+
+def test_a_picture_is_done_when_nothing_better_is_in_sight() -> None:
+    """After two words both sentences of TRAP have ended, and no other has 0.3 left."""
+    table = Table(TRAP)
+    generate(table, beam_size=2, length_penalty=0.0)
+    assert {len(read) for read in table.texts} == {2}  # the start token and one word
+    table = Table(PATIENT)  # "." has ended at once; "aaa." could overtake, and does
+    generate(table, beam_size=2)
+    assert {len(read) for read in table.texts} == {4}
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_pictures_of_a_batch_do_not_disturb_each_other(beam_size: int) -> None:
+    """One ends at its first word, the others go on without it."""
+    tables = [PATIENT, {"": {".": 0.9, "a": 0.1}}, TRAP, PATIENT]
+    together = generate(Table(*tables), beam_size=beam_size)
+    alone = [generate(Table(table), beam_size=beam_size)[0] for table in tables]
+    assert together == alone
+    assert len({text(sentences[0]) for sentences in together}) == 3
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
+def test_beams_for_all_sentences_find_all_sentences(penalty: float) -> None:
+    """16 beams have room for every sentence of up to three words, a and b."""
+    words = WORDS + "cdefghijklmnopqrstuvwxyzABCD"  # more words, which never come, allow 16 beams
+    generator = torch.Generator().manual_seed(1)
+    table: dict[str, dict[str, float]] = {}
+    probability = {"": 1.0}
+    for length in range(3):
+        for so_far in map("".join, itertools.product("ab", repeat=length)):
+            three = torch.rand(3, generator=generator).softmax(dim=0).tolist()
+            table[so_far] = dict(zip("ab.", three, strict=True))
+            for word, share in table[so_far].items():
+                probability[so_far + word] = probability[so_far] * share
+    score = {name: math.log(p) / max(1, len(name)) ** penalty for name, p in probability.items()}
+    whole = [name for name in score if name.endswith(".") or len(name) == 3]
+    [sentences] = generate(
+        Table(table, words=words, max_length=4), beam_size=16, length_penalty=penalty
+    )
+    assert texts(sentences[:-1]) == sorted(whole, key=lambda name: -score[name])
+    for sentence in sentences[:-1]:
+        assert sentence.score == pytest.approx(score[text(sentence)], abs=1e-5)
+    assert len(whole) == 15 and sentences[-1].score < math.log(NEVER) / 3**penalty + 3
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_size": 0}, "beam_size is 0, expected 1 to 6"),
-        ({"beam_size": 7}, "beam_size is 7, expected 1 to 6"),
-        ({"max_length": 1}, "max_length is 1: this captioner writes 2 to 12 tokens"),
-        ({"max_length": 13}, "max_length is 13"),
+        ({"beam_size": 0}, "beam_size is 0, expected 1 to 2"),
+        ({"beam_size": 3}, "beam_size is 3, expected 1 to 2"),
+        ({"max_length": 1}, "max_length is 1: this captioner writes 2 to 6 tokens"),
+        ({"max_length": 7}, "max_length is 7"),
     ],
 )
-def test_impossible_wishes_are_refused(options: dict, message: str) -> None:
+def test_impossible_searches_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_captioner().caption([picture(0)], **options)
+        generate(Table(TRAP), **options)  # type: ignore[arg-type]
 
 
-# ---- drawing by chance --------------------------------------------------------------------------
+# ---- sentences by chance -------------------------------------------------------------------------
+
+COIN = {"": {"a": 0.5, "b": 0.3, ".": 0.15, "^": 0.05}}
+MANY = 4_000
 
 
-@torch.inference_mode()
-def test_samples_are_seeded_and_follow_the_probabilities() -> None:
-    captioner = make_captioner()
-    memory = captioner.look_at([picture(0)] * 400)
-    found = sample(captioner, memory, seed=5)
-    assert found == sample(captioner, memory, seed=5)
-    assert found != sample(captioner, memory, seed=6)
-    logits = captioner.decode(torch.tensor([[captioner.tokenizer.start_id]]), memory._replace(
-        tokens=memory.tokens[:1]))[0][0, 0]  # fmt: skip
-    first = torch.tensor([h.token_ids[0] if h.token_ids else 2 for h in found])
-    share = torch.bincount(first, minlength=12) / len(found)
-    assert (share - logits.softmax(-1)).abs().max() < 0.1
-    for hypothesis in found[:5]:
-        one = captioner.look_at([picture(0)])
-        expected = log_probability(captioner, one, hypothesis.token_ids, hypothesis.ended)
-        assert hypothesis.log_probs == pytest.approx(expected, abs=1e-4)
+def first_words(**options: Any) -> dict[str, float]:
+    """The fraction of samples that begin with each word."""
+    sentences = sample(Table(*[COIN] * MANY, max_length=2), seed=3, **options)
+    return {word: count / MANY for word, count in Counter(texts(sentences)).items()}
 
 
-@torch.inference_mode()
+def about(shares: dict[str, float]) -> Any:
+    """Fractions of 4,000 draws, to four standard deviations."""
+    total = sum(shares.values())
+    return pytest.approx({word: share / total for word, share in shares.items()}, abs=0.03)
+
+
+def test_words_are_drawn_as_often_as_they_are_likely() -> None:
+    assert first_words() == about(COIN[""])
+
+
+def test_temperature_flattens_or_sharpens() -> None:
+    """Probabilities to the power of 1 / temperature, divided by their sum."""
+    for temperature in (0.5, 2.0):
+        expected = about({word: share ** (1 / temperature) for word, share in COIN[""].items()})
+        assert first_words(temperature=temperature) == expected
+
+
+def test_top_k_leaves_the_likeliest_words() -> None:
+    assert first_words(top_k=2) == about({"a": 0.5, "b": 0.3})
+    assert first_words(top_k=1) == {"a": 1.0}
+    assert first_words(top_k=4) == first_words(top_k=100) == first_words()
+
+
+def test_top_p_leaves_the_fewest_words_that_reach_it() -> None:
+    assert first_words(top_p=0.49) == {"a": 1.0}
+    assert first_words(top_p=0.75) == about({"a": 0.5, "b": 0.3})
+    assert first_words(top_p=0.85) == about({"a": 0.5, "b": 0.3, ".": 0.15})
+    assert first_words(top_p=0.85, top_k=2) == first_words(top_k=2)
+
+
+def test_the_seed_decides() -> None:
+    def draw(seed: int) -> list[Hypothesis]:
+        return sample(Table(*[PATIENT] * 50), seed=seed)
+
+    assert draw(5) == draw(5) != draw(6)
+
+
 def test_cold_or_narrow_sampling_is_greedy() -> None:
-    captioner = make_captioner()
-    memory = captioner.look_at([picture(i) for i in range(5)])
-    greedy = [best[0].token_ids for best in generate(captioner, memory)]
-    for options in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}):
-        found = sample(captioner, memory, seed=0, **options)
-        assert [h.token_ids for h in found] == greedy
+    greedy = [best for best, *_ in generate(Table(TRAP, PATIENT))]
+    for options in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-3}):
+        assert texts(sample(Table(TRAP, PATIENT), seed=0, **options)) == texts(greedy)  # type: ignore[arg-type]
 
 
-@torch.inference_mode()
-def test_the_nucleus_holds_the_fewest_words_that_reach_it() -> None:
-    from minivit.generation import _restrict
-
-    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    kept = _restrict(logits, None, 0.75)[0].isfinite().tolist()
-    assert kept == [True, True, False, False]
-    assert _restrict(logits, None, 0.85)[0].isfinite().tolist() == [True, True, True, False]
-    assert _restrict(logits, 3, 1.0)[0].isfinite().tolist() == [True, True, True, False]
-
-
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_p": 1.5}, {"top_k": 0}])
-def test_impossible_samples_are_refused(options: dict) -> None:
-    captioner = make_captioner()
-    with pytest.raises(ValueError, match="temperature"):
-        sample(captioner, captioner.look_at([picture(0)]), seed=0, **options)
+def test_a_sample_stops_at_its_end_token_and_keeps_the_tables_own_probabilities() -> None:
+    """Some end at once, some later and some are cut; temperature does not change what is told."""
+    sentences = sample(Table(*[PATIENT] * 200), seed=1, temperature=3.0, max_length=4)
+    assert set(texts(sentences)) >= {".", "a.", "aa.", "aaa"}
+    for sentence in sentences:
+        name = text(sentence)
+        if set(name) <= {"a", "."}:
+            assert sentence.log_probs == logs(*(0.4 if word == "." else 0.6 for word in name))
+        assert END not in sentence.token_ids
+        assert sentence.ended or len(sentence.token_ids) == 3
+        mean = sum(sentence.log_probs) / len(sentence.log_probs)
+        assert sentence.score == pytest.approx(mean)
 
 
-def test_maps_of_sampled_sentences(planted: Captioner) -> None:
-    image = Image.new("RGB", ASPECTS["1:1"])
-    memory = planted.look_at([image])
-    found = sample(planted, memory, seed=0, temperature=0.1)
-    check(describe(planted, memory, [image], found)[0], ASPECTS["1:1"])
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0.0}, {"top_p": 1.5}, {"top_p": 0.0}, {"top_k": 0}]
+)
+def test_impossible_samples_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"temperature .*, top_p .*, top_k .*: expected above 0"):
+        sample(Table(COIN), seed=0, **options)
+    with pytest.raises(ValueError, match="max_length is 9: this captioner writes 2 to 6 tokens"):
+        sample(Table(COIN), seed=0, max_length=9)

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from minivit.generation import Caption, relative_attention
 from minivit.preprocess import to_rgb
 from minivit.viz.caption_pages import MARGIN, arrange, fit_photo
 from minivit.viz.page import axes_at, blank_page, line_height, wrap_lines, write_lines
@@ -35,6 +34,7 @@ from minivit.viz.panels import (
     show_photo,
     show_pixels,
 )
+from minivit.word_maps import Caption, relative_attention
 
 _MOST_CELLS = 20  # on a side of a layout
 _SCALE, _NOTES = 2.0, 2.4  # inches: width of the colour bar, and where the notes beside it begin

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from minivit.generation import Caption, Word
 from minivit.viz import caption_figure
 from minivit.viz.page import blank_page, wrap_lines
+from minivit.word_maps import Caption, Word
 from tests.viz.rendered import assert_words_fit, highlighted, pixels, screen_pixel
 
 FIVE = "a woman holding an umbrella"

@@ -76,7 +76,7 @@ def catr_differences() -> tuple[float, float]:
         maps.append(caption.attention.flatten(1) - stored[f"{name}.cross_attention"])
         tokens, padding = caption_row(name)
         with torch.no_grad():
-            memory = catr().look_at([photo])
+            memory = catr().encode_photos([photo])
             logits, _, _ = catr().decode(tokens, memory, token_mask=~padding)
         chosen = torch.stack([sample(row) for row in logits[0, list(POSITIONS)]])
         outputs.append(chosen - stored[f"{name}.logits"])

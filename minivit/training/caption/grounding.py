@@ -1,17 +1,14 @@
 """Whether a captioner looks at what it speaks of: the pointing game on scenes.
 
 For every word of a true caption that belongs to an object (its size, colour and shape) the map of
-that word, and the object's mask. A hit: some of the object lies in the strongest cell (Zhang et al.
-2016, arXiv:1608.00507, with the cell as tolerance). Mass: the map's weight in the object's cells,
-each cell counted by the share of it that the object covers, beside the object's share of the
-picture. Chance: what a cell drawn at random would hit.
-
-The captions are the true ones, fed word by word: which object a word means is then known.
+that word is held against the object's mask, see `minivit.explain.pointing`. The captions are the
+true ones, fed word by word: which object a word means is then known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -19,27 +16,29 @@ from torch import Tensor
 
 from minivit.captioner import Captioner
 from minivit.data.scenes.dataset import COLOURS, SHAPES, SIZES, Scene
+from minivit.explain.pointing import covered, pointing_game
+from minivit.word_maps import FIRST_ROW, decoder_input
 
 KINDS = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "size": tuple(SIZES)}
 
 
 class Grounding(NamedTuple):
-    """Figures of one kind of word in one layer and head; shares from 0 to 1.
+    """Figures of one kind of word in one decoder block and head; fractions from 0 to 1.
 
     Attributes:
         kind: "shape", "colour" or "size".
-        layer: Decoder block.
-        head: None: mean over heads.
-        align: Whose map a word has, see `minivit.generation`.
-        hits: Share of words whose strongest cell shows some of the object.
-        chance: Share of cells that do.
+        block: Number of the decoder block.
+        head: Number of the head; None: mean over heads.
+        align: "predicts" or "reads", see `minivit.word_maps`.
+        hits: Fraction of words whose strongest cell shows some of the object.
+        chance: Fraction of cells that do.
         mass: Mean weight of the map on the object.
-        area: Mean share of the picture that the object covers.
-        words: How many words there were.
+        area: Mean fraction of the picture that the object covers.
+        words: Number of words.
     """
 
     kind: str
-    layer: int
+    block: int
     head: int | None
     align: str
     hits: float
@@ -49,84 +48,90 @@ class Grounding(NamedTuple):
     words: int
 
 
+class _ObjectWords(NamedTuple):
+    """The n words of some scenes that belong to an object.
+
+    Attributes:
+        scenes: (n,) index of the scene.
+        words: (n,) place of the word in its caption.
+        kinds: (n,) index into KINDS.
+        cells: (n, rows, cols), the fraction of each cell that the object covers.
+    """
+
+    scenes: Tensor
+    words: Tensor
+    kinds: Tensor
+    cells: Tensor
+
+
 @torch.inference_mode()
 def ground(
     captioner: Captioner, scenes: Sequence[Scene], *, batch_size: int = 250
 ) -> list[Grounding]:
-    """Plays the pointing game with every layer, head and alignment.
+    """Plays the pointing game with every decoder block, head and alignment.
 
     Args:
-        captioner: Of scenes, in eval mode.
-        scenes: With their captions and masks.
-        batch_size: Scenes at once.
+        captioner: Captioner of scenes, in eval mode.
+        scenes: Scenes with their captions and masks.
+        batch_size: Number of scenes at a time.
     """
-    config, tokenizer = captioner.config, captioner.tokenizer
-    sums: dict[tuple[str, int, int, str], list[float]] = {}  # of hits, chance, mass, area, words
+    tokenizer, config = captioner.tokenizer, captioner.config
+    sizes = (config.decoder_depth, len(FIRST_ROW), len(KINDS), 5, 1 + config.num_heads)
+    sums = torch.zeros(sizes, dtype=torch.float64)  # 5: hits, chance, mass, area, words
     for start in range(0, len(scenes), batch_size):
         part = scenes[start : start + batch_size]
-        memory = captioner.look_at([scene.image for scene in part])
-        encoded = [
-            [tokenizer.start_id, *tokenizer.encode(scene.caption), tokenizer.end_id]
-            for scene in part
-        ]
-        length = max(map(len, encoded))
-        ids = torch.tensor(
-            [ids + [tokenizer.pad_id] * (length - len(ids)) for ids in encoded],
-            device=memory.tokens.device,
-        )
+        memory = captioner.encode_photos([scene.image for scene in part])
+        sentences = [[*tokenizer.encode(scene.caption), tokenizer.end_id] for scene in part]
+        ids = decoder_input(sentences, tokenizer).to(memory.tokens.device)
         _, _, cross = captioner.decode(ids, memory, need_weights=True)
-        places = _object_words(part, memory.grid)
-        for layer in range(config.decoder_depth):
-            weights = cross[layer].float().cpu()  # (B, H, T, M)
+        spoken = _object_words(part, memory.grid)
+        for block, weights in enumerate(cross):
+            weights = weights.float().cpu()  # (B, H, T, M)
             maps = torch.cat([weights.mean(1, keepdim=True), weights], dim=1)  # (B, 1 + H, T, M)
-            for index, word, kind, shares in places:
-                for shift, align in enumerate(("predicts", "reads")):
-                    seen = maps[index, :, word + shift]  # (1 + H, M)
-                    peak = shares[seen.argmax(dim=-1)] > 0
-                    mass = seen @ shares
-                    for head in range(maps.shape[1]):
-                        found = sums.setdefault((kind, layer, head - 1, align), [0.0] * 5)
-                        found[0] += float(peak[head])
-                        found[1] += float((shares > 0).float().mean())
-                        found[2] += float(mass[head])
-                        found[3] += float(shares.mean())
-                        found[4] += 1
-    return [
-        Grounding(
-            kind=kind,
-            layer=layer,
-            head=None if head < 0 else head,
-            align=align,
-            hits=hits / words,
-            chance=chance / words,
-            mass=mass / words,
-            area=area / words,
-            words=int(words),
-        )
-        for (kind, layer, head, align), (hits, chance, mass, area, words) in sums.items()
-    ]
+            for align, first in enumerate(FIRST_ROW.values()):
+                own = maps[spoken.scenes, :, spoken.words + first]  # (n, 1 + H, M)
+                own = own.view(*own.shape[:2], *memory.grid)  # (n, 1 + H, M) -> (…, rows, cols)
+                game = pointing_game(own, spoken.cells[:, None])
+                figures = torch.stack([*game, torch.ones_like(game.mass)], dim=1)  # (n, 5, 1 + H)
+                sums[block, align].index_add_(0, spoken.kinds, figures.double())
+    rows = []
+    for kind, block, head, align in product(
+        range(len(KINDS)), range(config.decoder_depth), range(sizes[-1]), range(len(FIRST_ROW))
+    ):
+        hits, chance, mass, area, words = sums[block, align, kind, :, head].tolist()
+        if words:
+            rows.append(
+                Grounding(
+                    kind=tuple(KINDS)[kind],
+                    block=block,
+                    head=head - 1 if head else None,
+                    align=tuple(FIRST_ROW)[align],
+                    hits=hits / words,
+                    chance=chance / words,
+                    mass=mass / words,
+                    area=area / words,
+                    words=int(words),
+                )
+            )
+    return rows
 
 
-def _object_words(
-    scenes: Sequence[Scene], grid: tuple[int, int]
-) -> list[tuple[int, int, str, Tensor]]:
-    """(scene, word, kind, (M,) share of each cell that the word's object covers)."""
-    found = []
+def _object_words(scenes: Sequence[Scene], grid: tuple[int, int]) -> _ObjectWords:
+    kind_of = {word: index for index, words in enumerate(KINDS.values()) for word in words}
+    places: list[tuple[int, int, int]] = []
+    masks = []
     for index, scene in enumerate(scenes):
-        for word, (text, thing) in enumerate(
-            zip(scene.caption.split(), scene.word_objects, strict=True)
-        ):
-            kind = next((kind for kind, words in KINDS.items() if text in words), None)
-            if thing is None or kind is None:
-                continue
-            mask = torch.from_numpy(scene.objects[thing].mask).float()[None, None]
-            shares = torch.nn.functional.adaptive_avg_pool2d(mask, grid).flatten()
-            found.append((index, word, kind, shares))
-    return found
+        spoken = zip(scene.caption.split(), scene.word_objects, strict=True)
+        for place, (word, thing) in enumerate(spoken):
+            if thing is not None and word in kind_of:
+                places.append((index, place, kind_of[word]))
+                masks.append(torch.from_numpy(scene.objects[thing].mask))
+    indices, words, kinds = torch.tensor(places).unbind(1)  # (n, 3) -> 3 of (n,)
+    return _ObjectWords(indices, words, kinds, covered(torch.stack(masks), grid))
 
 
 def best(rows: Sequence[Grounding], kind: str, align: str = "predicts") -> Grounding:
-    """The layer and head whose map of this kind of word points best."""
+    """The block and head whose map of this kind of word points best."""
     return max(
         (row for row in rows if row.kind == kind and row.align == align), key=lambda row: row.hits
     )

@@ -251,17 +251,16 @@ def write_captions(
     """Greedy captions of pictures in memory."""
     texts = []
     for start in range(0, len(pictures), batch_size):
-        memory = captioner.look_at(pictures[start : start + batch_size])
-        texts += [
-            captioner.tokenizer.decode(found[0].token_ids) for found in generate(captioner, memory)
-        ]
+        memory = captioner.encode_photos(pictures[start : start + batch_size])
+        sentences = generate(captioner.next_words(memory))
+        texts += [captioner.tokenizer.decode(best.token_ids) for best, *_ in sentences]
     return texts
 
 
 def scene_report(captioner: Captioner, *, num_scenes: int = NUM_HELD_OUT) -> list[str]:
     """How true the captions of new scenes are, and whether words look at what they name.
 
-    The layer and head of the pointing game are chosen on the validation scenes.
+    The block and head of the pointing game are chosen on the validation scenes.
     """
     captioner.eval()
     size = captioner.preprocess.image_size
@@ -286,15 +285,15 @@ def scene_report(captioner: Captioner, *, num_scenes: int = NUM_HELD_OUT) -> lis
 
 
 def _same(rows: Sequence[Grounding], where: Grounding) -> Grounding:
-    """The row of another set of scenes with the same word, layer, head and alignment."""
-    key = (where.kind, where.layer, where.head, where.align)
-    return next(row for row in rows if (row.kind, row.layer, row.head, row.align) == key)
+    """The row of another set of scenes with the same word, block, head and alignment."""
+    key = (where.kind, where.block, where.head, where.align)
+    return next(row for row in rows if (row.kind, row.block, row.head, row.align) == key)
 
 
 def _say(row: Grounding) -> str:
     head = "mean over heads" if row.head is None else f"head {row.head}"
     return (
-        f"pointing, {row.kind} words, step that {row.align} the word, block {row.layer}, {head}: "
+        f"pointing, {row.kind} words, step that {row.align} the word, block {row.block}, {head}: "
         f"{100 * row.hits:.1f} % of peaks on the object (chance {100 * row.chance:.1f} %), "
         f"{100 * row.mass:.1f} % of the mass (the object is {100 * row.area:.1f} % of the picture)"
     )

@@ -21,6 +21,7 @@ from minivit.data.photos.dataset import PhotoDataset
 from minivit.data.photos.idx import IdxDataset
 from minivit.data.scenes.dataset import CLASS_NAMES, TEST_SEED
 from minivit.explain import class_attention
+from minivit.explain.pointing import pointing_game
 from minivit.preprocess import open_image
 from minivit.training.classify.linear_probe import linear_probe
 from minivit.training.classify.scores import (
@@ -113,9 +114,8 @@ def pointing(
     """How often the strongest patch shows the main object, and how often a random one would."""
     assert data.patch_labels is not None
     maps = attention_maps(model, model.preprocess.normalize(data.images.to(device)))
-    shown = data.patch_labels.flatten(1) == data.labels[:, None]  # (n, patches)
-    peaks = maps.flatten(1).argmax(dim=1, keepdim=True)
-    return shown.gather(1, peaks).float().mean().item(), shown.float().mean().item()
+    game = pointing_game(maps, data.patch_labels == data.labels[:, None, None])
+    return game.hits.float().mean().item(), game.chance.mean().item()
 
 
 @torch.no_grad()

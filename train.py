@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from minivit.commands.terminal import keep_freed_memory, pick_device, progress_bars, run
+from minivit.commands.terminal import keep_freed_memory, pick_device, run
 from minivit.commands.train_flags import given_values, make_parser
+from minivit.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch

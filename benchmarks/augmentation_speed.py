@@ -32,8 +32,8 @@ from minivit.data.augmentation.pipeline import (
     RandomHorizontalFlip,
     RandomResizedCrop,
     RandomRotation,
-    sample_rng,
 )
+from minivit.data.seeds import sample_rng
 from minivit.preprocess import Preprocess, open_image
 
 BATCH = 16

@@ -25,7 +25,9 @@ Parameters = ParamSpec("Parameters")
 # ---- checks --------------------------------------------------------------------------------------
 
 
-def require(instance: object, name: str, good: bool, expected: str) -> None:
+def require(
+    instance: object, name: str, good: bool, expected: str, *, with_class: bool = False
+) -> None:
     """Raises a ValueError that names a field, what it holds and what it should, unless it is good.
 
     Args:
@@ -33,23 +35,27 @@ def require(instance: object, name: str, good: bool, expected: str) -> None:
         name: Name of the field.
         good: Result of the check.
         expected: What would have been right, such as "at least 1".
+        with_class: Name the class too, where a user meets several with fields of one name.
     """
     if not good:
-        raise ValueError(f"{name} is {getattr(instance, name)!r}, expected {expected}")
+        label = f"{type(instance).__name__} {name}" if with_class else name
+        raise ValueError(f"{label} is {getattr(instance, name)!r}, expected {expected}")
 
 
-def require_choice(instance: object, name: str, choices: Any) -> None:
+def require_choice(instance: object, name: str, choices: Any, *, with_class: bool = False) -> None:
     """The same for a field that holds one of a few words.
 
     Args:
         instance: Dataclass whose field is checked.
         name: Name of the field.
         choices: A Literal type, or the words themselves.
+        with_class: Name the class too.
     """
     words = tuple(get_args(choices) or choices)
     value = getattr(instance, name)
     if value not in words:
-        raise ValueError(f"{name} is {value!r}: choose from {', '.join(words)}")
+        label = f"{type(instance).__name__} {name}" if with_class else name
+        raise ValueError(f"{label} is {value!r}: choose from {', '.join(words)}")
 
 
 def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:

@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -92,34 +92,6 @@ def one_line(error: BaseException) -> str:
         named = f"{error.filename}: " if error.filename else ""
         return f"error: {named}{error.strerror}"
     return "error: " + " ".join(str(error).split())
-
-
-@contextlib.contextmanager
-def progress_bars() -> Iterator[Callable[[str, int], Callable[[int], object]]]:
-    """Progress bars that vanish when they are full, and with the block that they are used in.
-
-    Of several processes of one training only the first shows them.
-
-    Yields:
-        A function of a title and a total that gives a function: told how many more have been done.
-    """
-    from tqdm import tqdm
-
-    hidden = os.environ.get("RANK", "0") != "0"
-    with contextlib.ExitStack() as open_bars:
-
-        def bar(title: str, total: int) -> Callable[[int], object]:
-            made = tqdm(total=total, desc=title, leave=False, disable=hidden)
-            open_bars.callback(made.close)
-
-            def update(number: int) -> None:
-                made.update(number)
-                if made.n >= total:
-                    made.close()
-
-            return update
-
-        yield bar
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""How a data set is refused: in one line that names the file, what was found, and what to do."""
+"""How a data set is refused: in one line that names the file, what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Error = TypeVar("Error", bound="BadDataError")
 
 
 class BadDataError(ValueError):
-    """A data set that cannot be used; the message is one line: what was found, and what to do."""
+    """A data set that cannot be used; the message is one line: what is wrong, and what to do."""
 
     @classmethod
-    def about(cls: type[Error], source: Path, found: str, todo: str) -> Error:
-        """source: found; todo, the source quoted where it would break the line."""
-        return cls(f"{shown(source)}: {found}; {todo}")
+    def about(cls: type[Error], source: Path, problem: str, advice: str) -> Error:
+        """The error "source: problem; advice", the source quoted where it would break the line."""
+        return cls(f"{shown(source)}: {problem}; {advice}")
 
 
 def shown(path: str | Path) -> str:

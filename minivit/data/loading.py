@@ -1,8 +1,8 @@
 """Samples on their way into a training run: batch by batch with helping processes, or all at once.
 
-torch's DataLoader turns the error of a sample into a report of many lines, traceback included,
-raises the death of a worker wherever the program just is, and draws from the global random numbers
-whenever a pass begins. Nothing here does.
+torch's DataLoader turns the error of a sample into a report of many lines, traceback included. It
+raises the death of a worker wherever the program just is, and it draws from the global random
+numbers whenever a pass begins. The functions here do none of this.
 """
 
 from __future__ import annotations
@@ -30,27 +30,28 @@ def load_batches(
     workers: int,
     collate: Callable[[list[Item]], Any] | None = None,
 ) -> Generator[Any, None, None]:
-    """The batches of one pass over a data set, in the order asked for.
+    """The batches of one pass over a data set, in the order of `batches`.
 
     The worker processes start with the pass and end with it, also when it is given up half-way
     (close the iterator, or let go of it). Each computes with one thread, and Ctrl-C is left to
     this process. Two batches a worker are made ahead. The global random numbers stay untouched.
 
     Args:
-        dataset: Its items must depend on nothing but their index and the data set; with workers on
-            systems that do not fork, it has to survive pickling.
+        dataset: Data set whose items depend on nothing but their index and the data set; with
+            workers on systems that do not fork, it has to survive pickling.
         batches: Indices of the items of each batch.
-        workers: Processes that make the batches; 0: this one.
-        collate: Makes a batch of a list of items; None: torch's `default_collate`, which stacks.
+        workers: Number of processes that make the batches; 0: this one.
+        collate: Called with a list of items to make a batch; None: torch's `default_collate`, which
+            stacks.
 
     Yields:
-        What `collate` gave. Tensors made by a worker live in shared memory and hold a file
-        descriptor each: keep a clone of what outlives the pass.
+        The batches as `collate` returns them. Tensors made by a worker live in shared memory and
+        hold a file descriptor each: keep a clone of what outlives the pass.
 
     Raises:
-        Exception: What making a batch raised, type and message, wherever it was made; its traceback
-            in the worker, as text, is the cause. An error that cannot be sent comes as a
-            RuntimeError that gives its type.
+        Exception: The error of a sample or of `collate`, with its type and message, wherever it
+            was raised; its traceback in the worker, as text, is the cause. An error that cannot be
+            sent comes as a RuntimeError that gives its type.
         OSError: A worker died.
     """
     join: Callable[[list[Item]], Any] = collate or default_collate
@@ -87,8 +88,8 @@ def load_all(
     """Every sample of a data set, stacked: drawn once instead of once an epoch.
 
     Args:
-        dataset: Items are tuples of tensors of one shape each.
-        workers: Processes that make the samples; 0: this one.
+        dataset: Data set whose items are tuples of tensors of one shape each.
+        workers: Number of processes that make the samples; 0: this one.
         on_batch: Called with the number of samples that have come in.
 
     Returns:
@@ -132,7 +133,7 @@ class _Batches(Dataset[Any]):
 
 
 class _Failure(NamedTuple):
-    """An error on its way to the main process, which pickling robs of its traceback."""
+    """An error on its way to the main process; pickling would lose its traceback."""
 
     error: Exception
     trace: str
@@ -152,13 +153,14 @@ def _that_travels(error: Exception) -> Exception:
 
 
 def _as_it_is(batch: Any) -> Any:
+    """The batch as it is; torch would convert what is in it."""
     return batch
 
 
 def _leave_interrupts(_worker: int) -> None:
-    """Ctrl-C is for the main process; no error here where it stops that while fetching a batch.
+    """Leaves Ctrl-C to the main process, and hides the error of a batch that it fetches no more.
 
-    A thread of multiprocessing hands the batches over, and tells the hook what goes wrong.
+    A thread of multiprocessing hands the batches over; the hook gets the errors of that thread.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _unless_hung_up
@@ -167,18 +169,19 @@ def _leave_interrupts(_worker: int) -> None:
 def _unless_hung_up(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
+    """Reports an error as usual, unless the main process has closed the connection."""
     if not issubclass(kind, (EOFError, ConnectionError)):
         sys.__excepthook__(kind, error, trace)
 
 
-# ---- beside them ---------------------------------------------------------------------------------
+# ---- in the main process -------------------------------------------------------------------------
 
 
 def _start(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Starts the workers; a Ctrl-C waits until they are all there and have learned to ignore it.
+    """Starts the workers; a Ctrl-C waits until they are all there and ignore it.
 
-    What torch has the system call when a worker dies is taken away again: it would raise in the
-    middle of a training step. `_next` notices within five seconds of waiting.
+    torch sets a signal handler that raises when a worker dies, in the middle of a training step. It
+    is removed again: `_next` notices a death within five seconds of waiting.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone meets signals
         return iter(loader)
@@ -199,7 +202,7 @@ def _start(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _next(iterator: Iterator[Any]) -> Any:
-    """The next batch, or why there is none; the death of a worker is returned too.
+    """The next batch, or a `_Failure`; the death of a worker is returned too.
 
     Raised from here, it would keep the iterator in its traceback and with it the other workers.
     """
@@ -209,6 +212,6 @@ def _next(iterator: Iterator[Any]) -> Any:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-    found = f"a process that loads data died ({reason})"
-    todo = "memory may have run out: use fewer workers or smaller batches"
-    return _Failure(OSError(f"{found}; {todo}"), reason)
+    problem = f"a process that loads data died ({reason})"
+    advice = "memory may have run out: use fewer workers or smaller batches"
+    return _Failure(OSError(f"{problem}; {advice}"), reason)

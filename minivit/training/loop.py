@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from minivit.data.seeds import mix_seed
 from minivit.training.distributed import Processes
 from minivit.training.evaluation import evaluate
 from minivit.training.optimizers import make_optimizers, set_rates
@@ -196,7 +196,7 @@ class Trainer:
         counts = [self.task.count(batch) * piece.counted for piece, batch in batches]
         terms = self.processes.total(torch.tensor(float(sum(counts)))).item()
         self.task.set_mode(settings)
-        torch.manual_seed(_mix(settings.seed, self._all_steps, self.processes.rank))
+        torch.manual_seed(mix_seed(settings.seed, self._all_steps, self.processes.rank))
         sums = torch.zeros(2, dtype=torch.float64)
         bf16 = settings.precision == "bf16"
         for number, (piece, batch) in enumerate(batches, start=1):
@@ -289,8 +289,3 @@ class Trainer:
 
     def _seconds(self) -> float:
         return self._earlier + time.perf_counter() - self._start
-
-
-def _mix(*numbers: int) -> int:
-    """One seed of several numbers, well apart for neighbours."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from minivit.data.photos.check import Bar as Bar
+from minivit.progress import Bar as Bar
 from minivit.training.settings import Settings
 
 

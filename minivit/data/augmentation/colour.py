@@ -16,41 +16,42 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageStat
 
-from minivit.data.augmentation.transform import Transform, is_number, is_range, require
+from minivit.data.augmentation.transform import Transform, require
+from minivit.fields import is_number, is_range
 
 
 def adjust_brightness(image: Image.Image, factor: float) -> Image.Image:
-    """Towards black below 1, away from it above."""
+    """The picture moved towards black by a factor below 1, away from it by one above."""
     return _blend_with_level(image, 0, factor)
 
 
 def adjust_contrast(image: Image.Image, factor: float) -> Image.Image:
-    """Towards the picture's mean grey level below 1, away from it above."""
+    """The picture moved towards its mean grey level by a factor below 1, away by one above."""
     mean = ImageStat.Stat(image.convert("L")).mean[0]
     return _blend_with_level(image, int(mean + 0.5), factor)
 
 
 def adjust_saturation(image: Image.Image, factor: float) -> Image.Image:
-    """Towards the grey picture below 1, away from it above."""
+    """The picture moved towards its grey version by a factor below 1, away by one above."""
     return ImageEnhance.Color(image).enhance(factor)
 
 
 def adjust_sharpness(image: Image.Image, factor: float) -> Image.Image:
-    """Towards a picture smoothed over 3x3 pixels below 1, away from it above."""
+    """The picture moved towards one smoothed over 3x3 pixels by a factor below 1, away above."""
     return ImageEnhance.Sharpness(image).enhance(factor)
 
 
 def shift_hue(image: Image.Image, turn: float) -> Image.Image:
-    """The hue turned by -0.5..0.5 of the circle of colours, in steps of 1/256."""
+    """The picture with its hues turned by -0.5..0.5 of the colour circle, in steps of 1/256."""
     step = int(turn * 255) % 256
     turned = [(level + step) % 256 for level in range(256)]
     return image.convert("HSV").point([*turned, *range(256), *range(256)]).convert("RGB")
 
 
 def _blend_with_level(image: Image.Image, level: int, factor: float) -> Image.Image:
-    """Every level of the picture blended with one level.
+    """The picture with each of its levels blended with one level.
 
-    Pillow itself blends a ramp of all levels; so rounding and clipping are its own.
+    Pillow itself blends a ramp of all levels, so that rounding and clipping are its own.
     """
     ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
     table = Image.blend(Image.new("L", ramp.size, level), ramp, factor).tobytes()
@@ -102,13 +103,13 @@ class ColorJitter(Transform[tuple[tuple[str, float], ...]]):
         return tuple(steps[i] for i in rng.permutation(len(steps)))
 
     def apply(self, image: Image.Image, parameters: tuple[tuple[str, float], ...]) -> Image.Image:
-        """Takes these steps."""
+        """The picture after these steps."""
         for name, factor in parameters:
             image = _ADJUST[name](image, factor)
         return image
 
     def _range(self, name: str) -> tuple[float, float]:
-        """From where to where a factor is drawn."""
+        """The range from which the factor is drawn."""
         value: float | tuple[float, float] = getattr(self, name)
         if isinstance(value, tuple):
             return value

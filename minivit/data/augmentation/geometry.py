@@ -1,55 +1,45 @@
 """Random crops, flips and turns, and the shears and shifts of RandAugment, by Pillow's own code.
 
-Angles are in degrees and run counter-clockwise, as in Pillow. Where torchvision asks for "expand"
-or a centre there is one way here: a rotation keeps the size, a quarter turn keeps every pixel.
+Angles are in degrees and run counter-clockwise, as in Pillow. Where torchvision has arguments for
+"expand" and a centre there is one way here: a rotation keeps the size, a quarter turn keeps every
+pixel.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
 
+from minivit.data.augmentation.boxes import Box, boxes_to_try, is_ratio, place
 from minivit.data.augmentation.transform import (
     Fill,
     Transform,
     WarpFilter,
     is_fill,
-    is_number,
-    is_range,
     require,
+    require_choice,
     rgb,
 )
+from minivit.fields import is_number, is_range, is_whole
 from minivit.preprocess import Filter, Mode, Preprocess
 
 _STRIP_PIXELS = 2**22  # 16 MB in Pillow's memory: a larger box is not copied as a whole
-
-
-class Box(NamedTuple):
-    """A rectangle of whole pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
 class RandomResizedCrop(Transform[Box]):
     """A random box of the photo, resized (Szegedy et al. 2015, arXiv:1409.4842, section 6).
 
-    Ten boxes are tried, as share of the area and as aspect ratio; where none fits, as in a narrow
-    strip, it is the largest box in the middle whose aspect ratio is allowed.
+    Ten boxes are tried, as share of the area and as aspect ratio. Where none fits, as in a narrow
+    strip, the box is the largest one in the middle whose aspect ratio is allowed.
 
     Attributes:
-        size: (height, width) of the result, or the side of a square.
+        size: Size (height, width) of the result, or the side of a square.
         scale: Range of the share of the photo's area, uniform.
         ratio: Range of width / height, uniform in its logarithm.
-        filter: Of the resize; it does not see what lies beyond the box.
+        filter: Filter for the resize; it does not see what lies beyond the box.
     """
 
     size: int | tuple[int, int]
@@ -60,12 +50,11 @@ class RandomResizedCrop(Transform[Box]):
 
     def __post_init__(self) -> None:
         sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        sized = len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)
-        require(self, "size", sized, "pixels or (height, width), above 0")
+        good = len(sides) == 2 and all(is_whole(side, 1) for side in sides)
+        require(self, "size", good, "pixels or (height, width), above 0")
         require(self, "scale", is_range(self.scale, 0, 1), "(low, high) within 0..1")
-        ordered = is_range(self.ratio, 0) and self.ratio[0] > 0
-        require(self, "ratio", ordered, "(low, high), above 0")
-        require(self, "filter", self.filter in get_args(Filter), " | ".join(get_args(Filter)))
+        require(self, "ratio", is_ratio(self.ratio), "(low, high), above 0")
+        require_choice(self, "filter", Filter)
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Box:
         """A box within a photo of this (height, width)."""
@@ -82,41 +71,24 @@ class RandomResizedCrop(Transform[Box]):
         return Box((height - high) // 2, (width - wide) // 2, high, wide)
 
     def apply(self, image: Image.Image, parameters: Box) -> Image.Image:
-        """Cuts this box out and resizes it."""
+        """The picture in this box, resized."""
         size = self.size if isinstance(self.size, tuple) else (self.size, self.size)
         return resized_crop(image, parameters, size, self.filter)
-
-
-def boxes_to_try(
-    rng: np.random.Generator, area: int, scale: tuple[float, float], ratio: tuple[float, float]
-) -> Iterator[tuple[int, int]]:
-    """Ten pairs of sides (a, b): a·b is a uniform share of the area, a/b is log-uniform."""
-    logarithms = math.log(ratio[0]), math.log(ratio[1])
-    for _ in range(10):
-        target = area * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(*logarithms))
-        yield round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
-
-
-def place(rng: np.random.Generator, size: tuple[int, int], height: int, width: int) -> Box:
-    """A box of this height and width, anywhere within a picture of `size`."""
-    top, left = rng.integers(size[0] - height + 1), rng.integers(size[1] - width + 1)
-    return Box(int(top), int(left), height, width)
 
 
 def resized_crop(
     image: Image.Image, box: Box, size: tuple[int, int], filter: Filter
 ) -> Image.Image:
-    """What `image.crop(box).resize(size)` gives, without a copy of a box that is very large.
+    """The result of `image.crop(box).resize(size)`, without a copy of a box that is very large.
 
     `image.resize(size, box=box)` would need no copy at all, but its filter mixes what lies beyond
     the box into the outermost pixels.
 
     Args:
-        image: RGB.
-        box: Within the picture.
-        size: (height, width) of the result.
-        filter: Pillow's resampling filter.
+        image: RGB picture.
+        box: Box within the picture.
+        size: Size (height, width) of the result.
+        filter: Name of Pillow's resampling filter.
     """
     top, left, height, width = box
     wide, resample = size[1], Image.Resampling[filter.upper()]
@@ -138,7 +110,7 @@ def resized_crop(
 
 @dataclass(frozen=True, kw_only=True)
 class Resize(Transform[None]):
-    """`Preprocess.view` as a step among others; no chance in it. CATR resizes after its turns.
+    """`Preprocess.view` as a step among others; nothing random. CATR resizes after its turns.
 
     The attributes are those of `Preprocess`.
     """
@@ -154,24 +126,24 @@ class Resize(Transform[None]):
 
     @classmethod
     def of(cls, preprocess: Preprocess) -> Resize:
-        """What a model does to a photo before it normalises."""
+        """The resize that a model applies to a photo before it normalises."""
         return cls(**{field.name: getattr(preprocess, field.name) for field in fields(cls)})
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
-        """Nothing."""
+        """None: the step has no parameters."""
 
     def apply(self, image: Image.Image, parameters: None = None) -> Image.Image:
         """The picture, resized and cropped."""
         return self._preprocess().view(image)
 
     def _preprocess(self) -> Preprocess:
-        """The transform that knows how; its statistics are not used."""
+        """The transform that resizes; its mean and standard deviation are not used."""
         return Preprocess(**vars(self), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip(Transform[bool]):
-    """Left and right exchanged, in a share `p` of all pictures."""
+    """A mirror image, left and right exchanged, of a share `p` of all pictures."""
 
     p: float = 0.5
 
@@ -183,17 +155,17 @@ class RandomHorizontalFlip(Transform[bool]):
         return rng.random() < self.p
 
     def apply(self, image: Image.Image, parameters: bool) -> Image.Image:
-        """Flips if so."""
+        """The mirror image, or the picture as it is."""
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if parameters else image
 
 
 @dataclass(frozen=True)
 class RandomRotation(Transform[float]):
-    """Turned about its centre by any angle; the size stays, what comes in is filled.
+    """A turn about the centre by any angle; the size stays, the free corners are filled.
 
     Attributes:
         degrees: Range of the angle, or a number d for (-d, d); uniform.
-        filter: Bilinear costs some fifteen times what nearest does.
+        filter: Filter for the turn; bilinear takes some fifteen times as long as nearest.
         fill: Grey level or colour of the corners.
     """
 
@@ -203,52 +175,51 @@ class RandomRotation(Transform[float]):
     fill: Fill = 0
 
     def __post_init__(self) -> None:
-        given = is_number(self.degrees, 0) or is_range(self.degrees)
-        require(self, "degrees", given, "a number, 0 or more, or (low, high)")
-        filters = get_args(WarpFilter)
-        require(self, "filter", self.filter in filters, " | ".join(filters))
+        good = is_number(self.degrees, 0) or is_range(self.degrees)
+        require(self, "degrees", good, "a number, 0 or more, or (low, high)")
+        require_choice(self, "filter", WarpFilter)
         require(self, "fill", is_fill(self.fill), "0..255 or (red, green, blue)")
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> float:
         """Degrees counter-clockwise."""
-        most = self.degrees
-        low, high = most if isinstance(most, tuple) else (-most, most)
+        degrees = self.degrees
+        low, high = degrees if isinstance(degrees, tuple) else (-degrees, degrees)
         return rng.uniform(low, high)
 
     def apply(self, image: Image.Image, parameters: float) -> Image.Image:
-        """Turns by so many degrees."""
+        """The picture turned by so many degrees."""
         return rotate(image, parameters, self.filter, self.fill)
 
 
 @dataclass(frozen=True)
 class RandomQuarterTurn(Transform[int]):
-    """Turned by one of a few multiples of 90 degrees, the sides exchanged with it: CATR's way."""
+    """A turn by one of a few multiples of 90 degrees that turns the sides too, as CATR does it."""
 
     angles: tuple[int, ...] = (0, 90, 180, 270)
 
     def __post_init__(self) -> None:
-        known = isinstance(self.angles, tuple) and len(self.angles) > 0
-        known = known and all(type(angle) is int and angle % 90 == 0 for angle in self.angles)
-        require(self, "angles", known, "a tuple of multiples of 90")
+        good = isinstance(self.angles, tuple) and len(self.angles) > 0
+        good = good and all(is_whole(angle) and angle % 90 == 0 for angle in self.angles)
+        require(self, "angles", good, "a tuple of multiples of 90")
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> int:
         """Degrees counter-clockwise."""
         return self.angles[rng.integers(len(self.angles))]
 
     def apply(self, image: Image.Image, parameters: int) -> Image.Image:
-        """Turns the whole picture; no pixel is lost or made."""
+        """The whole picture turned; no pixel is lost or made."""
         return image.rotate(parameters, expand=True)
 
 
 def rotate(image: Image.Image, degrees: float, filter: WarpFilter, fill: Fill) -> Image.Image:
-    """Turned counter-clockwise about the centre, within the same size."""
+    """The picture turned counter-clockwise about its centre, within the same size."""
     return image.rotate(degrees, Image.Resampling[filter.upper()], fillcolor=rgb(fill))
 
 
 def shear(
     image: Image.Image, across: float, down: float, filter: WarpFilter, fill: Fill
 ) -> Image.Image:
-    """Rows pushed to the left by `across` pixels a row, columns up by `down` pixels a column."""
+    """The picture with each row pushed `across` pixels further left, each column `down` up."""
     matrix = (1.0, across, 0.0, down, 1.0, 0.0)  # from the result's pixels to the picture's
     resample = Image.Resampling[filter.upper()]
     return image.transform(
@@ -257,7 +228,7 @@ def shear(
 
 
 def shift(image: Image.Image, right: int, down: int, fill: Fill) -> Image.Image:
-    """Moved by whole pixels; what leaves on one side is lost, what is free is filled."""
+    """The picture moved by whole pixels; what leaves on one side is lost, what is free filled."""
     moved = Image.new(image.mode, image.size, rgb(fill))
     moved.paste(image, (right, down))
     return moved

@@ -21,19 +21,21 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from minivit.data.augmentation.geometry import Box
-from minivit.data.augmentation.transform import is_number, require
+from minivit.data.augmentation.boxes import Box
+from minivit.data.augmentation.transform import require
+from minivit.fields import is_number, is_whole
 
 Parameters = TypeVar("Parameters")
 
 
 @dataclass(frozen=True)
 class Mixing(ABC, Generic[Parameters]):
-    """What MixUp and CutMix share.
+    """The base of MixUp and CutMix.
 
     Attributes:
         num_classes: Width of the targets.
-        alpha: Of the Beta distribution: 1 is uniform, below it most pictures are hardly mixed.
+        alpha: Parameter of the Beta distribution: 1 is uniform, below it most pictures are hardly
+            mixed.
     """
 
     num_classes: int
@@ -41,8 +43,7 @@ class Mixing(ABC, Generic[Parameters]):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        counted = type(self.num_classes) is int and self.num_classes > 0
-        require(self, "num_classes", counted, "a whole number above 0")
+        require(self, "num_classes", is_whole(self.num_classes, 1), "a whole number above 0")
         require(self, "alpha", is_number(self.alpha, 0) and self.alpha > 0, "a number above 0")
 
     @abstractmethod
@@ -53,7 +54,7 @@ class Mixing(ABC, Generic[Parameters]):
     def apply(
         self, images: Tensor, labels: Tensor, parameters: Parameters
     ) -> tuple[Tensor, Tensor]:
-        """Mixes with these parameters; shapes as in a call."""
+        """The batch mixed with these parameters; shapes as in a call."""
 
     def __call__(
         self, images: Tensor, labels: Tensor, rng: np.random.Generator
@@ -61,9 +62,9 @@ class Mixing(ABC, Generic[Parameters]):
         """Draws and applies.
 
         Args:
-            images: (B, 3, H, W), normalised.
-            labels: (B,) whole numbers.
-            rng: Where λ comes from.
+            images: Pictures (B, 3, H, W), normalised.
+            labels: Labels (B,), whole numbers.
+            rng: Random numbers from which λ is drawn.
 
         Returns:
             New images (B, 3, H, W), and targets (B, classes) whose rows sum to 1.
@@ -73,33 +74,33 @@ class Mixing(ABC, Generic[Parameters]):
                 numbers.
         """
         if images.ndim != 4 or labels.shape != images.shape[:1]:
-            found = f"{tuple(images.shape)} and {tuple(labels.shape)}"
-            raise ValueError(f"images and labels: found {found}, expected (B, 3, H, W) and (B,)")
+            shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+            raise ValueError(f"images and labels: found {shapes}, expected (B, 3, H, W) and (B,)")
         if not images.is_floating_point() or labels.is_floating_point():
-            found = f"{images.dtype} and {labels.dtype}"
-            raise ValueError(f"images and labels: found {found}, expected floats and integers")
+            types = f"{images.dtype} and {labels.dtype}"
+            raise ValueError(f"images and labels: found {types}, expected floats and integers")
         height, width = images.shape[-2:]
         return self.apply(images, labels, self.draw(rng, (height, width)))
 
     def targets(self, labels: Tensor, share: float) -> Tensor:
-        """(B,) labels -> (B, classes) float32: `share` of the own class, the rest of the other."""
+        """Targets (B, classes) float32: `share` of the own class, the rest of the other's."""
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            found = f"{int(labels.min())}..{int(labels.max())}"
-            raise ValueError(f"labels: found {found}, expected 0..{self.num_classes - 1}")
+            outside = f"{int(labels.min())}..{int(labels.max())}"
+            raise ValueError(f"labels: found {outside}, expected 0..{self.num_classes - 1}")
         whole = F.one_hot(labels.long(), self.num_classes).float()  # (B,) -> (B, classes)
         return whole.roll(1, 0).mul_(1 - share).add_(whole.mul_(share))
 
 
 @dataclass(frozen=True)
 class MixUp(Mixing[float]):
-    """Every picture shines through the next one; the parameter is λ."""
+    """Adds every picture, weighted, to the next one; the parameter is λ."""
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> float:
         """λ in 0..1."""
         return rng.beta(self.alpha, self.alpha)
 
     def apply(self, images: Tensor, labels: Tensor, parameters: float) -> tuple[Tensor, Tensor]:
-        """Mixes with this λ."""
+        """The batch mixed with this λ."""
         mixed = images.roll(1, 0).mul_(1 - parameters).add_(images.mul(parameters))
         return mixed, self.targets(labels, parameters)
 
@@ -109,7 +110,7 @@ class CutMix(Mixing[Box]):
     """A box of every picture shows the one before it; the parameter is the box."""
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> Box:
-        """A box of about 1 - λ of the area around any pixel; what sticks out is cut off."""
+        """A box of about 1 - λ of the area around any pixel, cut at the edges of the picture."""
         height, width = size
         share = rng.beta(self.alpha, self.alpha)
         centre_x, centre_y = int(rng.integers(width)), int(rng.integers(height))
@@ -120,7 +121,7 @@ class CutMix(Mixing[Box]):
         return Box(top, left, bottom - top, right - left)
 
     def apply(self, images: Tensor, labels: Tensor, parameters: Box) -> tuple[Tensor, Tensor]:
-        """Pastes this box; the labels follow its exact area."""
+        """The batch with this box pasted; the labels follow its exact area."""
         top, left, height, width = parameters
         rows, columns = slice(top, top + height), slice(left, left + width)
         mixed = images.clone()

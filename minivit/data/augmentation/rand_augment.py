@@ -8,7 +8,6 @@ and shears, shifts, turns and the four enhancements go either way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import torch
@@ -21,7 +20,15 @@ from minivit.data.augmentation.colour import (
     adjust_sharpness,
 )
 from minivit.data.augmentation.geometry import rotate, shear, shift
-from minivit.data.augmentation.transform import Fill, Transform, WarpFilter, is_fill, require
+from minivit.data.augmentation.transform import (
+    Fill,
+    Transform,
+    WarpFilter,
+    is_fill,
+    require,
+    require_choice,
+)
+from minivit.fields import is_whole
 
 # Operations that go either way: their strength in the last bin; of shifts, the share of the side.
 _SIGNED = {
@@ -40,15 +47,15 @@ OPERATIONS = ("Identity", *_SIGNED, "Posterize", "Solarize", "AutoContrast", "Eq
 
 @dataclass(frozen=True, kw_only=True)
 class RandAugment(Transform[tuple[tuple[str, float], ...]]):
-    """`num_ops` operations out of the fourteen `OPERATIONS`, one may come twice.
+    """`num_ops` operations out of the fourteen `OPERATIONS`; one may come twice.
 
     The parameters are (name, magnitude) in the order of their use.
 
     Attributes:
-        num_ops: How many.
-        magnitude: The strength, 0 to num_magnitude_bins - 1.
-        num_magnitude_bins: Steps from nothing to the strongest.
-        filter: Of shears and rotations.
+        num_ops: Number of operations.
+        magnitude: Strength of all of them, 0 to num_magnitude_bins - 1.
+        num_magnitude_bins: Number of strengths, from nothing to the strongest.
+        filter: Filter for shears and rotations.
         fill: Grey level or colour of what comes into the picture.
     """
 
@@ -59,15 +66,12 @@ class RandAugment(Transform[tuple[tuple[str, float], ...]]):
     fill: Fill = 0
 
     def __post_init__(self) -> None:
-        counted = type(self.num_ops) is int and self.num_ops >= 0
-        require(self, "num_ops", counted, "a whole number, 0 or more")
         bins = self.num_magnitude_bins
-        good = type(bins) is int and bins >= 2
-        require(self, "num_magnitude_bins", good, "a whole number, 2 or more")
-        good = type(self.magnitude) is int and 0 <= self.magnitude < bins
+        require(self, "num_ops", is_whole(self.num_ops, 0), "a whole number, 0 or more")
+        require(self, "num_magnitude_bins", is_whole(bins, 2), "a whole number, 2 or more")
+        good = is_whole(self.magnitude, 0, bins - 1)
         require(self, "magnitude", good, f"a whole number in 0..{bins - 1}")
-        filters = get_args(WarpFilter)
-        require(self, "filter", self.filter in filters, " | ".join(filters))
+        require_choice(self, "filter", WarpFilter)
         require(self, "fill", is_fill(self.fill), "0..255 or (red, green, blue)")
 
     def draw(
@@ -84,14 +88,14 @@ class RandAugment(Transform[tuple[tuple[str, float], ...]]):
         return tuple(steps)
 
     def apply(self, image: Image.Image, parameters: tuple[tuple[str, float], ...]) -> Image.Image:
-        """Takes these steps."""
+        """The picture after these operations."""
         for name, magnitude in parameters:
             image = operate(image, name, magnitude, self.filter, self.fill)
         return image
 
 
 def magnitude_of(name: str, step: int, num_steps: int, size: tuple[int, int]) -> float:
-    """What one of `num_steps` strengths means to an operation; 0 where it has only one.
+    """The magnitude of an operation at one of `num_steps` strengths; 0 where it has only one.
 
     Shears: pixels a row. Shifts: pixels. Rotate: degrees. Enhancements: the factor less 1.
     Posterize: bits kept, 8 to 4. Solarize: the threshold, 1 to 0. `size` is (height, width).
@@ -110,7 +114,7 @@ def magnitude_of(name: str, step: int, num_steps: int, size: tuple[int, int]) ->
 def operate(
     image: Image.Image, name: str, magnitude: float, filter: WarpFilter, fill: Fill
 ) -> Image.Image:
-    """One operation on an RGB picture; ValueError for a name that is not in `OPERATIONS`."""
+    """The RGB picture after one operation; ValueError for a name not in `OPERATIONS`."""
     match name:
         case "Identity":
             return image

@@ -1,7 +1,7 @@
-"""What every random transform of a photo is: parameters are drawn first, and applied after.
+"""The base of every random transform of a photo: parameters are drawn first, and applied after.
 
-    parameters = transform.draw(rng, (height, width))    all the chance is in here
-    image      = transform.apply(image, parameters)      and none is in here
+    parameters = transform.draw(rng, (height, width))    all random choices are made here
+    image      = transform.apply(image, parameters)      and none here
 
 So a test, or a reader, can apply parameters of their own choice. Names, defaults and distributions
 are those of torchvision.transforms.v2; equal parameters give its picture bit for bit.
@@ -9,12 +9,15 @@ are those of torchvision.transforms.v2; equal parameters give its picture bit fo
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
+
+from minivit import fields
+from minivit.fields import is_whole
 
 Parameters = TypeVar("Parameters")
 Fill = int | tuple[int, int, int]
@@ -37,31 +40,15 @@ class Transform(ABC, Generic[Parameters]):
         return self.apply(image, self.draw(rng, (image.height, image.width)))
 
 
-def require(transform: object, name: str, good: bool, expected: str) -> None:
-    """Raises a ValueError that names the field of a transform, what it holds and what it should."""
-    if not good:
-        found = getattr(transform, name)
-        raise ValueError(f"{type(transform).__name__} {name}: found {found!r}, expected {expected}")
-
-
-def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
-    """Whether this is a finite int or float (no bool) from `low` to `high`."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return math.isfinite(value) and low <= value <= high
-
-
-def is_range(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
-    """Whether this is a tuple (a, b) of numbers, low <= a <= b <= high."""
-    if not isinstance(value, tuple) or len(value) != 2:
-        return False
-    return all(is_number(edge, low, high) for edge in value) and value[0] <= value[1]
+# A pipeline has several transforms with a field "p" or "filter": messages name the class too.
+require = partial(fields.require, with_class=True)
+require_choice = partial(fields.require_choice, with_class=True)
 
 
 def is_fill(value: object) -> bool:
     """Whether this is a grey level or a colour (red, green, blue), in whole numbers of 0..255."""
     levels = value if isinstance(value, tuple) and len(value) == 3 else (value,)
-    return all(type(level) is int and 0 <= level <= 255 for level in levels)
+    return all(is_whole(level, 0, 255) for level in levels)
 
 
 def rgb(fill: Fill) -> tuple[int, int, int]:

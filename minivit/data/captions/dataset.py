@@ -5,8 +5,8 @@ but the first, so that `max_length` here is one more than the positions that the
 
     start  two  dogs  run  .  end          inputs = ids[:, :-1]   targets = ids[:, 1:]
 
-Whatever is drawn at random comes from (seed, epoch, index): the number of workers and the order of
-the samples change nothing.
+Whatever is drawn at random comes from (seed, epoch, index), see `minivit.data.seeds`: the number of
+workers and the order of the samples change nothing.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from minivit.data.captions.splits import hold_out as hold_out
 from minivit.data.captions.splits import read_captions as read_captions
 from minivit.data.scenes.captions import CAPTION_WORDS, longest_caption
 from minivit.data.scenes.dataset import draw_captioned
+from minivit.data.seeds import caption_rng
 from minivit.preprocess import BadImageError, open_image
 from minivit.tokenizer import Tokenizer
 
 Transform = Callable[[Image.Image, np.random.Generator], Tensor]
-"""An upright RGB picture, and the generator for whatever is random -> (3, height, width)."""
+"""Takes an upright RGB picture and a generator of random numbers, gives (3, height, width)."""
 
 
 def encode_caption(tokenizer: Tokenizer, text: str, max_length: int) -> tuple[list[int], bool]:
@@ -57,25 +58,23 @@ class CaptionDataset(Dataset[tuple[Tensor, Tensor]]):
 
     Item i is (picture, ids): the picture uint8 (3, height, width), or what `transform` makes of
     it, and the ids of `encode_caption`, int64 (T,). Items are all pairs of a picture and one of
-    its captions, in order; or, with `one_per_picture`, the pictures, each with one of its captions
-    drawn at random.
+    its captions, in order.
 
     Attributes:
-        description: That of the captions, and how many of them had to be cut.
+        description: Description of the captions, and how many of them had to be cut.
         truncated: Number of captions that had to be cut.
 
     Args:
-        captions: As `read_captions` gives them.
-        tokenizer: Makes ids of words.
-        max_length: Of the ids, start and end counted.
-        transform: Gets the RGB picture and a generator seeded from (seed, epoch, index).
-        one_per_picture: See above.
-        seed: Of the captions that are drawn and of the transform, 0 or more.
+        captions: Pictures and captions, as `read_captions` gives them.
+        tokenizer: Tokenizer that makes ids of words.
+        max_length: Highest number of ids a caption, start and end counted.
+        transform: Called with the RGB picture and a generator seeded from (seed, epoch, index).
+        seed: Seed for the transform, 0 or more.
         on_captions: Called with the number of captions that have just been encoded, for a progress
             bar: all of them are encoded here, some 30,000 a second.
 
     Raises:
-        ValueError: as `encode_caption`; a negative seed.
+        ValueError: As `encode_caption`; a negative seed.
     """
 
     def __init__(
@@ -85,13 +84,12 @@ class CaptionDataset(Dataset[tuple[Tensor, Tensor]]):
         *,
         max_length: int = 129,
         transform: Transform | None = None,
-        one_per_picture: bool = False,
         seed: int = 0,
         on_captions: Callable[[int], object] | None = None,
     ) -> None:
         if seed < 0:
             raise ValueError(f"seed is {seed}, expected 0 or more")
-        self.transform, self.one_per_picture, self.seed = transform, one_per_picture, seed
+        self.transform, self.seed = transform, seed
         self.paths = [str(picture.path) for picture in captions.pictures]
         # Flat arrays: a forked worker that only looks at a list of lists copies all of its pages.
         ids: list[np.ndarray[tuple[int], np.dtype[np.int32]]] = []
@@ -106,8 +104,7 @@ class CaptionDataset(Dataset[tuple[Tensor, Tensor]]):
         counts = [len(picture.captions) for picture in captions.pictures]
         self._ids = np.concatenate(ids)
         self._ends = np.cumsum([0, *map(len, ids)])  # caption i is _ids[_ends[i] : _ends[i + 1]]
-        self._first = np.cumsum([0, *counts])  # caption of each picture, then the number of all
-        self._picture = np.repeat(np.arange(len(counts)), counts)  # of each caption
+        self._picture = np.repeat(np.arange(len(counts)), counts)  # caption i -> its picture
         cut_captions = f"{self.truncated:,} caption{'s' * (self.truncated != 1)}"
         self.description = f"{captions.description}; {cut_captions} cut to {max_length} tokens"
         # In shared memory: workers that live on (persistent_workers) see the next epoch too.
@@ -115,7 +112,7 @@ class CaptionDataset(Dataset[tuple[Tensor, Tensor]]):
         self._epoch: Tensor = epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
-        """Names the pass over the data, 0 at first: each draws and augments anew.
+        """Names the pass over the data, 0 at first: each augments anew.
 
         Call it before the pass begins; running workers follow.
         """
@@ -124,33 +121,29 @@ class CaptionDataset(Dataset[tuple[Tensor, Tensor]]):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.paths) if self.one_per_picture else len(self._picture)
+        return len(self._picture)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Item `index`.
 
         Raises:
-            BadImageError: the picture cannot be opened or transformed; names the file.
-            IndexError: no such item.
+            BadImageError: The picture cannot be opened or transformed; names the file.
+            IndexError: No such item.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of a data set of {len(self)}")
-        rng = np.random.default_rng((self.seed, int(self._epoch), index))
-        if self.one_per_picture:
-            picture = index
-            caption = int(rng.integers(self._first[index], self._first[index + 1]))
-        else:
-            picture, caption = int(self._picture[index]), index
-        image = open_image(self.paths[picture])
+        path = self.paths[int(self._picture[index])]
+        picture = open_image(path)
         if self.transform is None:
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
             pixels = pixels.contiguous()
         else:
+            rng = caption_rng(self.seed, int(self._epoch), index)
             try:
-                pixels = self.transform(image, rng)
+                pixels = self.transform(picture, rng)
             except BadImageError as error:
-                raise BadImageError(f"{self.paths[picture]}: {error}") from error
-        ids = self._ids[self._ends[caption] : self._ends[caption + 1]]
+                raise BadImageError(f"{path}: {error}") from error
+        ids = self._ids[self._ends[index] : self._ends[index + 1]]
         return pixels, torch.from_numpy(ids.astype(np.int64))
 
 
@@ -158,9 +151,9 @@ class CaptionBatch(NamedTuple):
     """Pictures and captions of several sizes in one tensor each.
 
     Attributes:
-        images: (B, 3, height, width), zero at the right and at the bottom where there is none.
-        image_mask: (B, height, width) boolean, True = picture; None: all of it is.
-        tokens: (B, T) int64, the padding token after the end.
+        images: Pictures (B, 3, height, width), zero at the right and at the bottom of smaller ones.
+        image_mask: Mask (B, height, width), True = picture; None: all of it is picture.
+        tokens: Ids (B, T) int64, the padding token after the end.
     """
 
     images: Tensor
@@ -174,26 +167,29 @@ def collate_captions(
     """Pads the items of a `CaptionDataset` to a batch.
 
     Args:
-        items: (picture (3, height, width), ids (T,)) each; pictures of one type of numbers.
-        pad_id: What fills the shorter captions.
-        size: (height, width) of the batch; None: the largest height and the largest width.
+        items: Pairs (picture (3, height, width), ids (T,)); all pictures of one type of numbers.
+        pad_id: Id that fills the shorter captions.
+        size: Size (height, width) of the batch; None: the largest height and the largest width.
 
     Raises:
-        ValueError: no items; a picture of another shape or type, or larger than `size`.
+        ValueError: No items; a picture of another shape or type, or larger than `size`.
     """
     if not items:
         raise ValueError("there are no items, expected one or more")
     first = items[0][0]
     for picture, _ in items:
         if picture.ndim != 3 or len(picture) != len(first) or picture.dtype != first.dtype:
-            found = f"a picture is {tuple(picture.shape)} {picture.dtype}"
             expected = f"({len(first)}, height, width) {first.dtype} as the first one"
-            raise ValueError(f"{found}, expected {expected}")
+            raise ValueError(
+                f"a picture is {tuple(picture.shape)} {picture.dtype}, expected {expected}"
+            )
     heights, widths = zip(*(picture.shape[1:] for picture, _ in items), strict=True)
     height, width = size or (max(heights), max(widths))
     if max(heights) > height or max(widths) > width:
-        found = f"a picture of (height, width) {(max(heights), max(widths))}"
-        raise ValueError(f"{found} does not fit into {(height, width)}")
+        largest = (max(heights), max(widths))
+        raise ValueError(
+            f"a picture of (height, width) {largest} does not fit into {(height, width)}"
+        )
     images = first.new_zeros(len(items), len(first), height, width)
     mask = torch.zeros(len(items), height, width, dtype=torch.bool, device=first.device)
     for index, (picture, _) in enumerate(items):
@@ -212,14 +208,14 @@ class SceneCaptions(Dataset[tuple[Tensor, ...]]):
     (max_length,), the same length for all, so that `minivit.data.loading.load_all` can stack them.
 
     Attributes:
-        max_length: Ids that the longest caption possible takes, start and end counted.
+        max_length: Number of ids of the longest caption possible, start and end counted.
 
     Args:
-        seed: Names the series of scenes.
+        seed: Name of the series of scenes.
         length: Number of scenes.
-        tokenizer: Makes ids of words, `WordLevel(CAPTION_WORDS)` for one.
+        tokenizer: Tokenizer that makes ids of words, `WordLevel(CAPTION_WORDS)` for one.
         image_size: Side in pixels, or (height, width).
-        difficulty: As in `make_scene`.
+        difficulty: "easy" or "full", see `make_scene`.
 
     Raises:
         ValueError: As `make_scene`; a length below 1; a word that the tokenizer does not know.

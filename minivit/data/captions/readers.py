@@ -1,7 +1,7 @@
 """The lines and entries of caption files, one reader a format; nothing in them is trusted.
 
-Each reader yields rows (where it stands, name of the picture, caption) as they are written, and
-refuses what it cannot read, naming the file and the line or entry.
+Each reader yields rows (line or entry, name of the picture, caption) with the text as it is
+written. It refuses what it cannot read, and names the file and the line or entry.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from minivit.data.errors import BadDataError
+from minivit.data.text_files import lines_of, read_text
 
 FLICKR_TEXTS = ("captions.txt", "Flickr8k.token.txt")
 _COCO = "expected images with id and file_name, annotations with image_id and caption"
@@ -31,10 +32,11 @@ class Row(NamedTuple):
     """One caption.
 
     Attributes:
-        place: The line or entry, for messages.
-        name: The picture, as written.
-        caption: The text, as written; it may be blank.
-        mark: What tells this caption from another one of the same picture with the same words.
+        place: Line or entry of the file, for messages.
+        name: Name of the picture as written.
+        caption: Text as written; it may be blank.
+        mark: Mark by which this caption differs from another one of the same picture that has the
+            same words.
     """
 
     place: str
@@ -43,70 +45,32 @@ class Row(NamedTuple):
     mark: object = None
 
 
-def read_text(path: Path) -> str:
-    """A file in UTF-8 that is not empty, without a byte order mark.
-
-    Raises:
-        BadCaptionsError: the file cannot be read, is empty, or is not UTF-8 (with the line).
-    """
-    try:
-        data = path.read_bytes()
-        text = data.decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        found = f"line {len(lines_of(data[: error.start].decode()))} is not UTF-8 text"
-        raise BadCaptionsError.about(path, found, "save the file as UTF-8") from error
-    except OSError as error:
-        raise BadCaptionsError.about(path, error.strerror or str(error), "check it") from error
-    if not text.strip():
-        raise BadCaptionsError.about(path, "the file is empty", "copy or download it again")
-    return text
-
-
-def lines_of(text: str) -> list[str]:
-    """Cut at line ends only; str.splitlines also cuts at characters that a caption may hold."""
-    return re.split(r"\r\n|\r|\n", text)
-
-
-def inside(source: Path, place: str, name: str) -> str:
-    """The name of a picture as a plain relative path, which stays in the folder.
-
-    Raises:
-        BadCaptionsError: it is absolute, leads outside, or is no name at all.
-    """
-    windows = PureWindowsPath(name)  # knows both slashes, drives and shares
-    if windows.anchor or ".." in windows.parts or "\0" in name or not windows.parts:
-        found = f"{place} names the picture {name[:80]!r}"
-        raise BadCaptionsError.about(source, found, "expected a file in the folder of pictures")
-    return os.path.normpath(name)
-
-
 def coco_rows(source: Path, notes: Counter[str]) -> Iterator[Row]:
     """The annotations of a COCO file; counts in `notes` the pictures that none of them names.
 
     Raises:
-        BadCaptionsError: no JSON, another structure, or an image_id that "images" does not have.
+        BadCaptionsError: No JSON, another structure, or an image_id that "images" does not have.
     """
+    text = read_text(source, error=BadCaptionsError)
     try:
-        content = json.loads(read_text(source))
-    except BadCaptionsError:
-        raise
+        content = json.loads(text)
     except json.JSONDecodeError as error:
-        found = f"line {error.lineno}, column {error.colno}: broken JSON ({error.msg})"
-        raise BadCaptionsError.about(source, found, "copy or download it again") from error
+        problem = f"line {error.lineno}, column {error.colno}: broken JSON ({error.msg})"
+        raise BadCaptionsError.about(source, problem, "copy or download it again") from error
     except (RecursionError, ValueError) as error:  # too deep, or a number of too many digits
         raise BadCaptionsError.about(source, "JSON that is no data set", _COCO) from error
     files: dict[int | str, str] = {}
     for place, (index, name), _ in _entries(source, content, "images", "id", "file_name"):
         if files.setdefault(index, name) != name:
-            found = f"{place} gives the id {index!r} a second file, {name[:80]!r}"
-            raise BadCaptionsError.about(source, found, "expected one file an id")
+            problem = f"{place} gives the id {index!r} a second file, {name[:80]!r}"
+            raise BadCaptionsError.about(source, problem, "expected one file an id")
     named = set()
     for place, (index, caption), entry in _entries(
         source, content, "annotations", "image_id", "caption"
     ):
         if index not in files:
-            found = f"{place} is about image_id {index!r}, which is not in images"
-            raise BadCaptionsError.about(source, found, "copy or download it again")
+            problem = f"{place} is about image_id {index!r}, which is not in images"
+            raise BadCaptionsError.about(source, problem, "copy or download it again")
         named.add(index)
         mark = entry.get("id")
         yield Row(place, files[index], caption, mark if isinstance(mark, int | str) else None)
@@ -116,7 +80,7 @@ def coco_rows(source: Path, notes: Counter[str]) -> Iterator[Row]:
 def _entries(
     source: Path, content: object, name: str, index: str, text: str
 ) -> Iterator[tuple[str, tuple[Any, str], Mapping[str, Any]]]:
-    """Each entry of a list of a COCO file: its place, its two fields, and all of it."""
+    """(place, the two fields, the whole entry) for each entry of a list of a COCO file."""
     entries = content.get(name) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise BadCaptionsError.about(source, f'there is no list "{name}"', _COCO)
@@ -134,22 +98,24 @@ def flickr_rows(source: Path, listing: Path | None, notes: Counter[str]) -> Iter
     Counts in `notes` the pictures of the list that no line names.
 
     Raises:
-        BadCaptionsError: a line without a name or a caption's separator.
+        BadCaptionsError: A line without a name or a caption's separator.
     """
     used: dict[str, bool] = {}
     if listing:
-        used = {line.strip(): False for line in lines_of(read_text(listing)) if line.strip()}
+        names = lines_of(read_text(listing, error=BadCaptionsError))
+        used = {name.strip(): False for name in names if name.strip()}
     tabs = source.name != FLICKR_TEXTS[0]
-    for number, line in enumerate(lines_of(read_text(source)), start=1):
+    lines = lines_of(read_text(source, error=BadCaptionsError))
+    for number, line in enumerate(lines, start=1):
         if not line.strip() or (number == 1 and line.strip().lower() == "image,caption"):
             continue
         name, separator, caption = line.partition("\t" if tabs else ",")
         name, _, mark = name.rpartition("#") if tabs else (name, "", "")
         name = name.strip()
         if not separator or not name:
-            found = f"line {number} is {line[:60]!r}"
+            problem = f"line {number} is {line[:60]!r}"
             form = "name.jpg#0, a tab, the caption" if tabs else "name.jpg,caption"
-            raise BadCaptionsError.about(source, found, f"expected {form}")
+            raise BadCaptionsError.about(source, problem, f"expected {form}")
         if not tabs and (quoted := re.fullmatch(r'\s*"((?:[^"]|"")*)"\s*', caption)):
             caption = quoted[1].replace('""', '"')
         if name == _FLICKR_STRAY:
@@ -164,9 +130,10 @@ def csv_rows(source: Path) -> Iterator[Row]:
     """The rows of a CSV file; the first is a header when its first cell is no file's name.
 
     Raises:
-        BadCaptionsError: another number of columns than two, or quotes that are not CSV's.
+        BadCaptionsError: Another number of columns than two, or quotes that are not CSV's.
     """
-    rows = csv.reader(io.StringIO(read_text(source), newline=""), strict=True)
+    text = read_text(source, error=BadCaptionsError)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     first = True
     try:
         for row in rows:
@@ -174,15 +141,15 @@ def csv_rows(source: Path) -> Iterator[Row]:
                 continue
             if len(row) != 2:
                 columns = f"{len(row)} column{'s' * (len(row) != 1)}"
-                found = f"line {rows.line_num} has {columns}, expected file,caption"
-                todo = "put quotes around a caption with commas"
-                raise BadCaptionsError.about(source, found, todo)
+                problem = f"line {rows.line_num} has {columns}, expected file,caption"
+                advice = "put quotes around a caption with commas"
+                raise BadCaptionsError.about(source, problem, advice)
             name = row[0].strip()
             header = first and "." not in name and not os.path.isfile(source.parent / name)
             first = False
             if not header:
                 yield Row(f"line {rows.line_num}", name, row[1])
     except csv.Error as error:
-        found = f"line {rows.line_num}: broken CSV ({error})"
-        todo = "double the quotes within a caption in quotes"
-        raise BadCaptionsError.about(source, found, todo) from error
+        problem = f"line {rows.line_num}: broken CSV ({error})"
+        advice = "double the quotes within a caption in quotes"
+        raise BadCaptionsError.about(source, problem, advice) from error

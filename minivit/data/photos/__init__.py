@@ -1,1 +1,10 @@
-"""Photos with labels on disk: five layouts, recognised, checked, split and opened one by one."""
+"""Photos with labels: six layouts, recognised, checked, split and opened one by one.
+
+- `dataset`: photos as tensors, opened and augmented when they are asked for
+- `splits`: `read_photos` for training, `read_labelled` and `read_unlabelled` for a trained model
+- `layouts`: which way of keeping photos a folder follows
+- `readers`: photos from folders, from a CSV file, from the lists of Oxford-IIIT Pets
+- `idx`: pictures from IDX files, as of MNIST and Fashion-MNIST
+- `sets`: photos in order, with a line that describes them
+- `check`: the check that photos can be opened
+"""

@@ -1,8 +1,8 @@
-"""Photos that cannot be opened are found before training, not in the middle of it."""
+"""The check that photos can be opened: before training, not in the middle of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 
 from torch.utils.data import Dataset
@@ -11,9 +11,7 @@ from minivit.data.errors import BadDataError
 from minivit.data.loading import load_batches
 from minivit.data.photos.readers import PhotoRow
 from minivit.preprocess import BadImageError, check_image
-
-Bar = Callable[[str, int], Callable[[int], object]]
-"""Gets a title and a total, gives a function that is told how many more have been done."""
+from minivit.progress import Bar
 
 _TOGETHER = 32  # photos that a process checks before it reports
 
@@ -24,31 +22,31 @@ def readable(
     """The rows whose photos can be opened, and the others, each with its "path: reason".
 
     Args:
-        rows: In the order in which they are checked and given back.
+        rows: Photos, in the order in which they are checked and given back.
         strict: Stop at the first that cannot be opened.
-        workers: Processes that check; 0: this one.
-        bar: Shows how many are checked.
+        workers: Number of processes that check; 0: this one.
+        bar: Progress bar for the number of photos checked.
 
     Raises:
-        BadDataError: With `strict`, what is wrong with the first.
+        BadDataError: With `strict`, what is wrong with the first that cannot be opened.
     """
     report = bar("checking photos", len(rows)) if bar else None
     indices = range(len(rows))
     chunks = [indices[at : at + _TOGETHER] for at in range(0, len(rows), _TOGETHER)]
     reasons: list[str] = []
     with closing(load_batches(_Reasons(rows), chunks, workers=workers, collate=list)) as checked:
-        for some in checked:
-            reasons += some
-            if strict and any(some):
-                raise BadDataError(next(filter(None, some)))
+        for chunk in checked:
+            reasons += chunk
+            if strict and any(chunk):
+                raise BadDataError(next(filter(None, chunk)))
             if report:
-                report(len(some))
+                report(len(chunk))
     pairs = list(zip(rows, reasons, strict=True))
     return [row for row, reason in pairs if not reason], [pair for pair in pairs if pair[1]]
 
 
 class _Reasons(Dataset[str]):
-    """Item i is why a photo cannot be opened, or nothing."""
+    """Item i is the reason why photo i cannot be opened, or an empty text."""
 
     def __init__(self, rows: Sequence[PhotoRow]) -> None:
         self.paths = [str(row.path) for row in rows]

@@ -7,6 +7,9 @@ As its authors specify it beside http://yann.lecun.com/exdb/mnist/, high byte fi
     values                      the last dimension changes fastest
 
 Fashion-MNIST comes as Debian's package dataset-fashion-mnist, in /usr/share/datasets/fashion-mnist.
+
+For training such a folder is one layout of photos among others: `read_photos` gives its pictures,
+which are in memory, as it gives photos in files.
 """
 
 from __future__ import annotations
@@ -25,12 +28,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from minivit.data.augmentation.pipeline import sample_rng
 from minivit.data.errors import BadDataError
+from minivit.data.photos.sets import PhotoSet, PhotoSplits
+from minivit.data.seeds import sample_rng
+from minivit.data.text_files import Split
 
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 FASHION_NAMES = (*_CLOTHES, "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-# Of the 10,000 test labels: what tells Fashion-MNIST from the digits, which have the same shape.
+# SHA-256 of the 10,000 test labels, by which Fashion-MNIST differs from the digits: the shapes of
+# the two are the same.
 _FASHION_LABELS = "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9"
 _PARTS = {"train": "train", "test": "t10k"}
 
@@ -45,7 +51,7 @@ class IdxData(NamedTuple):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of Fashion-MNIST where these are its labels, else the numbers from 0."""
+        """The names of Fashion-MNIST's classes where these are its labels, else numbers from 0."""
         labels = self.test_labels.to(torch.uint8).numpy().tobytes()
         if hashlib.sha256(labels).hexdigest() == _FASHION_LABELS:
             return FASHION_NAMES
@@ -54,7 +60,7 @@ class IdxData(NamedTuple):
 
 
 def grey_picture(pixels: Tensor) -> Image.Image:
-    """uint8 (height, width) as a picture."""
+    """A grey picture of pixels uint8 (height, width)."""
     return Image.fromarray(pixels.numpy())
 
 
@@ -62,10 +68,10 @@ class IdxDataset(Dataset[tuple[Tensor, int]]):
     """Item i is (x, label): what `transform` makes of picture i, as in `PhotoDataset`.
 
     Args:
-        images: uint8 (n, height, width).
-        labels: int64 (n,).
-        transform: Gets the picture and a generator seeded from (seed, epoch, index).
-        seed: Of the transform.
+        images: Pictures uint8 (n, height, width).
+        labels: Labels int64 (n,).
+        transform: Called with the picture and a generator seeded from (seed, epoch, index).
+        seed: Seed for the transform.
     """
 
     def __init__(
@@ -87,7 +93,7 @@ class IdxDataset(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def picture(self, index: int) -> Image.Image:
-        """Picture i, grey."""
+        """Picture `index`, grey."""
         return grey_picture(self.images[index])
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -116,14 +122,77 @@ def read_idx(folder: Path) -> IdxData:
         images_file, images = _part(folder, part, "images")
         labels_file, labels = _part(folder, part, "labels")
         if len(images) != len(labels):
-            found = f"{len(labels)} labels for the {len(images)} images of {images_file.name}"
-            raise BadDataError.about(labels_file, found, "expected one an image; copy both again")
+            problem = f"{len(labels)} labels for the {len(images)} images of {images_file.name}"
+            raise BadDataError.about(labels_file, problem, "expected one an image; copy both again")
         if tensors and images.shape[1:] != tensors[0].shape[1:]:
             sizes = [tuple(images.shape[1:]), tuple(tensors[0].shape[1:])]
-            found = f"images of {sizes[0]} pixels, those of training have {sizes[1]}"
-            raise BadDataError.about(images_file, found, "copy the files of one data set")
+            problem = f"images of {sizes[0]} pixels, those of training have {sizes[1]}"
+            raise BadDataError.about(images_file, problem, "copy the files of one data set")
         tensors += [images, labels.long()]
     return IdxData(*tensors)
+
+
+def split_idx(folder: Path, *, seed: int, held_out: float, limit: int = 0) -> PhotoSplits:
+    """The pictures of a folder for training; the files of `t10k` are for the test.
+
+    Args:
+        folder: Folder with the four files.
+        seed: Seed for the random order of the training pictures.
+        held_out: Fraction of them, the first in this order, that is held out for validation.
+        limit: Number of the others to keep; 0: all of them.
+
+    Raises:
+        BadDataError: As `read_idx`; nothing to train or validate on.
+    """
+    data = read_idx(folder)
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(data.train_labels), generator=random)
+    count = round(held_out * len(order))
+    validation = _photo_set(data.train_images, data.train_labels, order[:count])
+    train = _photo_set(data.train_images, data.train_labels, order[count:]).first(limit)
+    test = _photo_set(data.test_images, data.test_labels)
+    for part, use in ((train, "train"), (validation, "validate")):
+        if not len(part):
+            problem = f"{len(order)} training pictures, none to {use} on"
+            raise BadDataError.about(folder, problem, "hold out another share of them")
+    names = data.class_names
+    description = (
+        f"IDX files: {len(train):,} pictures of {len(names)} classes to train on, "
+        f"{len(validation):,} held out (seed {seed}), {len(test):,} to test on"
+    )
+    return PhotoSplits(train, validation, names, description, test)
+
+
+def idx_part(folder: Path, split: Split) -> tuple[PhotoSet, tuple[str, ...]]:
+    """The pictures of one part, in the order of the file, and the names of the classes.
+
+    Raises:
+        BadDataError: As `read_idx`; another split than train and test.
+    """
+    data = read_idx(folder)
+    if split not in _PARTS:
+        raise BadDataError.about(folder, f"no split {split}", f"found {', '.join(_PARTS)}")
+    images, labels = (data.train_images, data.train_labels)
+    if split == "test":
+        images, labels = data.test_images, data.test_labels
+    return _photo_set(images, labels, description=f"IDX files, {split} part"), data.class_names
+
+
+def _photo_set(
+    images: Tensor, labels: Tensor, chosen: Tensor | None = None, *, description: str = ""
+) -> PhotoSet:
+    """These pictures of a file in this order; None: all of them as they come."""
+    chosen = torch.arange(len(labels)) if chosen is None else chosen
+    return PhotoSet(
+        paths=(),
+        labels=tuple(labels[chosen].tolist()),
+        names=tuple(str(number) for number in chosen.tolist()),
+        description=description,
+        pixels=images[chosen],
+    )
+
+
+# ---- the files -----------------------------------------------------------------------------------
 
 
 def _name(part: str, what: str) -> str:
@@ -141,15 +210,15 @@ def _part(folder: Path, part: str, what: str) -> tuple[Path, Tensor]:
     """The file and its values, uint8."""
     path = _find(folder, part, what)
     if path is None:
-        found = f"no {_name(part, what)}, plain or as .gz"
-        raise BadDataError.about(folder, found, "expected all four files of a data set")
+        problem = f"no {_name(part, what)}, plain or as .gz"
+        raise BadDataError.about(folder, problem, "expected all four files of a data set")
     try:
         data = path.read_bytes()
         if path.suffix == ".gz":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        found = f"the file cannot be read ({' '.join(str(error).split())})"
-        raise BadDataError.about(path, found, "copy or download it again") from error
+        problem = f"the file cannot be read ({' '.join(str(error).split())})"
+        raise BadDataError.about(path, problem, "copy or download it again") from error
     return path, parse_idx(path, data, dimensions=3 if what == "images" else 1)
 
 
@@ -157,9 +226,9 @@ def parse_idx(path: Path, data: bytes, *, dimensions: int) -> Tensor:
     """The values of an IDX file of unsigned bytes, uint8, in the shape that it states.
 
     Args:
-        path: Named in errors.
-        data: All of the file, unpacked.
-        dimensions: How many it has to have.
+        path: Name of the file, for errors.
+        data: Content of the whole file, unpacked.
+        dimensions: Number of dimensions that it has to have.
 
     Raises:
         BadDataError: Another magic number or length, or a dimension of size 0.
@@ -167,12 +236,12 @@ def parse_idx(path: Path, data: bytes, *, dimensions: int) -> Tensor:
     magic = bytes((0, 0, 8, dimensions))
     start = 4 + 4 * dimensions
     if data[:4] != magic or len(data) < start:
-        found = f"begins with {data[:4].hex(' ') or 'nothing'} and has {len(data):,} bytes"
-        todo = f"expected an IDX file: {magic.hex(' ')}, then {dimensions} sizes of 4 bytes"
-        raise BadDataError.about(path, found, todo)
+        problem = f"begins with {data[:4].hex(' ') or 'nothing'} and has {len(data):,} bytes"
+        advice = f"expected an IDX file: {magic.hex(' ')}, then {dimensions} sizes of 4 bytes"
+        raise BadDataError.about(path, problem, advice)
     sizes = [int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4)]
     if len(data) - start != math.prod(sizes) or 0 in sizes:
         shape = " × ".join(f"{size:,}" for size in sizes)
-        found = f"{len(data) - start:,} values, its header says {shape}"
-        raise BadDataError.about(path, found, "copy or download it again")
+        problem = f"{len(data) - start:,} values, its header says {shape}"
+        raise BadDataError.about(path, problem, "copy or download it again")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).reshape(sizes)

@@ -1,13 +1,13 @@
-"""Which way of keeping labelled photos a folder follows, and what its files say then.
+"""Which way of keeping labelled photos a folder or a file follows, and what its files say then.
 
 =========  =========================================================================================
 classes    `CLASS/photo.jpg`; or `train/CLASS/photo.jpg` and the same in `val/`, `test/`
 prefixed   `train/26_5064.jpg`, and `val/`, `test/`: the class is the number before the first `_`;
            where names do not begin with a number, as `american_bulldog_12.jpg`, it is all that
-           stands before the last `_` and a number; or a word, `cat_tom.jpg`. One rule for all names
+           stands before the last `_` and a number; or a word, `cat_tom.jpg`. One rule fits all
 pets       Oxford-IIIT Pets as published: `images/`, `annotations/trainval.txt` and `test.txt`
-csv        a file of lines `file,label` or `file,label,split`, with this header; named itself, since
-           a CSV file in a folder of photos may as well be what `evaluate` wrote there
+csv        a file of lines `file,label` or `file,label,split`, with this header. The user names the
+           file: a CSV file in a folder of photos may as well be what `evaluate` wrote there
 idx        `train-images-idx3-ubyte.gz` and so on: see `minivit.data.photos.idx`
 flat       photos side by side; for training, their names must give the class as in `prefixed`
 =========  =========================================================================================
@@ -27,22 +27,21 @@ from minivit.data.errors import BadDataError, shown
 from minivit.data.photos.idx import has_idx
 from minivit.data.photos.readers import (
     PETS_LISTS,
-    SPLIT_WORDS,
     PhotoRow,
-    Split,
     csv_rows,
     folders_in,
     pets_rows,
     pictures_in,
 )
+from minivit.data.text_files import SPLIT_WORDS, Split
 
-Kind = Literal["classes", "prefixed", "pets", "csv", "idx", "flat"]
+LayoutName = Literal["classes", "prefixed", "pets", "csv", "idx", "flat"]
 
 _EXPECTED = (
     "expected train/CLASS/ and val/CLASS/, or CLASS/, or names as 26_5064.jpg in train/ and val/, "
     "or a CSV file file,label"
 )
-# The class is what the brackets hold; the first rule that fits all names is taken.
+# The brackets hold the class; the first rule that fits all names is taken.
 _NAME_RULES = (r"([0-9]+)_.+", r"(.+)_[0-9]+", r"([^_]+)_[^_]+")
 _NAME_FORMS = "26_5064.jpg (number, _, rest) or american_bulldog_12.jpg (class, _, number)"
 
@@ -51,9 +50,9 @@ class Layout(NamedTuple):
     """What a data set says about its photos.
 
     Attributes:
-        title: How it is laid out, for the description.
+        title: Name of the layout, for the description.
         rows: All photos with labels.
-        where: What each split is called there; empty: it is not split.
+        where: Folder or list of each split, as it is called there; empty: the photos are not split.
     """
 
     title: str
@@ -61,8 +60,8 @@ class Layout(NamedTuple):
     where: Mapping[Split, str]
 
 
-def recognise(location: Path) -> Kind:
-    """How photos are kept at this place; "flat" is the one kind that has no labels for sure.
+def recognise(location: Path) -> LayoutName:
+    """The layout at this place; photos of "flat" have no labels, unless their names say them.
 
     Raises:
         BadDataError: Nothing there, a file other than a CSV file, no pictures, or something that
@@ -71,8 +70,8 @@ def recognise(location: Path) -> Kind:
     if location.is_file() and location.suffix.lower() == ".csv":
         return "csv"
     if not location.is_dir():
-        found = "a file that is no CSV file" if location.exists() else "no such file or folder"
-        raise BadDataError.about(location, found, "give a folder of photos or a CSV file")
+        problem = "a file that is no CSV file" if location.exists() else "no such file or folder"
+        raise BadDataError.about(location, problem, "give a folder of photos or a CSV file")
     lists = (location / "annotations" / name for name in PETS_LISTS.values())
     if (location / "images").is_dir() and any(path.is_file() for path in lists):
         return "pets"
@@ -88,9 +87,9 @@ def recognise(location: Path) -> Kind:
     loose = pictures_in(location, notes)
     classes = [folder for folder in folders_in(location) if pictures_in(folder, notes)]
     if loose and classes:
-        found = f"photos in the folder itself ({loose[0].name}) and in folders in it"
-        todo = f"expected one or the other; move {loose[0].name} or {classes[0].name}/ away"
-        raise BadDataError.about(location, f"{found} ({classes[0].name}/)", todo)
+        both = f"({loose[0].name}) and in folders in it ({classes[0].name}/)"
+        advice = f"expected one or the other; move {loose[0].name} or {classes[0].name}/ away"
+        raise BadDataError.about(location, f"photos in the folder itself {both}", advice)
     if not loose and not classes:
         raise BadDataError.about(location, "no photos that could be recognised", _EXPECTED)
     return "flat" if loose else "classes"
@@ -100,25 +99,25 @@ def read_layout(location: Path, notes: Counter[str]) -> Layout:
     """All labelled photos of a place; counts in `notes` what is left out.
 
     Raises:
-        BadDataError: As `recognise`; IDX files; names without a class; an empty folder; see also
-            `csv_rows` and `pets_rows`.
+        BadDataError: As `recognise`; IDX files, whose pictures have no files of their own; names
+            without a class; an empty folder; see also `csv_rows` and `pets_rows`.
     """
-    kind = recognise(location)
-    if kind == "idx":
+    name = recognise(location)
+    if name == "idx":
         raise BadDataError.about(location, "IDX files, which are no photos", "use read_idx")
-    if kind == "csv":
+    if name == "csv":
         rows = csv_rows(location, notes)
         splits = {row.split: f"split {row.split}" for row in rows}
         return Layout("a CSV file", rows, {} if set(splits) == {"train"} else splits)
-    if kind == "pets":
+    if name == "pets":
         rows = pets_rows(location, notes)
         present = {row.split for row in rows}
-        where = {split: name for split, name in PETS_LISTS.items() if split in present}
+        where = {split: listing for split, listing in PETS_LISTS.items() if split in present}
         return Layout("Oxford-IIIT Pets as published", rows, where)
-    if kind == "flat":
+    if name == "flat":
         return Layout("names that start with the class", _flat_rows(location, notes), {})
     folders = _split_folders(location)
-    if kind == "prefixed":
+    if name == "prefixed":
         rows = _prefixed_rows(folders, notes)
         title = "names that start with the class"
     else:
@@ -138,26 +137,26 @@ def read_layout(location: Path, notes: Counter[str]) -> Layout:
 
 def _split_folders(location: Path) -> dict[Split, Path]:
     """The folders train, val and test, in this order; {} where there are none."""
-    found: dict[Split, Path] = {}
+    splits: dict[Split, Path] = {}
     others = []
     for folder in folders_in(location):
         split = SPLIT_WORDS.get(folder.name.casefold())
         if split is None:
             others.append(folder)
-        elif split in found:
-            both = f"{found[split].name}/ and {folder.name}/ both stand for {split}"
-            raise BadDataError.about(location, both, "expected one; move the other away")
+        elif split in splits:
+            problem = f"{splits[split].name}/ and {folder.name}/ both stand for {split}"
+            raise BadDataError.about(location, problem, "expected one; move the other away")
         else:
-            found[split] = folder
-    if len(found) == 1:
+            splits[split] = folder
+    if len(splits) == 1:
         other = next((folder for folder in others if pictures_in(folder, Counter())), None)
         if other:  # perhaps classes, one of them called "train"
-            split_name = next(iter(found.values())).name
-            what = f"{split_name}/ stands beside {other.name}/, which has photos too"
-            todo = "expected train/ and val/, or class folders; rename or move one of them"
-            raise BadDataError.about(location, what, todo)
+            (only,) = splits.values()
+            problem = f"{only.name}/ stands beside {other.name}/, which has photos too"
+            advice = "expected train/ and val/, or class folders; rename or move one of them"
+            raise BadDataError.about(location, problem, advice)
     order: tuple[Split, ...] = ("train", "validation", "test")
-    return {split: found[split] for split in order if split in found}
+    return {split: splits[split] for split in order if split in splits}
 
 
 def _class_rows(folder: Path, split: Split, notes: Counter[str]) -> list[PhotoRow]:
@@ -167,8 +166,8 @@ def _class_rows(folder: Path, split: Split, notes: Counter[str]) -> list[PhotoRo
     for place in classes:
         pictures = pictures_in(place, notes)
         if not pictures:
-            found = "the folder of this class has no photos"
-            raise BadDataError.about(place, found, "add some, directly in it, or remove the folder")
+            problem, advice = "the folder of this class has no photos", "add some, directly in it"
+            raise BadDataError.about(place, problem, f"{advice}, or remove the folder")
         rows += [PhotoRow(p, f"{place.name}/{p.name}", place.name, split) for p in pictures]
     if not rows:
         raise BadDataError.about(folder, "no class folders in it", "expected CLASS/photo.jpg")
@@ -177,25 +176,26 @@ def _class_rows(folder: Path, split: Split, notes: Counter[str]) -> list[PhotoRo
 
 
 def _prefixed_rows(folders: Mapping[Split, Path], notes: Counter[str]) -> list[PhotoRow]:
-    """Names with a class in train, val, and test where all names of that have one."""
+    """Photos of train and val, which must name their class, and of test where all of them do."""
     pictures = {split: pictures_in(folder, notes) for split, folder in folders.items()}
     for split, folder in folders.items():
         if not pictures[split]:
             raise BadDataError.about(folder, "no photos in it", "add some, or remove the folder")
-    asked = {split: paths for split, paths in pictures.items() if split != "test"} or pictures
-    everything = [path for paths in asked.values() for path in paths]
+    needed = {split: paths for split, paths in pictures.items() if split != "test"} or pictures
+    everything = [path for paths in needed.values() for path in paths]
     rule = _name_rule(everything)
     if rule is None:
         best = max(_NAME_RULES, key=lambda rule: len(_labels(everything, rule)))
         fitting = _labels(everything, best)
         odd = next(path for path in everything if path not in fitting)
-        many = f"{len(everything) - len(fitting)} of {len(everything)} names hold no class"
-        raise BadDataError.about(odd, many, f"expected all as {_NAME_FORMS}, or class folders")
+        number = len(everything) - len(fitting)
+        problem = f"{number} of {len(everything)} names hold no class"
+        raise BadDataError.about(odd, problem, f"expected all as {_NAME_FORMS}, or class folders")
     rows = []
     known = set(_labels(everything, rule).values())
     for split, paths in pictures.items():
         labels = _labels(paths, rule)
-        if split not in asked and (len(labels) < len(paths) or not known & set(labels.values())):
+        if split not in needed and (len(labels) < len(paths) or not known & set(labels.values())):
             notes["photos without a class in test/"] += len(paths)
             continue
         rows += [PhotoRow(path, path.name, labels[path], split) for path in paths]
@@ -208,17 +208,19 @@ def _flat_rows(folder: Path, notes: Counter[str]) -> list[PhotoRow]:
     rule = _name_rule(pictures)
     labels = _labels(pictures, rule) if rule else {}
     if sum(count > 1 for count in Counter(labels.values()).values()) < 2:
-        found = f"{len(pictures)} photos without a class, the first is {shown(pictures[0].name)}"
-        raise BadDataError.about(folder, found, _EXPECTED)
+        first = shown(pictures[0].name)
+        problem = f"{len(pictures)} photos without a class, the first is {first}"
+        raise BadDataError.about(folder, problem, _EXPECTED)
     return [PhotoRow(path, path.name, labels[path]) for path in pictures]
 
 
 def _name_rule(pictures: Iterable[Path]) -> str | None:
+    """The first rule that all names follow."""
     paths = list(pictures)
     return next((rule for rule in _NAME_RULES if len(_labels(paths, rule)) == len(paths)), None)
 
 
 def _labels(pictures: Sequence[Path], rule: str) -> dict[Path, str]:
     """The classes of those photos whose names follow a rule."""
-    found = ((path, re.fullmatch(rule, path.stem)) for path in pictures)
-    return {path: match[1] for path, match in found if match}
+    matches = ((path, re.fullmatch(rule, path.stem)) for path in pictures)
+    return {path: match[1] for path, match in matches if match}

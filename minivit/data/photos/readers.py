@@ -13,20 +13,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from minivit.data.captions.readers import inside, lines_of, read_text
 from minivit.data.errors import BadDataError
+from minivit.data.text_files import SPLIT_WORDS, Split, inside, lines_of, read_text
 
-Split = Literal["train", "validation", "test"]
-SPLIT_WORDS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 PETS_LISTS: dict[Split, str] = {"train": "trainval.txt", "test": "test.txt"}
 
 _JPEGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k"}
@@ -37,13 +28,13 @@ _COLUMNS = {"file": ("file", "filename"), "label": ("label",), "split": ("split"
 
 
 class PhotoRow(NamedTuple):
-    """A photo and what is said about it.
+    """A photo, its class and its split.
 
     Attributes:
-        path: Its file.
-        name: As given: relative to the folder, or as the list writes it.
-        label: Name of its class.
-        split: The part that it belongs to; train where nothing is said.
+        path: File of the photo.
+        name: Name as given: relative to the folder, or as the list writes it.
+        label: Name of the class.
+        split: Split that the photo belongs to; train where nothing is said.
     """
 
     path: Path
@@ -53,7 +44,7 @@ class PhotoRow(NamedTuple):
 
 
 def natural(text: str) -> tuple[object, ...]:
-    """A sorting key: 2 before 10, capitals beside their small letters."""
+    """The key of natural order: 2 before 10, capitals beside their small letters."""
     parts: list[object] = re.split(r"([0-9]+)", text.casefold())
     for place in range(1, len(parts), 2):
         digits = str(parts[place]).lstrip("0")
@@ -72,8 +63,8 @@ def folders_in(folder: Path) -> list[Path]:
 def pictures_in(folder: Path, notes: Counter[str]) -> list[Path]:
     """The files in a folder that are called like pictures, in natural order.
 
-    Counts the other files in `notes`. A link that leads nowhere is listed: it cannot be opened
-    then, which is worth a word.
+    Counts the other files in `notes`. A link that leads nowhere is listed too: the user hears then
+    that it cannot be opened.
     """
     pictures = []
     for path in _entries(folder):
@@ -89,8 +80,8 @@ def _entries(folder: Path) -> list[Path]:
     try:
         names = os.listdir(folder)
     except OSError as error:
-        found = f"the folder cannot be read ({error.strerror})"
-        raise BadDataError.about(folder, found, "check the path and its permissions") from error
+        problem = f"the folder cannot be read ({error.strerror})"
+        raise BadDataError.about(folder, problem, "check the path and its permissions") from error
     seen = [n for n in names if not n.startswith(".") and n.casefold() not in _OF_SYSTEMS]
     return [folder / name for name in sorted(seen, key=natural)]
 
@@ -111,7 +102,7 @@ def csv_rows(source: Path, notes: Counter[str]) -> list[PhotoRow]:
     rows = csv.reader(io.StringIO(read_text(source), newline=""), strict=True)
     columns: dict[str, int] = {}
     width = 0
-    found: list[tuple[str, PhotoRow]] = []
+    photos: list[tuple[str, PhotoRow]] = []  # (line of the file, photo)
     try:
         for row in rows:
             cells = [cell.strip() for cell in row]
@@ -122,31 +113,31 @@ def csv_rows(source: Path, notes: Counter[str]) -> list[PhotoRow]:
                 continue
             place = f"line {rows.line_num}"
             if len(cells) != width or not all(cells[column] for column in columns.values()):
-                what = f"{place} is {','.join(row)[:60]!r}"
-                todo = f"expected {width} cells, {', '.join(columns)} filled"
-                raise BadDataError.about(source, what, todo)
+                problem = f"{place} is {','.join(row)[:60]!r}"
+                advice = f"expected {width} cells, {', '.join(columns)} filled"
+                raise BadDataError.about(source, problem, advice)
             word = cells[columns["split"]] if "split" in columns else "train"
             if (split := SPLIT_WORDS.get(word.casefold())) is None:
-                what = f"{place} has the split {word[:60]!r}"
-                raise BadDataError.about(source, what, f"expected {', '.join(SPLIT_WORDS)}")
+                problem = f"{place} has the split {word[:60]!r}"
+                raise BadDataError.about(source, problem, f"expected {', '.join(SPLIT_WORDS)}")
             name = cells[columns["file"]]
             path = source.parent / inside(source, place, name)
-            found.append((place, PhotoRow(path, name, cells[columns["label"]], split)))
+            photos.append((place, PhotoRow(path, name, cells[columns["label"]], split)))
     except csv.Error as error:
-        what = f"line {rows.line_num}: broken CSV ({error})"
-        raise BadDataError.about(source, what, "save it as CSV again") from error
-    return _once(source, found, notes)
+        problem = f"line {rows.line_num}: broken CSV ({error})"
+        raise BadDataError.about(source, problem, "save it as CSV again") from error
+    return _once(source, photos, notes)
 
 
 def _header(source: Path, cells: list[str]) -> dict[str, int]:
-    """Which column is file, label and, where there is one, split."""
+    """The numbers of the columns file, label and, where there is one, split."""
     names = [cell.casefold() for cell in cells]
     columns = {}
     for column, words in _COLUMNS.items():
         here = [place for place, name in enumerate(names) if name in words]
         if len(here) > 1 or (not here and column != "split"):
-            what = f"the first line is {','.join(cells)[:60]!r}"
-            raise BadDataError.about(source, what, "expected the header file,label")
+            problem = f"the first line is {','.join(cells)[:60]!r}"
+            raise BadDataError.about(source, problem, "expected the header file,label")
         if here:
             columns[column] = here[0]
     return columns
@@ -156,13 +147,13 @@ def pets_rows(folder: Path, notes: Counter[str]) -> list[PhotoRow]:
     """Oxford-IIIT Pets (Parkhi et al. 2012): `images/` and the lists in `annotations/`.
 
     A line is `american_bulldog_12 2 2 1`: name of the photo, class from 1, cat or dog, breed. The
-    class is called what stands before the last `_` of the name; its number, which follows from the
-    names, is not used. `#` begins a comment.
+    name of the class is what stands before the last `_`; its number, which follows from the names,
+    is not used. `#` begins a comment.
 
     Raises:
         BadDataError: A line of another form, no lines, one photo in both lists.
     """
-    found: list[tuple[str, PhotoRow]] = []
+    photos: list[tuple[str, PhotoRow]] = []  # (line of the file, photo)
     for split, listing in PETS_LISTS.items():
         source = folder / "annotations" / listing
         if not source.is_file():
@@ -173,25 +164,25 @@ def pets_rows(folder: Path, notes: Counter[str]) -> list[PhotoRow]:
                 continue
             label, _, number = words[0].rpartition("_")
             if not label or not all(word.isdecimal() for word in (number, *words[1:])):
-                todo = "expected as in american_bulldog_12 2 2 1"
-                raise BadDataError.about(source, f"line {line} is {text[:60]!r}", todo)
+                advice = "expected as in american_bulldog_12 2 2 1"
+                raise BadDataError.about(source, f"line {line} is {text[:60]!r}", advice)
             place = f"{listing} line {line}"
             name = inside(source, place, f"{words[0]}.jpg")
-            found.append((place, PhotoRow(folder / "images" / name, name, label, split)))
-    return _once(folder / "annotations", found, notes)
+            photos.append((place, PhotoRow(folder / "images" / name, name, label, split)))
+    return _once(folder / "annotations", photos, notes)
 
 
 def _once(
-    source: Path, found: Iterable[tuple[str, PhotoRow]], notes: Counter[str]
+    source: Path, photos: Iterable[tuple[str, PhotoRow]], notes: Counter[str]
 ) -> list[PhotoRow]:
     """Each photo once, the others counted in `notes`; refuses one that has two labels or splits."""
     known: dict[Path, tuple[str, PhotoRow]] = {}
-    for place, row in found:
+    for place, row in photos:
         first, other = known.setdefault(row.path, (place, row))
         if (other.label, other.split) != (row.label, row.split):
             old, new = (f"{each.label!r} ({each.split})" for each in (other, row))
-            both = f"{place} gives {row.name[:80]!r} {new}, {first} gave {old}"
-            raise BadDataError.about(source, both, "remove one of the two lines")
+            problem = f"{place} gives {row.name[:80]!r} {new}, {first} gave {old}"
+            raise BadDataError.about(source, problem, "remove one of the two lines")
         notes["repeated rows"] += first != place
     if not known:
         raise BadDataError.about(source, "no photos are listed", "expected one a line")

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from torch import Tensor
 
 from minivit.data.photos.readers import PhotoRow, natural
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photos in natural order of their names.
+    """Photos in files, in natural order of their names; or grey pictures in memory.
 
     Attributes:
-        paths: Their files.
-        labels: Indices into the class names, as many as paths; or none at all.
-        names: As given, relative to the folder or as the list writes them.
+        paths: Files of the photos; none where the pictures are in memory.
+        labels: Indices into the class names, as many as photos; or none at all.
+        names: Names as given, relative to the folder or as the list writes them; of pictures in
+            memory, their numbers in the file that they come from.
         description: One line, where the set was read by itself.
-        unreadable: "path: reason" of each photo that was left out, where it was read by itself.
+        unreadable: "path: reason" of each photo that was left out, where the set was read by
+            itself.
+        pixels: Pictures in memory, uint8 (n, height, width); None: the photos are in files.
     """
 
     paths: tuple[Path, ...]
@@ -27,9 +32,33 @@ class PhotoSet:
     names: tuple[str, ...]
     description: str = ""
     unreadable: tuple[str, ...] = ()
+    pixels: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
+
+    def first(self, limit: int) -> PhotoSet:
+        """The first so many photos, in the same order.
+
+        Files lie class by class: they are taken from each class in turn, so that all classes are
+        among them. Pictures in memory lie in random order already.
+
+        Args:
+            limit: Number of photos; 0: all of them.
+        """
+        if not limit or limit >= len(self):
+            return self
+        if self.pixels is not None:
+            chosen = list(range(limit))
+        else:
+            chosen = sorted(in_turn(self.labels or [0] * len(self))[:limit])
+        return replace(
+            self,
+            paths=tuple(self.paths[index] for index in chosen if self.paths),
+            labels=tuple(self.labels[index] for index in chosen if self.labels),
+            names=tuple(self.names[index] for index in chosen),
+            pixels=None if self.pixels is None else self.pixels[:limit],
+        )
 
 
 @dataclass(frozen=True)
@@ -39,10 +68,11 @@ class PhotoSplits:
     Attributes:
         train: Photos of every class.
         validation: Other photos of some of these classes.
-        class_names: In natural order.
-        description: One line: what was recognised, how much, where the split comes from, what was
+        class_names: Names of the classes in natural order; of IDX files, in the order of their
+            numbers.
+        description: One line: the layout, the number of photos, the source of the split, what was
             left out.
-        test: Where there is a part for it beside the one for validation.
+        test: Photos to test on, where there are some beside those for validation.
         unreadable: "path: reason" of each photo that was left out.
     """
 
@@ -60,7 +90,14 @@ def photo_set(
     description: str = "",
     unreadable: Iterable[str] = (),
 ) -> PhotoSet:
-    """Rows in order, their labels looked up in `index`; None: without labels."""
+    """Rows in natural order of their names.
+
+    Args:
+        rows: Photos and the names of their classes.
+        index: Numbers of the classes by name; None: the photos have no labels.
+        description: One line about the set.
+        unreadable: "path: reason" of each photo that was left out.
+    """
     ordered = sorted(rows, key=lambda row: natural(row.name))
     return PhotoSet(
         paths=tuple(row.path for row in ordered),
@@ -69,6 +106,19 @@ def photo_set(
         description=description,
         unreadable=tuple(unreadable),
     )
+
+
+def in_turn(labels: Sequence[int]) -> list[int]:
+    """Indices of the first of each class, then of the second of each, and so on."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for index, label in enumerate(labels):
+        turns.append((seen[label], label, index))
+        seen[label] += 1
+    return [index for _, _, index in sorted(turns)]
+
+
+# ---- words ---------------------------------------------------------------------------------------
 
 
 def listed(names: Iterable[str]) -> str:

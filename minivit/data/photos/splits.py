@@ -5,7 +5,8 @@ lists, in natural order ("2" before "10"): for Oxford-IIIT Pets that is the orde
 
 Where a data set does not say what to validate on, a part of each class is held out: the photos
 whose hashes of (seed, name) come first. So the split is the same wherever the folder lies and in
-whatever order its files are listed, and a photo that is added later moves few others or none.
+whatever order its files are listed, and a photo that is added later moves few others or none. IDX
+files, whose pictures have no names, are split by `minivit.data.photos.idx`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from minivit.data.errors import BadDataError
-from minivit.data.photos.check import Bar, readable
+from minivit.data.photos.check import readable
+from minivit.data.photos.idx import has_idx, idx_part, split_idx
 from minivit.data.photos.layouts import Layout, read_layout
 from minivit.data.photos.layouts import recognise as recognise
-from minivit.data.photos.readers import PETS_LISTS, PhotoRow, Split, natural, pictures_in
+from minivit.data.photos.readers import PETS_LISTS, PhotoRow, natural, pictures_in
 from minivit.data.photos.sets import PhotoSet as PhotoSet
 from minivit.data.photos.sets import PhotoSplits as PhotoSplits
 from minivit.data.photos.sets import left_out, listed, many, photo_set
+from minivit.data.text_files import Split
+from minivit.progress import Bar
 
 
 def read_photos(
@@ -34,31 +39,36 @@ def read_photos(
     workers: int = 0,
     bar: Bar | None = None,
     held_out: float = 0.2,
+    limit: int = 0,
 ) -> PhotoSplits:
     """Photos for training.
 
     Validation is on `val/`, else on `test/`, else on what is held out of `train/`. Oxford-IIIT
-    Pets keep their test list for testing: there a part of trainval is held out.
+    Pets and IDX files keep their own test photos for testing: there a part of the others is held
+    out.
 
     Args:
         location: A folder or a CSV file, see `minivit.data.photos.layouts`.
-        seed: Of the photos that are held out.
+        seed: Seed for the choice of the photos that are held out.
         strict: Refuse where a photo cannot be opened, instead of leaving it out.
-        workers: Processes that check the photos; 0: this one.
-        bar: Shows how many are checked.
-        held_out: The share of each class, in (0, 1); of two photos or more at least one goes to
-            each side, a single one is for training.
+        workers: Number of processes that check the photos; 0: this one.
+        bar: Progress bar for the number of photos checked.
+        held_out: Fraction of each class that is held out, in (0, 1); of two photos or more at least
+            one goes to each side, a single one is for training. Of IDX files, fraction of all.
+        limit: Number of training photos to keep, for trying out; 0: all. See `PhotoSet.first`.
 
     Raises:
         BadDataError: Nothing recognised; fewer than two classes; a class that only validation or
             test has; nothing to train or validate on; a class of the training photos, or a split,
             of which no photo can be opened; with `strict`, the first photo that cannot. The rest as
-            `read_layout` says.
-        ValueError: A share outside of (0, 1).
+            `read_layout` and `read_idx` say.
+        ValueError: A fraction outside of (0, 1).
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}, expected a number between 0 and 1")
     place, notes = Path(location), Counter[str]()
+    if has_idx(place):
+        return split_idx(place, seed=seed, held_out=held_out, limit=limit)
     layout = read_layout(place, notes)
     class_names = _class_names(place, layout)
     rows, unreadable = readable(layout.rows, strict=strict, workers=workers, bar=bar)
@@ -75,8 +85,8 @@ def read_photos(
         parts["train"], parts["validation"] = _hold_out(parts["train"], held_out, seed)
         where["validation"] = f"{100 * held_out:.3g} % of each class held out, seed {seed}"
     if not parts["validation"]:
-        found = "no photos to validate on"
-        raise BadDataError.about(place, found, "expected two photos of a class, or val/")
+        problem = "no photos to validate on"
+        raise BadDataError.about(place, problem, "expected two photos of a class, or val/")
     uses: dict[Split, str] = {"train": "train", "validation": "validate", "test": "test"}
     sizes = ", ".join(
         f"{len(parts[split]):,} to {use} on" + (f" ({where[split]})" if split in where else "")
@@ -86,7 +96,7 @@ def read_photos(
     size = f"{many(len(rows), 'photo')} of {many(len(class_names), 'class')}"
     index = {name: number for number, name in enumerate(class_names)}
     return PhotoSplits(
-        train=photo_set(parts["train"], index),
+        train=photo_set(parts["train"], index).first(limit),
         validation=photo_set(parts["validation"], index),
         class_names=class_names,
         description=f"{layout.title}: {size}, {sizes}{left_out(notes, len(unreadable))}",
@@ -108,17 +118,22 @@ def read_labelled(
 
     Args:
         location: As for `read_photos`.
-        class_names: Of the model, in its order; the labels become indices into them.
-        split: None: test where there is one with labels, else validation, else all there is.
-        strict: As for `read_photos`; so are the next two.
-        workers: Of the check.
-        bar: Of the check.
+        class_names: Names of the model's classes, in its order; labels become indices into them.
+        split: Split to read; None: test where there is one with labels, else validation, else all
+            there is.
+        strict: Refuse where a photo cannot be opened, instead of leaving it out.
+        workers: Number of processes that check the photos; 0: this one.
+        bar: Progress bar for the number of photos checked.
 
     Raises:
         BadDataError: No such split; a class that the model does not know, or has twice; nothing
-            that can be opened. The rest as `read_layout` says.
+            that can be opened. The rest as `read_layout` and `read_idx` say.
     """
     place, notes = Path(location), Counter[str]()
+    if has_idx(place):
+        photos, names = idx_part(place, split or "test")
+        index = _index_of(place, {names[label] for label in photos.labels}, class_names)
+        return replace(photos, labels=tuple(index[names[label]] for label in photos.labels))
     layout = read_layout(place, notes)
     order: tuple[Split, ...] = ("test", "validation", "train")
     default: Split = next((name for name in order if name in layout.where), "train")
@@ -127,19 +142,12 @@ def read_labelled(
     if not rows:
         there = ", ".join(layout.where) or "no splits"
         raise BadDataError.about(place, f"no split {split}", f"found {there}")
-    labels, counts = {row.label for row in rows}, Counter(class_names)
-    if wrong := sorted((label for label in labels if counts[label] != 1), key=natural):
-        found = f"{len(wrong)} of {many(len(labels), 'class')} not known to the model: "
-        found += listed(wrong)
-        if counts[wrong[0]] > 1:
-            found = f"the model has {counts[wrong[0]]} classes called {wrong[0]!r}"
-        todo = f"expected names as {listed(class_names)}, which are the model's"
-        raise BadDataError.about(place, found, todo)
+    labels = {row.label for row in rows}
+    index = _index_of(place, labels, class_names)
     rows, unreadable = _some_readable(place, rows, strict=strict, workers=workers, bar=bar)
     source = layout.where.get(split, "not split: all of it")
     size = f"{many(len(rows), 'photo')} of {many(len(labels), 'class')}"
     description = f"{layout.title}: {size}, {source}{left_out(notes, len(unreadable))}"
-    index = {name: number for number, name in enumerate(class_names)}
     return photo_set(rows, index, description, unreadable)
 
 
@@ -176,12 +184,25 @@ def _class_names(place: Path, layout: Layout) -> tuple[str, ...]:
         raise BadDataError.about(place, f"no photos to train on, only {there}", "expected train/")
     for split, part in layout.where.items():
         if others := {row.label for row in layout.rows if row.split == split} - set(names):
-            found = f"{part} has classes that training lacks: {listed(others)}"
-            raise BadDataError.about(place, found, "add photos of them to train, or remove them")
+            problem = f"{part} has classes that training lacks: {listed(others)}"
+            raise BadDataError.about(place, problem, "add photos of them to train, or remove them")
     if len(names) < 2:
-        found = f"only one class, {names[0]!r} ({layout.title})"
-        raise BadDataError.about(place, found, "expected two or more")
+        problem = f"only one class, {names[0]!r} ({layout.title})"
+        raise BadDataError.about(place, problem, "expected two or more")
     return names
+
+
+def _index_of(place: Path, labels: Iterable[str], class_names: Sequence[str]) -> dict[str, int]:
+    """The numbers of the model's classes by name; refuses labels that name none, or several."""
+    labels, counts = set(labels), Counter(class_names)
+    if wrong := sorted((label for label in labels if counts[label] != 1), key=natural):
+        number = f"{len(wrong)} of {many(len(labels), 'class')}"
+        problem = f"{number} not known to the model: {listed(wrong)}"
+        if counts[wrong[0]] > 1:
+            problem = f"the model has {counts[wrong[0]]} classes called {wrong[0]!r}"
+        advice = f"expected names as {listed(class_names)}, which are the model's"
+        raise BadDataError.about(place, problem, advice)
+    return {name: number for number, name in enumerate(class_names)}
 
 
 def _refuse_lost(
@@ -196,8 +217,8 @@ def _refuse_lost(
             part = layout.where.get(row.split, "it")
             raise BadDataError.about(place, f"no photo of {part} can be opened", reason)
         if row.split == "train" and row.label not in splits["train"]:
-            found = f"no photo for training of class {row.label!r} can be opened"
-            raise BadDataError.about(place, found, reason)
+            problem = f"no photo for training of class {row.label!r} can be opened"
+            raise BadDataError.about(place, problem, reason)
 
 
 def _some_readable(
@@ -219,13 +240,13 @@ def _hold_out(
         text = f"{seed}/{row.name}".encode("utf-8", "surrogateescape")
         return hashlib.blake2b(text, digest_size=16).digest()
 
-    kept, held = [], []
+    kept, others = [], []
     classes: defaultdict[str, list[PhotoRow]] = defaultdict(list)
     for row in rows:
         classes[row.label].append(row)
     for group in classes.values():
         count = min(max(int(share * len(group) + 0.5), 1), len(group) - 1)
         shuffled = sorted(group, key=chance)
-        held += shuffled[:count]
+        others += shuffled[:count]
         kept += shuffled[count:]
-    return kept, held
+    return kept, others

@@ -1,4 +1,4 @@
-"""Saying what is in a scene: sentences whose spatial relations are true."""
+"""Captions of scenes: sentences about the objects, whose spatial relations are true."""
 
 import math
 from collections.abc import Callable
@@ -54,6 +54,7 @@ _BETWEEN = (
 
 
 def _caption_words() -> tuple[str, ...]:
+    """The words of all templates and slots, sorted."""
     templates = " ".join((*_ALONE, *_PAIR, *_TRIPLE, *_BETWEEN)).split()
     words = {word for word in templates if word.islower() and ":" not in word}
     words |= {"a", "the", "one", "single", *SIZES, *COLOURS, *SHAPES}
@@ -65,7 +66,7 @@ CAPTION_WORDS = _caption_words()
 
 
 def relation(one: Body, two: Body) -> str:
-    """Where `one` is, seen from `two`: a direction when it is plain, else "near"."""
+    """The place of `one` as seen from `two`: a direction where it is plain, else "near"."""
     down, right = one.row - two.row, one.column - two.column
     vertical, horizontal = "above" if down < 0 else "below", "left" if right < 0 else "right"
     if abs(right) > 0.2 and abs(right) > 1.6 * abs(down):
@@ -105,8 +106,8 @@ def longest_caption(count: Callable[[str], int]) -> int:
     return max(sum(map(slot_length, template.split())) for template in templates)
 
 
-def describe(rng: np.random.Generator, bodies: list[Body]) -> list[tuple[str, int | None]]:
-    """A caption as pairs (word, index of the object it speaks of)."""
+def write_caption(rng: np.random.Generator, bodies: list[Body]) -> list[tuple[str, int | None]]:
+    """A caption as pairs (word, index of the object that the word is about, or None)."""
     order: list[int] = rng.permutation(len(bodies)).tolist()
     choices: tuple[tuple[str, ...], ...] = (_ALONE, _PAIR, _TRIPLE)
     templates = choices[len(bodies) - 1]

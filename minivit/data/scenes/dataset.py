@@ -24,16 +24,19 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from minivit.data.scenes.captions import CAPTION_WORDS as CAPTION_WORDS
-from minivit.data.scenes.captions import describe
+from minivit.data.scenes.captions import write_caption
 from minivit.data.scenes.objects import CLASS_NAMES as CLASS_NAMES
 from minivit.data.scenes.objects import COLOURS as COLOURS
 from minivit.data.scenes.objects import DIFFICULTIES, Difficulty
 from minivit.data.scenes.objects import SHAPES as SHAPES
 from minivit.data.scenes.objects import SIZES as SIZES
 from minivit.data.scenes.painting import paint
+from minivit.data.seeds import scene_rng
 
 VALIDATION_SEED = 1_000_001
 TEST_SEED = 1_000_002
+NUM_HELD_OUT = 2000
+"""Number of scenes for validation while training, and for the test after it."""
 
 BACKGROUND = len(CLASS_NAMES)
 """The label of a patch that shows no object."""
@@ -69,11 +72,11 @@ class Scene:
 
     Attributes:
         image: The picture, RGB.
-        label: Index into `CLASS_NAMES`, of the main object.
-        objects: The main object first.
+        label: Index of the main object's class in `CLASS_NAMES`.
+        objects: Objects of the scene, the main one first.
         caption: Lower-case words separated by single spaces.
-        word_objects: For each word of the caption the index of the object whose noun phrase
-            (article, size, colour, shape) it belongs to; None for words of relation.
+        word_objects: Index, for each word of the caption, of the object whose noun phrase (article,
+            size, colour, shape) the word belongs to; None for words of relation.
     """
 
     image: Image.Image
@@ -83,15 +86,8 @@ class Scene:
     word_objects: tuple[int | None, ...]
 
 
-def _stream(seed: int, index: int, stream: int) -> np.random.Generator:
-    if seed < 0 or index < 0:
-        raise ValueError(f"seed and index of a scene must be 0 or more, got {seed} and {index}")
-    return np.random.Generator(
-        np.random.SFC64(np.random.SeedSequence((seed, index), spawn_key=(stream,)))
-    )
-
-
 def _check(image_size: int | tuple[int, int], difficulty: str) -> tuple[int, int, Difficulty]:
+    """(height, width, difficulty); refuses what cannot be drawn."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if min(height, width) < 16:
         raise ValueError(
@@ -111,8 +107,8 @@ def make_scene(
     """Draw one scene: the same arguments give the same scene, whatever was drawn before.
 
     Args:
-        seed: Names the endless series of scenes; see the module's docstring for the splits.
-        index: Which scene of the series.
+        seed: Name of the endless series of scenes; see the module's docstring for the splits.
+        index: Number of the scene in the series.
         image_size: Side in pixels, or (height, width).
         difficulty: "easy" (one or two objects, little noise) or "full".
 
@@ -120,7 +116,7 @@ def make_scene(
         ValueError: Negative seed or index, a side below 16 pixels, an unknown difficulty.
     """
     height, width, chosen = _check(image_size, difficulty)
-    painting = paint(_stream(seed, index, 0), height, width, chosen)
+    painting = paint(scene_rng(seed, index, 0), height, width, chosen)
     short = min(height, width)
     masks = painting.masks()
     objects = tuple(
@@ -135,7 +131,7 @@ def make_scene(
         )
         for position, body in enumerate(painting.bodies)
     )
-    words = describe(_stream(seed, index, 1), painting.bodies)
+    words = write_caption(scene_rng(seed, index, 1), painting.bodies)
     return Scene(
         # (3, height, width) -> (height, width, 3)
         image=Image.fromarray(np.ascontiguousarray(painting.pixels.transpose(1, 2, 0))),
@@ -151,10 +147,10 @@ def draw_captioned(
 ) -> tuple[NDArray[np.uint8], str]:
     """The pixels, (3, height, width), and the caption of `make_scene`, and nothing else.
 
-    Takes and raises what `make_scene` does.
+    Arguments and errors are those of `make_scene`.
     """
-    painting = paint(_stream(seed, index, 0), *_check(image_size, difficulty))
-    words = describe(_stream(seed, index, 1), painting.bodies)
+    painting = paint(scene_rng(seed, index, 0), *_check(image_size, difficulty))
+    words = write_caption(scene_rng(seed, index, 1), painting.bodies)
     return painting.pixels, " ".join(word for word, _ in words)
 
 
@@ -169,11 +165,11 @@ class ScenesDataset(Dataset[tuple[torch.Tensor, ...]]):
     is the work of `minivit.preprocess`.
 
     Args:
-        seed: See the module's docstring for the splits.
+        seed: Name of the series of scenes; see the module's docstring for the splits.
         length: Number of scenes.
         image_size: Side in pixels, or (height, width).
-        difficulty: As in `make_scene`.
-        patch_size: (height, width) of a patch in pixels, or None.
+        difficulty: "easy" or "full", see `make_scene`.
+        patch_size: Size (height, width) of a patch in pixels; None: patches have no labels.
 
     Raises:
         ValueError: As `make_scene`; a length below 1; patches that do not divide the picture.
@@ -190,7 +186,7 @@ class ScenesDataset(Dataset[tuple[torch.Tensor, ...]]):
     ) -> None:
         if length < 1:
             raise ValueError(f"length must be 1 or more, got {length}")
-        _stream(seed, 0, 0)
+        scene_rng(seed, 0, 0)  # refuses a negative seed here instead of in a worker
         self.height, self.width, self._difficulty = _check(image_size, difficulty)
         if patch_size and (self.height % patch_size[0] or self.width % patch_size[1]):
             raise ValueError(
@@ -204,7 +200,7 @@ class ScenesDataset(Dataset[tuple[torch.Tensor, ...]]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of a data set of {self.length}")
-        rng = _stream(self.seed, index, 0)
+        rng = scene_rng(self.seed, index, 0)
         painting = paint(rng, self.height, self.width, self._difficulty)
         classes = [CLASS_NAMES.index(f"{body.colour} {body.shape}") for body in painting.bodies]
         image, label = torch.from_numpy(painting.pixels), torch.tensor(classes[0])
@@ -217,5 +213,6 @@ class ScenesDataset(Dataset[tuple[torch.Tensor, ...]]):
             h=self.patch_size[0],
             w=self.patch_size[1],
         )
-        found = np.where(shares.max(0) >= 0.5, np.array(classes)[shares.argmax(0)], BACKGROUND)
-        return image, label, torch.from_numpy(found)
+        largest = np.array(classes)[shares.argmax(0)]
+        patch_labels = np.where(shares.max(0) >= 0.5, largest, BACKGROUND)
+        return image, label, torch.from_numpy(patch_labels)

@@ -1,4 +1,4 @@
-"""What is in a scene and where: shapes as polygons, and their arrangement without a single pixel.
+"""The objects of a scene and their places: shapes as polygons, arranged without a single pixel.
 
 Lengths are fractions of the picture's shorter side, (row, column) from its upper left corner.
 """
@@ -75,7 +75,7 @@ def outline(shape: str) -> tuple[FloatArray, ...]:
 
 
 def _covers(shape: str, points: FloatArray) -> NDArray[np.bool_]:
-    """Which points (n, 2), in radii from the centre, a shape covers: the even-odd rule."""
+    """Mask of the points (n, 2), in radii from the centre, that a shape covers: even-odd rule."""
     row, column = points[:, :1], points[:, 1:]
     crossings = np.zeros(len(points), dtype=np.int64)
     for loop in outline(shape):
@@ -109,13 +109,13 @@ class Body:
     angle: float
 
     def outward(self, points: FloatArray) -> FloatArray:
-        """Points (n, 2) in radii from the centre -> points of the picture."""
+        """Points of the picture, of points (n, 2) in radii from the centre."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         turn = np.array([[cos, sin], [-sin, cos]], dtype=np.float32) * np.float32(self.radius)
         return points @ turn + np.array([self.row, self.column], dtype=np.float32)
 
     def inward(self, points: FloatArray) -> FloatArray:
-        """Points (n, 2) of the picture -> points in radii from the centre."""
+        """Points in radii from the centre, of points (n, 2) of the picture."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         turn = np.array([[cos, -sin], [sin, cos]], dtype=np.float32) / np.float32(self.radius)
         return (points - np.array([self.row, self.column], dtype=np.float32)) @ turn
@@ -145,8 +145,8 @@ def arrange(
 ) -> tuple[list[Body], list[int]]:
     """Draw the bodies, the main one first, and the order in which to paint them, back to front.
 
-    What the objects are is settled before where they are, and only the places are drawn again when
-    too little of a body would be visible: rejection cannot make one class rarer than another.
+    The classes are drawn before the places, and only the places are drawn again when too little of
+    a body would be visible: rejection cannot make one class rarer than another.
     """
     count, remainder = 1, rng.random()
     while remainder >= sum(difficulty.object_shares[:count]) and count < len(

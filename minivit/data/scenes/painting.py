@@ -16,6 +16,7 @@ _BACKGROUND_CONTRAST = 110.0  # least distance, in RGB grey levels, from every o
 
 
 def _some_colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    """A random colour of the objects."""
     return _PAINTS[int(len(_PAINTS) * rng.random())]
 
 
@@ -81,7 +82,7 @@ def _texture(rng: np.random.Generator, rows: FloatArray, columns: FloatArray) ->
 
 
 def _coverage(body: Body, short: int, height: int, width: int) -> tuple[FloatArray, slice, slice]:
-    """How much of each pixel a body covers, in [0, 1], and the rows and columns of that box."""
+    """Share of each pixel that a body covers, in [0, 1], and the rows and columns of its box."""
     scale = 4  # drawn this many times larger, then averaged
     loops = [body.outward(loop) * short for loop in outline(body.shape)]
     top, left = np.maximum(np.floor(loops[0].min(axis=0)), 0).astype(int).tolist()
@@ -99,9 +100,18 @@ def _coverage(body: Body, short: int, height: int, width: int) -> tuple[FloatArr
 
 @dataclass(frozen=True)
 class Painting:
-    pixels: NDArray[np.uint8]  # (3, height, width)
+    """A painted scene.
+
+    Attributes:
+        pixels: Picture (3, height, width).
+        bodies: Objects, the main one first.
+        order: Indices of the objects as they were painted, back to front.
+        coverages: Coverage of each object, with the rows and columns of its box, see `_coverage`.
+    """
+
+    pixels: NDArray[np.uint8]
     bodies: list[Body]
-    order: list[int]  # of painting, back to front
+    order: list[int]
     coverages: dict[int, tuple[FloatArray, slice, slice]]
 
     def masks(self) -> NDArray[np.bool_]:
@@ -116,7 +126,7 @@ class Painting:
 
 
 def paint(rng: np.random.Generator, height: int, width: int, difficulty: Difficulty) -> Painting:
-    """Arrange a scene and paint it: background, objects, light, grain, in this order."""
+    """Arrange a scene and paint it in the order of the module's docstring."""
     short = min(height, width)
     bodies, order = arrange(rng, height / short, width / short, difficulty)
     half = np.float32(0.5)  # from a pixel's corner to its centre

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minivit.data.augmentation.geometry import Box
+from minivit.data.augmentation.boxes import Box
 from minivit.data.augmentation.pipeline import CutMix, MixUp
 
 
@@ -106,9 +106,9 @@ def test_cutmix_draws_boxes_of_the_photos_shape_around_any_pixel():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MixUp(0), "MixUp num_classes: found 0, expected a whole number above 0"),
-        (lambda: CutMix(7, alpha=0), "CutMix alpha: found 0"),
-        (lambda: CutMix(7, alpha=math.nan), "alpha: found nan"),
+        (lambda: MixUp(0), "MixUp num_classes is 0, expected a whole number above 0"),
+        (lambda: CutMix(7, alpha=0), "CutMix alpha is 0"),
+        (lambda: CutMix(7, alpha=math.nan), "alpha is nan"),
         (lambda: call(torch.zeros(5, 3, 4, 6), torch.zeros(4).long()), r"found \(5, 3, 4, 6\) and"),
         (lambda: call(torch.zeros(3, 4, 6), torch.zeros(3).long()), r"expected \(B, 3, H, W\)"),
         (lambda: call(torch.zeros(1, 3, 4, 6).byte(), torch.zeros(1).long()), "found torch.uint8"),

@@ -114,18 +114,6 @@ def test_captions_that_were_cut_are_counted_and_said(photos: CaptionSet) -> None
         CaptionDataset(photos, WORDS, max_length=2)
 
 
-def test_one_caption_a_picture_is_drawn_anew_each_epoch(photos: CaptionSet) -> None:
-    data = CaptionDataset(photos, WORDS, one_per_picture=True, seed=5)
-    assert len(data) == 3
-    drawn: list[set[tuple[int, ...]]] = [set(), set(), set()]
-    for epoch in range(30):
-        data.set_epoch(epoch)
-        for place in range(3):
-            drawn[place].add(tuple(data[place][1].tolist()))
-            assert torch.equal(data[place][1], data[place][1])
-    assert drawn == [{tuple(ids(text)) for text in texts} for texts in TEXTS]
-
-
 def noisy(image: Image.Image, rng: np.random.Generator) -> Tensor:
     """A transform at random: mirrored or not, and noise. (H, W, 3) -> (3, H, W)."""
     pixels = np.asarray(image).transpose(2, 0, 1) / 255
@@ -153,7 +141,7 @@ def epochs(data: CaptionDataset, workers: int) -> list[list[Tensor]]:
 
 def test_what_is_drawn_comes_from_seed_epoch_and_index_alone(photos: CaptionSet) -> None:
     def make(seed: int) -> CaptionDataset:
-        return CaptionDataset(photos, WORDS, transform=noisy, one_per_picture=True, seed=seed)
+        return CaptionDataset(photos, WORDS, transform=noisy, seed=seed)
 
     torch.manual_seed(1)
     alone = epochs(make(0), 0)
@@ -167,8 +155,7 @@ def test_what_is_drawn_comes_from_seed_epoch_and_index_alone(photos: CaptionSet)
     assert torch.equal(first[1], alone[0][0][0, :, :4, :6])
     assert not torch.equal(alone[0][0], alone[1][0])
     assert not torch.equal(make(1)[0][0], data[0][0])
-    pairs = CaptionDataset(photos, WORDS, transform=noisy)
-    assert not torch.equal(pairs[0][0], pairs[1][0])  # two captions of one picture
+    assert not torch.equal(data[0][0], data[1][0])  # two captions of one picture
     with pytest.raises(ValueError, match="seed is -1"):
         make(-1)
     with pytest.raises(ValueError, match="epoch is -1"):

@@ -249,6 +249,14 @@ def test_flickr_tokens_with_pictures_in_any_of_the_known_folders(
     assert {picture.path.parent for picture in captions.pictures} == {tmp_path / pictures}
 
 
+def test_validation_is_also_called_val(coco) -> None:
+    coco()
+    folder = coco(lambda content: content["annotations"].pop(), split="val")
+    captions = read_captions(folder, "validation")
+    assert captions == read_captions(folder, "val") != read_captions(folder, "train")
+    assert captions.description == "COCO, captions_val2017.json: 2 pictures, 2 captions"
+
+
 def test_flickr_lists_give_the_split(tmp_path: Path) -> None:
     touch(tmp_path / "Images", "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "Flickr8k.token.txt").write_text(TOKEN_TXT, encoding="utf-8")

@@ -14,11 +14,11 @@ from minivit.data.augmentation.pipeline import (
     RandomResizedCrop,
     RandomRotation,
     Resize,
-    sample_rng,
 )
 from minivit.data.loading import load_batches
 from minivit.data.photos.dataset import UNLABELLED, PhotoDataset
 from minivit.data.photos.splits import read_photos, read_unlabelled
+from minivit.data.seeds import sample_rng
 from minivit.preprocess import BadImageError, Preprocess, open_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -93,6 +93,15 @@ def test_labels_follow_the_photos(folder: Path) -> None:
         bare[5]
     with pytest.raises(ValueError, match="expected 0 or more"):
         bare[-1]
+
+
+def test_a_photo_is_opened_and_named_by_its_number(folder: Path) -> None:
+    data = PhotoDataset(read_photos(folder, seed=0).train, AUGMENTATION)
+    for index, path in enumerate(data.paths):
+        assert data.open_picture(index).tobytes() == open_image(path).tobytes()
+        assert data.name(index) == f"{Path(path).parent.name}/{Path(path).name}"
+    with pytest.raises(IndexError):
+        data.open_picture(len(data))
 
 
 def test_every_kind_of_photo_gives_three_channels(tmp_path: Path) -> None:

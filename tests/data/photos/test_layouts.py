@@ -43,23 +43,6 @@ def message(location: Path) -> str:
     return text
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["10", "2", "1"], ["1", "2", "10"]),
-        (["b", "a10", "a9", "A1", "a"], ["a", "A1", "a9", "a10", "b"]),
-        (["x2y10", "x2y9", "x02y1", "x10", "2"], ["2", "x02y1", "x2y9", "x2y10", "x10"]),
-        (["007", "7", "07"], ["007", "07", "7"]),  # one number, and still always the same order
-        (["Ärger", "Zoo", "äpfel", "犬"], ["Zoo", "äpfel", "Ärger", "犬"]),
-        (["²", "٣", "1"], ["1", "²", "٣"]),  # digits of other kinds are letters here
-    ],
-)
-def test_numbers_in_names_are_sorted_as_numbers(names: list[str], expected: list[str]) -> None:
-    assert sorted(names, key=natural) == expected
-    backwards = names[::-1]
-    assert sorted(backwards, key=natural) == expected
-
-
 # ---- one folder a class --------------------------------------------------------------------------
 
 

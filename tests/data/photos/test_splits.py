@@ -100,6 +100,15 @@ def test_without_any_split_a_part_of_each_class_is_held_out(tmp_path: Path) -> N
     assert len(held(read_photos(folder, seed=3, held_out=0.001))) == 3
 
 
+def test_a_limit_keeps_training_photos_of_each_class(tmp_path: Path) -> None:
+    folder = many_photos(tmp_path)
+    splits, whole = read_photos(folder, seed=3, limit=6), read_photos(folder, seed=3)
+    assert [splits.train.labels.count(label) for label in range(4)] == [2, 2, 1, 1]
+    assert splits.train == whole.train.first(6)
+    assert splits.validation == whole.validation
+    assert splits.description == whole.description
+
+
 def test_what_is_held_out_does_not_depend_on_the_place_or_on_other_photos(tmp_path: Path) -> None:
     before = held(read_photos(many_photos(tmp_path / "one"), seed=0))
     assert held(read_photos(many_photos(tmp_path / "two"), seed=0)) == before

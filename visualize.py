@@ -90,7 +90,7 @@ def draw_attention(
         maps,
         num_tokens=attentions[0].shape[-1],
         heads=arguments.heads,
-        query=arguments.query,
+        patch=arguments.query,
         smooth=arguments.smooth,
         heading=f"Attention of {looks} in block {arguments.block % (last + 1)} (of 0–{last})\n"
         f"weights: {arguments.weights.name}",

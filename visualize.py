@@ -25,6 +25,7 @@ from minivit.commands.visualize_flags import make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
     from minivit.captioner import Captioner
 
@@ -33,9 +34,9 @@ Model = TypeVar("Model")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; `argv` without the program's name."""
+    commands = {"attention": attention, "positions": positions, "caption": caption}
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words or ["attention"])
-    commands = {"attention": attention, "positions": positions, "caption": caption}
     return run(commands[arguments.command], arguments)
 
 
@@ -45,44 +46,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 def attention(arguments: argparse.Namespace) -> int:
     """One figure a photo: the photo, the average over heads, each head."""
     model = load(arguments, minivit.VisionTransformer)
-    check_choice(model, arguments)
-    draw = partial(draw_attention, model, arguments)
-    return draw_pictures(arguments, model.preprocess.image_size, draw)
+    check_attention_flags(model, arguments)
+    return draw_pictures(
+        arguments.images,
+        arguments.out,
+        partial(draw_attention, model, arguments),
+        scene=arguments.seed,
+        scene_size=model.preprocess.image_size,
+        debug=arguments.debug,
+    )
 
 
 def draw_attention(
     model: minivit.VisionTransformer, arguments: argparse.Namespace, picture: Picture
 ) -> tuple[Figure, str]:
-    """Runs the model on a picture and draws where one query of one block looks.
+    """Runs the model on a picture and draws where one token looks in one block.
 
     Raises:
-        minivit.BadImageError: The picture cannot be used, or has no patch --query.
+        minivit.BadImageError: The picture cannot be used, or has no such patch.
     """
     import torch
 
     from minivit.explain import query_attention
     from minivit.viz import attention_figure
 
-    preprocess = model.preprocess
-    if arguments.whole:
-        preprocess = whole_photo(model)
-    image = preprocess(picture.seen)[None].to(next(model.parameters()).device)  # (1, 3, H, W)
-    grid = model.patch_embed.grid_for(*image.shape[-2:])
-    check_query(arguments.query, grid)
+    preprocess = whole_photo(model) if arguments.whole else model.preprocess
+    images = preprocess(picture.seen)[None].to(next(model.parameters()).device)  # (1, 3, H, W)
+    grid = model.patch_embed.grid_for(*images.shape[-2:])
+    check_patch(arguments.patch, grid)
 
-    token, looks = 0, "the class token"
-    if arguments.query:
-        row, col = arguments.query
-        token, looks = model.num_prefix_tokens + row * grid[1] + col, f"patch row {row}, col {col}"
+    token, name = 0, "the class token"
+    if arguments.patch:
+        row, col = arguments.patch
+        token, name = model.num_prefix_tokens + row * grid[1] + col, f"patch row {row}, col {col}"
     rows = minivit.AttentionRows(blocks=[arguments.block], queries=[token])
     with torch.inference_mode():
-        logits, attentions = model(image, return_attention=rows)
+        logits, attentions = model(images, return_attention=rows)
     maps = query_attention(attentions[0], model, grid_size=grid)[0]  # (H, rows, cols)
 
-    prediction = ""
-    if model.labels:
-        probability, best = logits[0].float().softmax(dim=-1).max(dim=-1)
-        prediction = f"\npredicted: {model.labels[int(best)]} ({float(probability):.1%})"
     last = model.config.depth - 1
     figure = attention_figure(
         picture.photo,
@@ -90,11 +91,11 @@ def draw_attention(
         maps,
         num_tokens=attentions[0].shape[-1],
         heads=arguments.heads,
-        query=arguments.query,
+        patch=arguments.patch,
         smooth=arguments.smooth,
-        heading=f"Attention of {looks} in block {arguments.block % (last + 1)} (of 0–{last})\n"
+        heading=f"Attention of {name} in block {arguments.block % (last + 1)} (of 0–{last})\n"
         f"weights: {arguments.weights.name}",
-        photo_title=picture.name + prediction,
+        photo_title=picture.name + predicted_label(model, logits[0]),
     )
     return figure, ""
 
@@ -111,8 +112,16 @@ def whole_photo(model: minivit.VisionTransformer) -> minivit.Preprocess:
     )
 
 
-def check_choice(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
-    """Compares --block, --heads and --query with the model, before any photo is opened.
+def predicted_label(model: minivit.VisionTransformer, logits: Tensor) -> str:
+    """A line with the likeliest label and its probability; "" when classes have no names."""
+    if not model.labels:
+        return ""
+    probability, best = logits.float().softmax(dim=-1).max(dim=-1)
+    return f"\npredicted: {model.labels[int(best)]} ({float(probability):.1%})"
+
+
+def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
+    """Compares --block, --heads and --patch with the model, before any photo is opened.
 
     Raises:
         ValueError: Names the flag and what there is to choose from.
@@ -128,20 +137,20 @@ def check_choice(model: minivit.VisionTransformer, arguments: argparse.Namespace
             raise ValueError(
                 f"--heads {head}: {arguments.weights} has heads 0 to {num_heads - 1} in a block"
             )
-    if arguments.query is None and not model.config.class_token:
+    if arguments.patch is None and not model.config.class_token:
         raise ValueError(
             f"{arguments.weights}: the model has no class token; choose a patch that looks, for "
-            "example --query 0,0"
+            "example --patch 0,0"
         )
     if not arguments.whole and model.preprocess.mode in ("crop", "squash"):
-        check_query(arguments.query, model.patch_embed.grid_for(*model.preprocess.image_size))
+        check_patch(arguments.patch, model.patch_embed.grid_for(*model.preprocess.image_size))
 
 
-def check_query(query: tuple[int, int] | None, grid: tuple[int, int]) -> None:
+def check_patch(patch: tuple[int, int] | None, grid: tuple[int, int]) -> None:
     """Raises a BadImageError when a grid of (rows, cols) has no such patch."""
-    if query and (query[0] >= grid[0] or query[1] >= grid[1]):
+    if patch and (patch[0] >= grid[0] or patch[1] >= grid[1]):
         raise minivit.BadImageError(
-            f"--query {query[0]},{query[1]}: the patches are a grid of {grid[0]} rows x {grid[1]} "
+            f"--patch {patch[0]},{patch[1]}: the patches are a grid of {grid[0]} rows x {grid[1]} "
             f"cols; choose from 0,0 to {grid[0] - 1},{grid[1] - 1}"
         )
 
@@ -172,9 +181,15 @@ def caption(arguments: argparse.Namespace) -> int:
     from minivit.captioner import Captioner
 
     captioner = load(arguments, Captioner)
-    check_range(captioner, arguments)
-    draw = partial(draw_caption, captioner, arguments)
-    return draw_pictures(arguments, captioner.preprocess.image_size, draw)
+    check_caption_flags(captioner, arguments)
+    return draw_pictures(
+        arguments.images,
+        arguments.out,
+        partial(draw_caption, captioner, arguments),
+        scene=arguments.seed,
+        scene_size=captioner.preprocess.image_size,
+        debug=arguments.debug,
+    )
 
 
 def draw_caption(
@@ -187,7 +202,7 @@ def draw_caption(
     """
     from minivit.viz import caption_figure
 
-    (said,) = captioner.caption(
+    (sentence,) = captioner.caption(
         [picture.seen],
         beam_size=arguments.beam_size,
         max_length=arguments.max_length,
@@ -199,17 +214,17 @@ def draw_caption(
     heads = "mean over heads" if arguments.head is None else f"head {arguments.head}"
     figure = caption_figure(
         picture.photo,
-        replace(said, box=picture.in_photo(said.box)),
+        replace(sentence, box=picture.in_photo(sentence.box)),
         layout=arguments.layout,
         relative=arguments.relative,
         heading=f"{picture.name}; weights: {arguments.weights.name}\n"
         f"decoder block {arguments.layer % depth} (of 0–{depth - 1}), {heads}, at the step that "
         f"{arguments.align} the word",
     )
-    return figure, said.text or "(no word)"
+    return figure, sentence.text or "(no word)"
 
 
-def check_range(captioner: Captioner, arguments: argparse.Namespace) -> None:
+def check_caption_flags(captioner: Captioner, arguments: argparse.Namespace) -> None:
     """Compares the numbers in the flags with the captioner, before any photo is opened.
 
     Raises:
@@ -228,22 +243,22 @@ def check_range(captioner: Captioner, arguments: argparse.Namespace) -> None:
             )
 
 
-# ---- what all need ----------------------------------------------------------------------------
+# ---- all commands -----------------------------------------------------------------------------
 
 
 def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
-    """The model that --weights and --device ask for.
+    """The model of --weights, on the device of --device.
 
     Raises:
         ValueError: It is of another kind than the command draws; says which command does.
     """
     model = minivit.load_model(arguments.weights, device=pick_device(arguments.device))
     if not isinstance(model, kind):
-        found = type(model).__name__
-        fitting = {"VisionTransformer": "attention or positions", "Captioner": "caption"}
-        advice = f"use visualize.py {fitting[found]}" if found in fitting else "give other weights"
+        name = type(model).__name__
+        commands = {"VisionTransformer": "attention or positions", "Captioner": "caption"}
+        advice = f"use visualize.py {commands[name]}" if name in commands else "give other weights"
         raise ValueError(
-            f"{arguments.weights}: holds a {found}, {arguments.command} needs a {kind.__name__}; "
+            f"{arguments.weights}: holds a {name}, {arguments.command} needs a {kind.__name__}; "
             f"{advice}"
         )
     return model

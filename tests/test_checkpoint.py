@@ -17,6 +17,7 @@ from torch import Tensor
 
 import minivit
 from minivit import CheckpointError, Preprocess, VisionTransformer, ViTConfig
+from minivit.weights import SHIPPED
 from tests.references.seeded import seeded_weights
 
 PICTURES = (1, 3, 32, 48)
@@ -137,6 +138,25 @@ def test_loading_does_not_touch_the_random_numbers(file: Path) -> None:
     torch.manual_seed(0)
     minivit.load_model(file)
     assert torch.equal(torch.randn(3), expected)
+
+
+def test_shipped_weights_are_loaded_by_name_and_all_else_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Path, model: VisionTransformer
+) -> None:
+    by_name, by_path = (minivit.load_model(which) for which in ("scenes", SHIPPED["scenes"]))
+    assert by_name.config == by_path.config and by_name.labels == by_path.labels
+    for ours, theirs in zip(by_name.parameters(), by_path.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+    monkeypatch.chdir(tmp_path)
+    file.rename("scenes")
+    for path in ("./scenes", Path("scenes")):
+        assert minivit.load_model(path).config == model.config
+    assert minivit.load_model("scenes").config == by_name.config  # also beside such a file
+    with pytest.raises(FileNotFoundError) as raised:
+        minivit.load_model("landscapes")
+    assert str(raised.value).startswith("landscapes: no such file; ")
+    assert "\n" not in str(raised.value)
 
 
 # ---- mapped into memory ------------------------------------------------------------------------

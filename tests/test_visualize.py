@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +23,16 @@ from minivit.commands import pictures
 from minivit.config import CaptionerConfig, ResNetConfig
 from minivit.resnet import ResNet
 from minivit.tokenizer import WordLevel
+from minivit.viz.panels import Box
 from minivit.weights import SHIPPED
 
 DEBUG = "debug_patch8_64"
 
+Calls = list[SimpleNamespace]
+
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random model: 8 × 8 patches, 2 blocks, 2 heads, 10 labels."""
     torch.manual_seed(0)
     labels = [f"label {number}" for number in range(10)]
@@ -42,7 +46,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def photo(tmp_path):
+def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     noise = np.random.default_rng(0).integers(0, 255, (80, 120, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -50,11 +54,11 @@ def photo(tmp_path):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Replaces the drawing by a small empty figure, and records what was to be drawn."""
     calls = []
 
-    def attention_figure(photo, box, maps, **others):
+    def attention_figure(photo: Image.Image, box: Box, maps: torch.Tensor, **others: Any) -> Figure:
         calls.append(SimpleNamespace(photo=photo, box=box, maps=maps, **others))
         return Figure(figsize=(0.2, 0.2))
 
@@ -62,11 +66,11 @@ def drawn(monkeypatch):
     return calls
 
 
-def attention(*words):
+def attention(*words: object) -> int:
     return visualize.main(["attention", *map(str, words)])
 
 
-def complaint(capsys):
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
     """What stands on standard error: it must be a single line."""
     captured = capsys.readouterr()
     assert captured.err.endswith("\n") and captured.err.count("\n") == 1, captured.err
@@ -77,7 +81,7 @@ def complaint(capsys):
 # ---- the command itself -----------------------------------------------------------------------
 
 
-def test_help_does_not_wait_for_torch():
+def test_help_does_not_wait_for_torch() -> None:
     script = (
         "import sys, visualize\n"
         "for word in ('attention', 'positions', 'caption', ''):\n"
@@ -89,12 +93,15 @@ def test_help_does_not_wait_for_torch():
     root = Path(visualize.__file__).parent
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--query ROW,COL" in done.stdout and "--align {predicts,reads}" in done.stdout
+    assert "--patch ROW,COL" in done.stdout and "--align {predicts,reads}" in done.stdout
 
 
 def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
-    tmp_path, monkeypatch, capsys, weights
-):
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    weights: Path,
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(SHIPPED, "scenes", weights)
     assert visualize.main([]) == 0
@@ -110,12 +117,9 @@ def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
     assert out.read_bytes() == before
 
 
-def test_the_shipped_weights_are_looked_for_inside_the_package():
-    folder = Path(minivit.__file__).parent / "weights"
-    assert {path.stem: path for path in folder.glob("*.safetensors")} == SHIPPED
-
-
-def test_a_scene_is_shown_larger_than_the_model_sees_it_but_the_same(weights, tmp_path, drawn):
+def test_a_scene_is_shown_larger_than_the_model_sees_it_but_the_same(
+    weights: Path, tmp_path: Path, drawn: Calls
+) -> None:
     picture = pictures.built_in_scene((64, 64), 3)
     assert picture.seen.size == (64, 64) and picture.photo.size == (512, 512)
     shrunk = picture.photo.resize((64, 64), Image.Resampling.BOX)
@@ -134,7 +138,7 @@ def test_a_scene_is_shown_larger_than_the_model_sees_it_but_the_same(weights, tm
 
 
 @pytest.fixture(scope="module")
-def looks_at_bright(tmp_path_factory):
+def looks_at_bright(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose class token looks at the patch that is brighter than all others.
 
     Channel 0 of a token is the brightness of its patch, from about -2.5 (black) to 2.5 and more;
@@ -172,8 +176,13 @@ ALIGNMENT = [
 
 @pytest.mark.parametrize(("size", "flags", "place"), ALIGNMENT)
 def test_attention_to_a_bright_patch_is_painted_on_that_patch(
-    size, flags, place, tmp_path, looks_at_bright, monkeypatch
-):
+    size: tuple[int, int],
+    flags: list[str],
+    place: tuple[float, ...],
+    tmp_path: Path,
+    looks_at_bright: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, y, wide, high = place
     bright = Image.new("RGB", size)
     inner = (x + wide / 4, y + high / 4, x + 3 * wide / 4, y + 3 * high / 4)
@@ -208,7 +217,9 @@ def test_attention_to_a_bright_patch_is_painted_on_that_patch(
 
 @pytest.mark.parametrize("flags", [[], ["--whole"]])
 @pytest.mark.parametrize("block", [0, -1])
-def test_the_maps_are_those_of_the_asked_block_and_query(tmp_path, photo, drawn, flags, block):
+def test_the_maps_are_those_of_the_block_and_the_patch_that_are_given(
+    tmp_path: Path, photo: Path, drawn: Calls, flags: list[str], block: int
+) -> None:
     config = minivit.ViTConfig.from_name(DEBUG, distillation_token=True, num_register_tokens=3)
     torch.manual_seed(1)
     model = minivit.VisionTransformer(config).eval()
@@ -216,7 +227,7 @@ def test_the_maps_are_those_of_the_asked_block_and_query(tmp_path, photo, drawn,
     minivit.save_model(model, path)
     words = [photo, "--weights", path, "--out", tmp_path / "out", "--block", block, *flags]
     assert attention(*words) == 0
-    assert attention(*words, "--query", "3,6") == 0
+    assert attention(*words, "--patch", "3,6") == 0
 
     # The photo is 3:2, so that the whole of it is 8 × 12 patches.
     cols = 12 if flags else 8
@@ -232,15 +243,55 @@ def test_the_maps_are_those_of_the_asked_block_and_query(tmp_path, photo, drawn,
         expected = attentions[block][0, :, token, 5:].reshape(2, 8, cols)
         torch.testing.assert_close(call.maps, expected, atol=1e-5, rtol=1e-4)
         assert call.num_tokens == 5 + 8 * cols
-    assert drawn[0].query is None and drawn[1].query == (3, 6)
+    assert drawn[0].patch is None and drawn[1].patch == (3, 6)
     expected_box = (0, 0, 120, 80) if flags else (20, 0, 100, 80)
     assert drawn[0].box == pytest.approx(expected_box)
 
 
-def test_titles_say_what_is_shown(tmp_path, photo, drawn, weights):
+def test_patch_may_still_be_called_query(
+    tmp_path: Path, photo: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [photo, "--weights", weights, "--out", tmp_path / "out"]
+    assert attention(*words, "--patch", "3,6") == attention(*words, "--query", "3,6") == 0
+    new, old = drawn
+    assert old.patch == new.patch == (3, 6) and torch.equal(old.maps, new.maps)
+    assert capsys.readouterr().err == ""
+
+
+def test_weights_may_be_the_name_of_shipped_ones(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: Path,
+    drawn: Calls,
+    captioned: Calls,
+    weights: Path,
+    captioner_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(SHIPPED, "scenes", weights)
+    monkeypatch.setitem(SHIPPED, "scenes_captioner", captioner_weights)
+    for command, calls, name in (
+        (attention, drawn, "scenes"),
+        (caption, captioned, "scenes_captioner"),
+    ):
+        path = SHIPPED[name]
+        for given in (name, path):
+            assert command(photo, "--weights", given, "--out", tmp_path / "out") == 0
+        by_name, by_path = calls
+        assert by_name.heading == by_path.heading and path.name in by_name.heading
+    assert torch.equal(drawn[0].maps, drawn[1].maps)
+    assert captioned[0].caption.text == captioned[1].caption.text
+
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    assert attention(photo, "--weights", "./scenes", "--out", tmp_path / "out") == 2
+    assert "scenes: no such file" in complaint(capsys)
+
+
+def test_titles_say_what_is_shown(tmp_path: Path, photo: Path, drawn: Calls, weights: Path) -> None:
     words = [photo, "--weights", weights, "--out", tmp_path / "out"]
     assert attention(*words, "--heads", "1,0", "--smooth") == 0
-    assert attention(*words, "--heads", "all", "--block", "0", "--query", "3,5") == 0
+    assert attention(*words, "--heads", "all", "--block", "0", "--patch", "3,5") == 0
     model = minivit.load_model(weights)
     with torch.no_grad():
         odds = model(model.preprocess(Image.open(photo))[None]).softmax(-1)[0]
@@ -254,7 +305,9 @@ def test_titles_say_what_is_shown(tmp_path, photo, drawn, weights):
     assert first.smooth is True and second.smooth is False
 
 
-def test_every_kind_of_picture_comes_out_upright(tmp_path, drawn, weights):
+def test_every_kind_of_picture_comes_out_upright(
+    tmp_path: Path, drawn: Calls, weights: Path
+) -> None:
     base = Image.effect_noise((90, 60), 80).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -277,7 +330,9 @@ def test_every_kind_of_picture_comes_out_upright(tmp_path, drawn, weights):
         assert call.photo.width * 2 == call.photo.height * 3 and call.photo.mode == "RGB"
 
 
-def test_positions_of_a_grid_that_is_not_square(tmp_path, capsys):
+def test_positions_of_a_grid_that_is_not_square(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = minivit.ViTConfig.from_name(DEBUG, image_size=(32, 56))
     minivit.save_model(minivit.VisionTransformer(config), tmp_path / "w.safetensors")
     words = ["--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out")]
@@ -291,7 +346,9 @@ def test_positions_of_a_grid_that_is_not_square(tmp_path, capsys):
 # ---- where it is written ----------------------------------------------------------------------
 
 
-def test_equal_stems_do_not_overwrite_one_another(tmp_path, drawn, weights, capsys):
+def test_equal_stems_do_not_overwrite_one_another(
+    tmp_path: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = ["one/cat.png", "two/cat.jpg", "one/cat-2.png", "two/CAT.webp"]
     paths = [tmp_path / name for name in names]
     for path in paths:
@@ -305,7 +362,9 @@ def test_equal_stems_do_not_overwrite_one_another(tmp_path, drawn, weights, caps
     assert sorted(os.listdir(out)) == sorted(expected)
 
 
-def test_an_input_is_never_overwritten(photo, drawn, weights, capsys):
+def test_an_input_is_never_overwritten(
+    photo: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = photo.read_bytes()
     assert attention(photo, "--weights", weights, "--out", photo.parent) == 2
     assert "photo.png: is an input" in complaint(capsys)
@@ -316,9 +375,16 @@ def test_an_input_is_never_overwritten(photo, drawn, weights, capsys):
     ("error", "status"), [(OSError(errno.ENOSPC, "No space left"), 2), (KeyboardInterrupt(), 130)]
 )
 def test_what_was_there_stays_when_writing_fails(
-    error, status, tmp_path, photo, drawn, weights, monkeypatch, capsys
-):
-    def stop_half_way(figure, path, **options):
+    error: BaseException,
+    status: int,
+    tmp_path: Path,
+    photo: Path,
+    drawn: Calls,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop_half_way(figure: Figure, path: str, **options: Any) -> None:
         Path(path).write_bytes(b"half")
         raise error
 
@@ -335,7 +401,9 @@ def test_what_was_there_stays_when_writing_fails(
 # ---- bad input --------------------------------------------------------------------------------
 
 
-def test_bad_pictures_are_named_and_the_others_come_out(tmp_path, photo, drawn, weights, capsys):
+def test_bad_pictures_are_named_and_the_others_come_out(
+    tmp_path: Path, photo: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:500])
     (tmp_path / "words.jpg").write_text("not a picture")
@@ -352,8 +420,8 @@ def test_bad_pictures_are_named_and_the_others_come_out(tmp_path, photo, drawn, 
 
 
 def test_a_picture_that_only_the_model_cannot_take_is_named_too(
-    tmp_path, photo, drawn, weights, capsys
-):
+    tmp_path: Path, photo: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("1", (2_000_000, 1)).save(tmp_path / "line.png")
     words = [tmp_path / "line.png", photo, "--weights", weights, "--out", tmp_path / "out"]
     assert attention(*words, "--whole") == 2
@@ -367,8 +435,8 @@ def test_a_picture_that_only_the_model_cannot_take_is_named_too(
         (["--block", "99"], "--block 99: {weights} has blocks 0 to 1"),
         (["--block", "-3"], "--block -3: {weights} has blocks 0 to 1"),
         (["--heads", "0,99"], "--heads 99: {weights} has heads 0 to 1"),
-        (["--query", "99,0"], "--query 99,0: the patches are a grid of 8 rows x 8 cols"),
-        (["--query", "0,8"], "choose from 0,0 to 7,7"),
+        (["--patch", "99,0"], "--patch 99,0: the patches are a grid of 8 rows x 8 cols"),
+        (["--patch", "0,8"], "choose from 0,0 to 7,7"),
         (["--weights", "missing.safetensors"], "missing.safetensors: no such file"),
         (["--weights", "cut.safetensors"], "cut.safetensors: "),
         (["--weights", "other.safetensors"], "other.safetensors: "),
@@ -377,8 +445,15 @@ def test_a_picture_that_only_the_model_cannot_take_is_named_too(
     ],
 )
 def test_a_bad_choice_is_one_line(
-    flags, says, tmp_path, photo, drawn, weights, capsys, monkeypatch
-):
+    flags: list[str],
+    says: str,
+    tmp_path: Path,
+    photo: Path,
+    drawn: Calls,
+    weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from safetensors.torch import save_file
 
     monkeypatch.chdir(tmp_path)
@@ -395,10 +470,10 @@ def test_a_bad_choice_is_one_line(
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--query", "3"],
-        ["--query", "a,b"],
-        ["--query=-1,0"],
-        ["--query", "1,2,3"],
+        ["--patch", "3"],
+        ["--patch", "a,b"],
+        ["--patch=-1,0"],
+        ["--patch", "1,2,3"],
         ["--heads", "first"],
         ["--heads", "0,"],
         ["--heads=-1"],
@@ -406,35 +481,39 @@ def test_a_bad_choice_is_one_line(
         ["--smooth", "--cells"],
     ],
 )
-def test_a_malformed_flag_is_one_line(flags, capsys):
+def test_a_malformed_flag_is_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         attention("photo.png", *flags)
     assert stop.value.code == 2
     assert flags[-1].split("=")[0] in complaint(capsys)
 
 
-def test_in_whole_photos_the_grid_is_each_photos_own(tmp_path, drawn, weights, capsys):
+def test_in_whole_photos_the_grid_is_each_photos_own(
+    tmp_path: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, size in (("wide.png", (120, 80)), ("high.png", (80, 120))):
         Image.new("RGB", size).save(tmp_path / name)
     words = [tmp_path / "high.png", tmp_path / "wide.png", "--weights", weights]
-    assert attention(*words, "--out", tmp_path / "out", "--whole", "--query", "2,11") == 2
+    assert attention(*words, "--out", tmp_path / "out", "--whole", "--patch", "2,11") == 2
     line = complaint(capsys)
     assert str(tmp_path / "high.png") in line and "12 rows x 8 cols" in line
     assert os.listdir(tmp_path / "out") == ["wide.png"]
 
 
-def test_a_model_without_class_token_asks_for_a_query(tmp_path, photo, drawn, capsys):
+def test_a_model_without_class_token_asks_for_a_patch(
+    tmp_path: Path, photo: Path, drawn: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = minivit.ViTConfig.from_name(DEBUG, class_token=False, pooling="mean")
     path = tmp_path / "mean.safetensors"
     minivit.save_model(minivit.VisionTransformer(config), path)
     words = [photo, "--weights", path, "--out", tmp_path / "out"]
     assert attention(*words) == 2
     line = complaint(capsys)
-    assert str(path) in line and "--query" in line
-    assert attention(*words, "--query", "7,7") == 0
+    assert str(path) in line and "--patch" in line
+    assert attention(*words, "--patch", "7,7") == 0
 
 
-def test_debug_shows_the_traceback(tmp_path, weights):
+def test_debug_shows_the_traceback(tmp_path: Path, weights: Path) -> None:
     with pytest.raises(minivit.BadImageError):
         attention(tmp_path / "missing.jpg", "--weights", weights, "--debug")
 
@@ -445,7 +524,7 @@ WORDS = ["a", "red", "circle", "above", "the", "blue", "star"]
 
 
 @pytest.fixture(scope="module")
-def captioner_weights(tmp_path_factory):
+def captioner_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random captioner: 8 × 8 patches, 2 decoder blocks of 2 heads, 7 words."""
     torch.manual_seed(23)  # words vary, and a wider search finds others
     config = CaptionerConfig(
@@ -473,11 +552,11 @@ def captioner_weights(tmp_path_factory):
 
 
 @pytest.fixture
-def captioned(monkeypatch):
+def captioned(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """Replaces the drawing by a small empty figure, and records what was to be drawn."""
     calls = []
 
-    def caption_figure(photo, caption, **others):
+    def caption_figure(photo: Image.Image, caption: object, **others: Any) -> Figure:
         calls.append(SimpleNamespace(photo=photo, caption=caption, **others))
         return Figure(figsize=(0.2, 0.2))
 
@@ -485,13 +564,13 @@ def captioned(monkeypatch):
     return calls
 
 
-def caption(*words):
+def caption(*words: object) -> int:
     return visualize.main(["caption", *map(str, words)])
 
 
 def test_a_caption_is_drawn_and_printed_beside_the_name_of_its_picture(
-    tmp_path, photo, captioner_weights, capsys
-):
+    tmp_path: Path, photo: Path, captioner_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert caption(photo, "--weights", captioner_weights, "--out", out) == 0
     (expected,) = minivit.load_model(captioner_weights).caption([Image.open(photo)])
@@ -516,8 +595,14 @@ def test_a_caption_is_drawn_and_printed_beside_the_name_of_its_picture(
     ],
 )
 def test_the_flags_choose_sentence_and_maps(
-    flags, options, heading, tmp_path, photo, captioned, captioner_weights
-):
+    flags: list[str],
+    options: dict[str, Any],
+    heading: str,
+    tmp_path: Path,
+    photo: Path,
+    captioned: Calls,
+    captioner_weights: Path,
+) -> None:
     words = [photo, "--weights", captioner_weights, "--out", tmp_path / "out"]
     assert caption(*words, *flags) == 0
     captioner = minivit.load_model(captioner_weights)
@@ -536,15 +621,21 @@ def test_the_flags_choose_sentence_and_maps(
     assert call.layout is None and call.relative is False
 
 
-def test_the_flags_choose_the_page(tmp_path, photo, captioned, captioner_weights):
+def test_the_flags_choose_the_page(
+    tmp_path: Path, photo: Path, captioned: Calls, captioner_weights: Path
+) -> None:
     words = [photo, "--weights", captioner_weights, "--out", tmp_path / "out"]
     assert caption(*words, "--layout", "4x5", "--relative") == 0
     assert captioned[0].layout == (4, 5) and captioned[0].relative is True
 
 
 def test_without_a_picture_a_scene_is_captioned_by_the_shipped_captioner(
-    tmp_path, monkeypatch, captioned, captioner_weights, capsys
-):
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    captioned: Calls,
+    captioner_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(SHIPPED, "scenes_captioner", captioner_weights)
     assert caption("--seed", 3) == 0
@@ -558,7 +649,9 @@ def test_without_a_picture_a_scene_is_captioned_by_the_shipped_captioner(
     assert capsys.readouterr().out == f"{path}: {expected.text}\n" and path.is_file()
 
 
-def test_a_captioner_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+def test_a_captioner_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     missing = tmp_path / "captioner.safetensors"
     monkeypatch.setitem(SHIPPED, "scenes_captioner", missing)
     assert caption("--out", tmp_path / "out") == 2
@@ -566,8 +659,12 @@ def test_a_captioner_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys
 
 
 def test_captions_of_good_pictures_come_out_beside_bad_ones(
-    tmp_path, photo, captioned, captioner_weights, capsys
-):
+    tmp_path: Path,
+    photo: Path,
+    captioned: Calls,
+    captioner_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "words.jpg").write_text("not a picture")
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "photo.jpg").write_bytes(photo.read_bytes())
@@ -598,8 +695,14 @@ def test_captions_of_good_pictures_come_out_beside_bad_ones(
     ],
 )
 def test_a_choice_that_the_captioner_does_not_have_is_one_line(
-    flags, says, tmp_path, photo, captioned, captioner_weights, capsys
-):
+    flags: list[str],
+    says: str,
+    tmp_path: Path,
+    photo: Path,
+    captioned: Calls,
+    captioner_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     words = [photo, photo, "--weights", captioner_weights, "--out", tmp_path / "out"]
     assert caption(*words, *flags) == 2
     assert says.format(weights=captioner_weights) in complaint(capsys)
@@ -617,7 +720,9 @@ def test_a_choice_that_the_captioner_does_not_have_is_one_line(
         ["--layer", "last"],
     ],
 )
-def test_a_malformed_flag_of_caption_is_one_line(flags, capsys):
+def test_a_malformed_flag_of_caption_is_one_line(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         caption("photo.png", *flags)
     assert stop.value.code == 2
@@ -625,8 +730,12 @@ def test_a_malformed_flag_of_caption_is_one_line(flags, capsys):
 
 
 def test_weights_of_another_kind_are_refused_with_the_command_that_takes_them(
-    tmp_path, photo, weights, captioner_weights, capsys
-):
+    tmp_path: Path,
+    photo: Path,
+    weights: Path,
+    captioner_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     resnet = tmp_path / "resnet.safetensors"
     small = ResNet(ResNetConfig(depth=50))
     minivit.save_model(small, resnet, dtype=torch.float16)

@@ -7,7 +7,7 @@ before it is needed.
 
 from __future__ import annotations
 
-import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """What a figure is made from.
+    """A picture that gets a figure.
 
     Attributes:
-        name: Stands in the figure.
-        photo: What is shown.
-        seen: What the model gets; the same as `photo`, or the same in another size.
+        name: Name in the figure.
+        photo: Picture that is shown.
+        seen: Picture that the model gets; the same as `photo`, or the same in another size.
     """
 
     name: str
@@ -42,17 +42,28 @@ class Picture:
         return left * scale, top * scale, right * scale, bottom * scale
 
 
+Draw = Callable[[Picture], "tuple[Figure, str]"]
+"""Gives the figure of a picture, and a remark to print behind the figure's name, or ""."""
+
+
 def draw_pictures(
-    arguments: argparse.Namespace,
-    image_size: tuple[int, int],
-    draw: Callable[[Picture], tuple[Figure, str]],
+    paths: Sequence[str],
+    folder: Path,
+    draw: Draw,
+    *,
+    scene: int,
+    scene_size: tuple[int, int],
+    debug: bool = False,
 ) -> int:
     """Writes DIR/<image stem>.png for each photo, or DIR/scene.png of a built-in scene.
 
     Args:
-        arguments: With `images`, `out`, `seed` and `debug`.
-        image_size: (height, width) of a scene as the model sees it.
-        draw: Gives the figure of a picture, and a remark to print behind its name, or "".
+        paths: Files of photos; none: a built-in scene.
+        folder: Where the figures go; made when it is not there.
+        draw: Makes a figure.
+        scene: Number of the built-in scene.
+        scene_size: Height and width of a scene as the model sees it.
+        debug: Whether a photo that cannot be used raises its error.
 
     Returns:
         The exit status.
@@ -61,17 +72,20 @@ def draw_pictures(
         ValueError: A figure would overwrite a photo, or there is no such scene.
         OSError: A figure cannot be written.
     """
+    if paths:
+        return _draw_photos(paths, folder, draw, debug=debug)
+    figure, remark = draw(built_in_scene(scene_size, scene))
+    write_figure(figure, folder / "scene.png", remark)
+    return 0
+
+
+def _draw_photos(paths: Sequence[str], folder: Path, draw: Draw, *, debug: bool) -> int:
     from tqdm import tqdm
 
     from minivit.preprocess import BadImageError, open_image
 
-    if not arguments.images:
-        figure, remark = draw(built_in_scene(image_size, arguments.seed))
-        write_figure(figure, arguments.out / "scene.png", remark)
-        return 0
-
-    pairs = list(zip(arguments.images, name_targets(arguments.images, arguments.out), strict=True))
-    bad = 0
+    pairs = list(zip(paths, name_targets(paths, folder), strict=True))
+    status = 0
     # disable=None: a bar on a terminal only; a log gets nothing but the lines that matter.
     quiet = True if len(pairs) < 2 else None
     for path, target in tqdm(pairs, unit="picture", disable=quiet, leave=False):
@@ -79,26 +93,33 @@ def draw_pictures(
             photo = open_image(path)
             figure, remark = draw(Picture(Path(path).name, photo, photo))
         except BadImageError as error:
-            if arguments.debug:
+            if debug:
                 raise
-            message = one_line(error)
-            if path not in message:
-                message = one_line(ValueError(f"{path}: {error}"))
-            tqdm.write(message, file=sys.stderr)
-            bad += 1
+            tqdm.write(_complaint(path, error), file=sys.stderr)
+            status = 2
         else:
             write_figure(figure, target, remark)
-    return 2 if bad else 0
+    return status
+
+
+def _complaint(path: str, error: ValueError) -> str:
+    """The error in one line that names the photo."""
+    message = one_line(error)
+    return message if path in message else one_line(ValueError(f"{path}: {error}"))
 
 
 def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
-    """A scene that no training has seen: drawn for the model, and once more in larger for us."""
+    """A scene that no training has seen: drawn for the model, and once more larger for the figure.
+
+    Raises:
+        ValueError: The number is negative.
+    """
     from minivit.data.scenes.dataset import TEST_SEED, make_scene
 
     if number < 0:
         raise ValueError(f"--seed {number}: the scenes are numbered from 0")
     height, width = image_size
-    factor = -(-512 // max(height, width))
+    factor = math.ceil(512 / max(height, width))
     seen = make_scene(TEST_SEED, number, image_size=(height, width))
     shown = make_scene(TEST_SEED, number, image_size=(factor * height, factor * width))
     main_object = seen.objects[0]
@@ -106,17 +127,17 @@ def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
     return Picture(name, shown.image, seen.image)
 
 
-def name_targets(images: Sequence[str], folder: Path) -> list[Path]:
+def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
     """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …
 
     Raises:
         ValueError: A picture would be overwritten by a figure.
     """
-    inputs = {Path(image).resolve() for image in images}
+    inputs = {Path(path).resolve() for path in paths}
     taken: set[str] = set()
     targets = []
-    for image in images:
-        stem = name = Path(image).stem
+    for path in paths:
+        stem = name = Path(path).stem
         number = 1
         while name.casefold() in taken:  # folders of some systems do not tell A.png from a.png
             number += 1

@@ -1,4 +1,4 @@
-"""What can be asked of visualize.py: its commands and their flags.
+"""The commands of visualize.py and their flags.
 
 Nothing here imports torch, so that --help answers at once.
 """
@@ -13,7 +13,7 @@ from minivit.weights import SHIPPED, find_weights
 
 
 def make_parser() -> Parser:
-    """All commands and flags; `command` of what it parses is the command's name."""
+    """A parser of all commands and flags; its `command` is the name of the command."""
     parser = Parser(
         description="Pictures of what a Vision Transformer, or a captioner, looks at.",
         epilog="Without arguments: attention on a built-in scene, with the shipped weights.",
@@ -23,6 +23,9 @@ def make_parser() -> Parser:
     _add_positions(commands)
     _add_caption(commands)
     return parser
+
+
+# ---- commands ------------------------------------------------------------------------------------
 
 
 def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -50,8 +53,10 @@ def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
         help="which heads get a panel; the average is always over all (default: %(default)s)",
     )
     command.add_argument(
-        "--query",
-        type=_query,
+        "--patch",
+        "--query",  # the name before
+        dest="patch",
+        type=_patch,
         metavar="ROW,COL",
         help="the patch that looks (default: the class token)",
     )
@@ -144,6 +149,9 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
     add_common_flags(command)
 
 
+# ---- flags of several commands -------------------------------------------------------------------
+
+
 def _add_images(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "images",
@@ -171,6 +179,9 @@ def _add_model_flags(command: argparse.ArgumentParser, weights: str = "scenes") 
     )
 
 
+# ---- values of flags -----------------------------------------------------------------------------
+
+
 def _heads(text: str) -> tuple[int, ...] | None:
     """ "0,2" -> (0, 2); "all" -> None."""
     if text == "all":
@@ -183,7 +194,7 @@ def _heads(text: str) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def _query(text: str) -> tuple[int, int]:
+def _patch(text: str) -> tuple[int, int]:
     """ "3,5" -> (3, 5)."""
     parts = text.split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):

@@ -1,4 +1,4 @@
-"""Pictures of what a model looked at, as matplotlib figures that belong to nobody else.
+"""Figures of what a model looks at and how its training went, made with matplotlib.
 
 No figure is registered with pyplot and none is shown or saved here: `figure.savefig(path)`.
 """

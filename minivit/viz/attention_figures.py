@@ -1,42 +1,53 @@
 """Whole figures: one photo with all its attention maps, and the grid of position similarities.
 
-`minivit.viz.page` and `panels` have what they are made from; here is which panel stands where.
+`minivit.viz.page` and `panels` have what they are made from; this file says which panel stands
+where.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from einops import rearrange
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from minivit.fields import renamed_arguments
 from minivit.preprocess import to_rgb
-from minivit.viz.page import DPI, axes_at, blank_page, write_lines
+from minivit.viz.page import DPI, MARGIN, NOTE_SIZE, PAGE_WIDTH, TITLE_SIZE, Page, Slot
 from minivit.viz.panels import (
     COLOUR_MAP,
     Box,
     add_scale,
+    aspect_ratio,
     cell_box,
-    dim_outside,
+    is_cropped,
     outline,
+    overlay,
     region_pixels,
     require_finite,
-    show_map,
-    show_photo,
     show_pixels,
+    show_veiled,
 )
 
-_MARGIN, _GAP = 0.3, 0.15  # inches
+_GAP = 0.15  # inches, as all lengths here
 _HEADING, _TITLE, _FOOTER = 0.6, 0.42, 0.62  # height of two lines above the page, a panel, below
-_TALLEST = 5.0
-_PAGE = 11.0
+_TALLEST, _TALLEST_HEAD = 5.0, 3.5  # a panel of the first two, of a head
 _NARROWEST = 3.0  # a title has this much room, however slim the photo
+_NARROW_TITLE_SIZE = 7.5  # points, where a title has less room than that
+_SCALE, _NOTES = 1.6, 2.2  # width of the bar of colours, and where the notes beside it begin
 
 
+# ---- attention -----------------------------------------------------------------------------------
+
+
+@renamed_arguments(query="patch")
 def attention_figure(
     photo: Image.Image,
     box: Box,
@@ -44,7 +55,7 @@ def attention_figure(
     *,
     num_tokens: int,
     heads: Sequence[int] | None = None,
-    query: tuple[int, int] | None = None,
+    patch: tuple[int, int] | None = None,
     smooth: bool = False,
     heading: str = "",
     photo_title: str = "",
@@ -57,15 +68,16 @@ def attention_figure(
 
     Args:
         photo: The photo, upright.
-        box: The region that the grid covers, (left, top, right, bottom) in the photo's pixels:
+        box: Region that the grid covers, (left, top, right, bottom) in the photo's pixels:
             `Preprocess.crop_box`.
-        maps: (H, rows, cols), what one query gave to each patch, head by head.
-        num_tokens: N, over which each head's attention sums to 1; patches and prefix tokens.
-        heads: Which heads get a panel; None: all. The average is of all in any case.
-        query: (row, col) of the patch that looks, to be outlined; None for a prefix token.
+        maps: Weights (H, rows, cols) that one query gives to each patch, head by head.
+        num_tokens: Number N of tokens, over which each head's attention sums to 1; patches and
+            prefix tokens.
+        heads: Heads that get a panel; None: all. The average is of all in any case.
+        patch: Patch (row, col) that looks, to be outlined; None for a prefix token.
         smooth: Whether to interpolate between the middles of the patches.
-        heading: Above the figure, at most two lines.
-        photo_title: Above the photo, at most two lines.
+        heading: Text above the figure, at most two lines.
+        photo_title: Text above the photo, at most two lines.
 
     Raises:
         ValueError: `maps` is not (H, rows, cols), or holds values that are not finite.
@@ -73,47 +85,149 @@ def attention_figure(
     require_finite("attention", maps, "(heads, rows, cols)", 3)
     photo, maps = to_rgb(photo), maps.detach().float().cpu()
     heads = range(len(maps)) if heads is None else heads
-    whole: Box = (0.0, 0.0, float(photo.width), float(photo.height))
-    cropped = max(abs(a - b) for a, b in zip(box, whole, strict=True)) > 0.5
-    aspect = (box[2] - box[0]) / (box[3] - box[1])
-    page, slots = _arrange(photo.width / photo.height, aspect, len(heads))
+    named = [("mean of all heads", maps.mean(0)), *((f"head {head}", maps[head]) for head in heads)]
 
-    figure = blank_page(*page)
-    write_lines(figure, page[0] / 2, 0.1, heading, page[0] - 2 * _MARGIN, 12)
-    photo_axes, mean_axes, *head_axes = [axes_at(figure, slot[:4]) for slot in slots]
-    show_photo(photo_axes, photo, whole)
-    if cropped:
-        dim_outside(photo_axes, photo.size, box)
-        outline(photo_axes, box, linewidth=0.7)
-    titles = [photo_title, _describe("mean of all heads", maps.mean(0), num_tokens)]
-    titles += [_describe(f"head {head}", maps[head], num_tokens) for head in heads]
-    for (left, top, width, _, room), title in zip(slots, titles, strict=True):
-        size = 10 if room >= _NARROWEST else 7.5
-        write_lines(figure, left + width / 2, top - 0.04, title, room, size, above=True)
-    ground = region_pixels(photo, box, grey=True)
-    for axes, weights in zip(
-        [mean_axes, *head_axes], [maps.mean(0), *(maps[head] for head in heads)], strict=True
-    ):
-        show_pixels(axes, ground, box)
-        show_map(axes, weights, box, smooth=smooth)
-    if query is not None:
-        looks = cell_box(box, (maps.shape[1], maps.shape[2]), query)
-        for index, axes in enumerate([photo_axes, mean_axes, *head_axes]):
-            outline(axes, looks, linewidth=1.5 if index < 2 else 1.0)
-
-    add_scale(figure, (_MARGIN, page[1] - _FOOTER + 0.2, 1.6, 0.13), {0: "0", 1: "maximum"})
-    notes = [
-        f"colour: attention weight, from 0 to the maximum that the panel's title gives; uniform: "
-        f"{1 / num_tokens:.3g}, the same for all {num_tokens} tokens",
-        "each map is of one query: what it looks at, as softmax gave it"
-        + ("; outlined: the patch that looks" if query is not None else "")
-        + ("; veiled: outside of what the model saw" if cropped else ""),
-    ]
-    room = page[0] - 2 * _MARGIN - 2.2
-    write_lines(
-        figure, _MARGIN + 2.2, page[1] - _FOOTER + 0.12, "\n".join(notes), room, 8, align="left"
+    page, places = _arrange(
+        _photo_rows(photo.width / photo.height, aspect_ratio(box))
+        + _head_rows(aspect_ratio(box), len(heads))
     )
-    return figure
+    page.write_heading(heading)
+    panels = [page.axes(place.slot) for place in places]
+    titles = [photo_title, *(_describe(name, weights, num_tokens) for name, weights in named)]
+    for place, title in zip(places, titles, strict=True):
+        _write_title(page, place, title)
+    show_veiled(panels[0], photo, box)
+    ground = region_pixels(photo, box, grey=True)
+    for axes, (_, weights) in zip(panels[1:], named, strict=True):
+        show_pixels(axes, ground, box)
+        overlay(axes, weights, box, smooth=smooth)
+    if patch is not None:
+        _outline_patch(panels, cell_box(box, (maps.shape[1], maps.shape[2]), patch))
+
+    notes = "each map is of one query: what it looks at, as softmax gave it"
+    notes += "; outlined: the patch that looks" if patch is not None else ""
+    notes += "; veiled: outside of what the model saw" if is_cropped(photo, box) else ""
+    _write_footer(page, num_tokens, notes)
+    return page.figure
+
+
+def _describe(name: str, weights: Tensor, num_tokens: int) -> str:
+    """Two lines: the map's name and what part went to patches, and its highest value."""
+    largest, on_patches = float(weights.max()), 100 * float(weights.sum())
+    ratio = largest * num_tokens
+    times_uniform = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+    return f"{name}: {on_patches:.0f} % on patches\nmax {largest:#.2g} = {times_uniform} × uniform"
+
+
+def _write_title(page: Page, place: _Place, title: str) -> None:
+    size = TITLE_SIZE if place.room >= _NARROWEST else _NARROW_TITLE_SIZE
+    foot = (place.slot.center, place.slot.top - 0.04)
+    page.write(title, foot, room=place.room, size=size, above=True)
+
+
+def _outline_patch(panels: Sequence[Axes], patch_box: Box) -> None:
+    for axes in panels[:2]:
+        outline(axes, patch_box, linewidth=1.5)
+    for axes in panels[2:]:
+        outline(axes, patch_box, linewidth=1.0)
+
+
+def _write_footer(page: Page, num_tokens: int, notes: str) -> None:
+    """The bar of colours, and beside it two lines: what a colour is, and `notes`."""
+    top = page.height - _FOOTER
+    add_scale(page, Slot(MARGIN, top + 0.2, _SCALE, 0.13), {0: "0", 1: "maximum"})
+    colour = (
+        "colour: attention weight, from 0 to the maximum that the panel's title gives; uniform: "
+        f"{1 / num_tokens:.3g}, the same for all {num_tokens} tokens"
+    )
+    at = (MARGIN + _NOTES, top + 0.12)
+    page.write(f"{colour}\n{notes}", at, room=page.room - _NOTES, size=NOTE_SIZE, align="left")
+
+
+# ---- its layout ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Panels of one height side by side, before their place on the page is known.
+
+    Attributes:
+        height: Height of the panels.
+        widths: Widths of the panels.
+        rooms: Widths that the titles have; each panel stands in the middle of its room.
+        width: Width of the row; a row that is not full keeps the width of the others.
+    """
+
+    height: float
+    widths: Sequence[float]
+    rooms: Sequence[float]
+    width: float
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Place of a panel on the page.
+
+    Attributes:
+        slot: Rectangle of the panel.
+        room: Width for its title.
+    """
+
+    slot: Slot
+    room: float
+
+
+def _photo_rows(photo_aspect: float, region_aspect: float) -> list[_Row]:
+    """The photo and the average of all heads: side by side, or one above the other."""
+    full = PAGE_WIDTH - 2 * MARGIN
+    both = (photo_aspect, region_aspect)
+    if sum(both) <= 4:
+        height = min(_TALLEST, (full - _GAP) / sum(both))
+        return [_photo_row(height, [aspect * height for aspect in both])]
+    return [
+        _photo_row(min(full / aspect, _TALLEST), [min(full, aspect * _TALLEST)]) for aspect in both
+    ]
+
+
+def _photo_row(height: float, widths: Sequence[float]) -> _Row:
+    rooms = [max(width, _NARROWEST) for width in widths]
+    return _Row(height, widths, rooms, _total_width(rooms))
+
+
+def _head_rows(aspect: float, num_heads: int) -> list[_Row]:
+    """Rows of panels of one size, a panel for each head."""
+    if not num_heads:
+        return []
+    most = 6 if aspect <= 1.5 else 4 if aspect <= 2.5 else 2
+    cols = math.ceil(num_heads / math.ceil(num_heads / most))
+    room = (PAGE_WIDTH - 2 * MARGIN + _GAP) / max(cols, min(most, 3)) - _GAP
+    height = min(room / aspect, _TALLEST_HEAD)
+    counts = (min(cols, num_heads - first) for first in range(0, num_heads, cols))
+    width = _total_width([room] * cols)
+    return [_Row(height, [aspect * height] * count, [room] * count, width) for count in counts]
+
+
+def _total_width(rooms: Sequence[float]) -> float:
+    return sum(rooms) + _GAP * (len(rooms) - 1)
+
+
+def _arrange(rows: Sequence[_Row]) -> tuple[Page, list[_Place]]:
+    """A page with room for all rows, each in its middle, and the place of every panel."""
+    page_width = max(PAGE_WIDTH, max(row.width for row in rows) + 2 * MARGIN)
+    places = []
+    top = _HEADING
+    for row in rows:
+        top += _TITLE
+        left = (page_width - row.width) / 2
+        for width, room in zip(row.widths, row.rooms, strict=True):
+            slot = Slot(left + (room - width) / 2, top, width, row.height)
+            places.append(_Place(slot, room))
+            left += room + _GAP
+        top += row.height + _GAP
+    return Page(page_width, top + _FOOTER), places
+
+
+# ---- positions -----------------------------------------------------------------------------------
 
 
 def positions_figure(similarity: Tensor, *, heading: str = "") -> Figure:
@@ -123,29 +237,25 @@ def positions_figure(similarity: Tensor, *, heading: str = "") -> Figure:
     the grid is. Colours run from the least similar pair, down to the next tenth, to 1.
 
     Args:
-        similarity: (rows, cols, rows, cols), as `explain.position_similarity` gives it.
-        heading: Above the figure, at most two lines.
+        similarity: Similarities (rows, cols, rows, cols), from `explain.position_similarity`.
+        heading: Text above the figure, at most two lines.
 
     Raises:
         ValueError: Another shape, or values that are not finite.
     """
     require_finite("similarity", similarity, "(rows, cols, rows, cols)", 4)
     rows, cols = similarity.shape[:2]
-    # One line of nothing between two maps: (rows, cols, rows, cols) -> one mosaic.
-    tiles = np.full((rows, cols, rows + 1, cols + 1), np.nan, dtype=np.float32)
-    tiles[:, :, :rows, :cols] = similarity.detach().float().cpu().numpy()
-    mosaic = rearrange(tiles, "r1 c1 r2 c2 -> (r1 r2) (c1 c2)")[:-1, :-1]
+    mosaic = _mosaic(similarity)
 
     # A whole number of pixels a cell: otherwise some cells and gaps would be drawn wider.
     pixels = math.ceil(7 * DPI / max(mosaic.shape))
     height, width = (side * pixels / DPI for side in mosaic.shape)
     left, top, bar = 0.75, 0.65, 1.2
-    page = (max(left + width + bar, 5.0), top + max(height, 1.0) + 0.7)
-    figure = blank_page(*page)
-    write_lines(figure, page[0] / 2, 0.1, heading, page[0] - 2 * _MARGIN, 12)
-    axes = axes_at(figure, (left, top, width, height))
+    page = Page(max(left + width + bar, 5.0), top + max(height, 1.0) + 0.7)
+    page.write_heading(heading)
+    axes = page.axes(Slot(left, top, width, height))
     lowest = min(math.floor(10 * float(similarity.min())) / 10, 0.9)
-    image = axes.imshow(
+    drawn = axes.imshow(
         mosaic,
         cmap=COLOUR_MAP,
         vmin=lowest,
@@ -155,66 +265,21 @@ def positions_figure(similarity: Tensor, *, heading: str = "") -> Figure:
         origin="upper",
     )
     for axis, count in ((axes.xaxis, cols), (axes.yaxis, rows)):
-        shown = np.arange(0, count, math.ceil(count / 16))
-        middles = shown * (count + 1) + (count - 1) / 2
-        axis.set_ticks(middles.tolist(), shown.astype(str).tolist())
-    axes.tick_params(length=0, labelsize=8)
+        numbers = np.arange(0, count, math.ceil(count / 16))
+        middles = numbers * (count + 1) + (count - 1) / 2
+        axis.set_ticks(middles.tolist(), numbers.astype(str).tolist())
+    axes.tick_params(length=0, labelsize=NOTE_SIZE)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="input patch column", ylabel="input patch row")
-    scale = axes_at(figure, (left + width + 0.2, top, 0.18, max(height, 1.0)))
-    figure.colorbar(image, cax=scale, label="cosine similarity")
-    return figure
+    scale = page.axes(Slot(left + width + 0.2, top, 0.18, max(height, 1.0)))
+    page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
+    return page.figure
 
 
-_Slot = tuple[float, float, float, float, float]  # left, top, width, height, room for a title
-
-
-def _arrange(
-    photo_aspect: float, region_aspect: float, num_heads: int
-) -> tuple[tuple[float, float], list[_Slot]]:
-    """The page's (width, height) and a slot for each panel, in inches from the top left."""
-    full = _PAGE - 2 * _MARGIN
-    pair = (photo_aspect, region_aspect)
-    if sum(pair) <= 4:  # side by side, of one height
-        height = min(_TALLEST, (full - _GAP) / sum(pair))
-        rows = [[(aspect * height, height) for aspect in pair]]
-    else:
-        rows = [[(min(full, a * _TALLEST), min(full / a, _TALLEST))] for a in pair]
-    # of each row: its panels as (width, height), and what each has for its title and itself
-    blocks = [[(panel, max(panel[0], _NARROWEST)) for panel in row] for row in rows]
-    widths = [_width([room for _, room in block]) for block in blocks]
-
-    most = 6 if region_aspect <= 1.5 else 4 if region_aspect <= 2.5 else 2
-    cols = math.ceil(num_heads / math.ceil(num_heads / most)) if num_heads else 0
-    room = (full + _GAP) / max(cols, min(most, 3)) - _GAP
-    height = min(room / region_aspect, 3.5)
-    for first in range(0, num_heads, cols or 1):
-        count = min(cols, num_heads - first)
-        blocks.append([((region_aspect * height, height), room)] * count)
-        widths.append(_width([room] * cols))  # a short last row starts where the others start
-
-    page_width = max(_PAGE, max(widths) + 2 * _MARGIN)
-    slots: list[_Slot] = []
-    top = _HEADING
-    for block, block_width in zip(blocks, widths, strict=True):
-        left = (page_width - block_width) / 2
-        top += _TITLE
-        for (width, height), room in block:
-            slots.append((left + (room - width) / 2, top, width, height, room))
-            left += room + _GAP
-        top += block[0][0][1] + _GAP
-    return (page_width, top + _FOOTER), slots
-
-
-def _width(rooms: Sequence[float]) -> float:
-    return sum(rooms) + _GAP * (len(rooms) - 1)
-
-
-def _describe(name: str, weights: Tensor, num_tokens: int) -> str:
-    """Two lines: whose map it is, what part went to patches, and how high it goes."""
-    largest = float(weights.max())
-    ratio = largest * num_tokens
-    return (
-        f"{name}: {100 * float(weights.sum()):.0f} % on patches\n"
-        f"max {largest:#.2g} = {ratio:.{1 if ratio < 10 else 0}f} × uniform"
-    )
+def _mosaic(similarity: Tensor) -> NDArray[np.float32]:
+    """All maps in one, with a line of nothing between neighbours."""
+    rows, cols = similarity.shape[:2]
+    tiles = np.full((rows, cols, rows + 1, cols + 1), np.nan, dtype=np.float32)
+    tiles[:, :, :rows, :cols] = similarity.detach().float().cpu().numpy()
+    # (rows, cols, rows + 1, cols + 1) -> (rows · (rows + 1) - 1, cols · (cols + 1) - 1)
+    return rearrange(tiles, "r1 c1 r2 c2 -> (r1 r2) (c1 c2)")[:-1, :-1]

@@ -8,17 +8,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-MARGIN, GAP = 0.3, 0.15
-HEADING, TITLE = 0.6, 0.42  # height of two lines above the page, above a panel
-_PAGE, _NARROWEST_PAGE = 11.0, 8.0
+from minivit.viz.page import MARGIN, PAGE_WIDTH, Slot
+
+_GAP = 0.15
+_HEADING, _TITLE = 0.6, 0.42  # height of two lines above the page, above a panel
+_NARROWEST_PAGE = 8.0
 _TALLEST = 3.4  # a word's panel
 _NARROWEST = 1.17  # a title has this much room, however slim the photo; eight fit on a page
 _PAGES = (8.5, 11.0, 14.0, 18.0, 24.0)  # heights that are tried until panels are large enough:
 _READABLE, _READABLE_LAYOUT = 1.25, 1.7  # the root of their area
-_LEGEND = 1.0  # about
-
-Slot = tuple[float, float, float, float]
-"""(left, top, width, height)"""
+_LEGEND = 1.0  # about, of what stands below the panels
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,11 @@ class Grid:
     """Places on a page.
 
     Attributes:
-        width: Of the page.
-        bottom: Where the last row of panels ends.
-        photo: The place of the photo, which it may not fill.
-        slots: A panel for each word that has one.
-        room: Width for the title of each.
+        width: Width of the page.
+        bottom: End of the last row of panels.
+        photo: Place of the photo, which it may not fill.
+        slots: Places of the panels, one for each word that has a panel.
+        room: Width for the title of each panel.
     """
 
     width: float
@@ -46,11 +45,11 @@ def arrange(count: int, aspect: float, layout: tuple[int, int] | None) -> Grid:
     From four columns on the photo takes two by two places, unless the layout is given.
 
     Args:
-        count: Of words.
+        count: Number of words.
         aspect: Width / height of their panels.
-        layout: (rows, cols), or None to choose.
+        layout: Rows and columns of the page, or None to choose.
     """
-    full = _PAGE - 2 * MARGIN
+    full = PAGE_WIDTH - 2 * MARGIN
     if layout:
         shapes = [(*layout, 1)]
     else:
@@ -58,9 +57,9 @@ def arrange(count: int, aspect: float, layout: tuple[int, int] | None) -> Grid:
         shapes += [(max(2, math.ceil((count + 4) / cols)), cols, 2) for cols in range(4, 9)]
 
     def panel_height(rows: int, cols: int, page: float) -> float:
-        room = max((full + GAP) / cols - GAP, _NARROWEST)
-        share = (page - HEADING - _LEGEND) / rows - TITLE - GAP
-        return min(room / aspect, _TALLEST, max(share, 0.3))
+        room = max((full + _GAP) / cols - _GAP, _NARROWEST)
+        left_for_row = (page - _HEADING - _LEGEND) / rows - _TITLE - _GAP
+        return min(room / aspect, _TALLEST, max(left_for_row, 0.3))
 
     for page in _PAGES:
         rows, cols, span = max(
@@ -71,18 +70,18 @@ def arrange(count: int, aspect: float, layout: tuple[int, int] | None) -> Grid:
             break
 
     width = aspect * height
-    room = max(width, _NARROWEST, (_NARROWEST_PAGE - 2 * MARGIN + GAP) / cols - GAP)
-    down, across = TITLE + height + GAP, room + GAP
-    top = HEADING + TITLE
+    room = max(width, _NARROWEST, (_NARROWEST_PAGE - 2 * MARGIN + _GAP) / cols - _GAP)
+    down, across = _TITLE + height + _GAP, room + _GAP
+    top = _HEADING + _TITLE
     places = [
         (row, col) for row in range(rows) for col in range(cols) if row >= span or col >= span
     ]
     return Grid(
-        width=cols * across - GAP + 2 * MARGIN,
-        bottom=HEADING + rows * down,
-        photo=(MARGIN, top, span * across - GAP, span * down - TITLE - GAP),
+        width=cols * across - _GAP + 2 * MARGIN,
+        bottom=_HEADING + rows * down,
+        photo=Slot(MARGIN, top, span * across - _GAP, span * down - _TITLE - _GAP),
         slots=[
-            (MARGIN + col * across + (room - width) / 2, top + row * down, width, height)
+            Slot(MARGIN + col * across + (room - width) / 2, top + row * down, width, height)
             for row, col in places[:count]
         ],
         room=room,
@@ -92,21 +91,22 @@ def arrange(count: int, aspect: float, layout: tuple[int, int] | None) -> Grid:
 def fit_photo(grid: Grid, aspect: float, title: float) -> Grid:
     """Puts the photo at the bottom of its place, with its title above.
 
-    What it leaves free of its place is room for the title; where that is not enough, all rows move
+    The title takes what the photo leaves free of its place; where that is not enough, all rows move
     down.
 
     Args:
-        grid: From `arrange`.
+        grid: Places from `arrange`.
         aspect: Width / height of the photo.
-        title: Height of its title.
+        title: Height of the photo's title.
     """
-    left, top, width, height = grid.photo
-    wide = min(width, aspect * height)
-    high = wide / aspect
-    lower = max(0.0, title - TITLE - (height - high))
+    place = grid.photo
+    width = min(place.width, aspect * place.height)
+    height = width / aspect
+    lower = max(0.0, title - _TITLE - (place.height - height))
+    left = place.left + (place.width - width) / 2
     return replace(
         grid,
         bottom=grid.bottom + lower,
-        photo=(left + (width - wide) / 2, top + lower + height - high, wide, high),
-        slots=[(x, y + lower, w, h) for x, y, w, h in grid.slots],
+        photo=Slot(left, place.top + lower + place.height - height, width, height),
+        slots=[replace(slot, top=slot.top + lower) for slot in grid.slots],
     )

@@ -13,14 +13,13 @@ have a middle, as ratios have, it is a diverging one that is pale there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch.nn.functional as F
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from minivit.preprocess import to_rgb
-from minivit.viz.page import axes_at
+from minivit.viz.page import NOTE_SIZE, Page, Slot
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels of the photo."""
@@ -39,12 +38,30 @@ OPACITY = 0.5  # of a map: the photo stays readable below it
 _LONGEST = 1000  # pixels of a photo in a figure
 
 
+# ---- boxes ---------------------------------------------------------------------------------------
+
+
+def whole_box(photo: Image.Image) -> Box:
+    """The box of a photo itself."""
+    return (0.0, 0.0, float(photo.width), float(photo.height))
+
+
+def is_cropped(photo: Image.Image, box: Box) -> bool:
+    """Whether a box leaves out more than half a pixel on some side of the photo."""
+    return max(abs(a - b) for a, b in zip(box, whole_box(photo), strict=True)) > 0.5
+
+
+def aspect_ratio(box: Box) -> float:
+    """Width / height."""
+    return (box[2] - box[0]) / (box[3] - box[1])
+
+
 def cell_box(box: Box, grid_size: tuple[int, int], cell: tuple[int, int]) -> Box:
     """The part of the photo that one patch covers.
 
     Args:
-        box: The region that the whole grid covers.
-        grid_size: (rows, cols).
+        box: Region that the whole grid covers.
+        grid_size: (rows, cols) of the grid.
         cell: (row, col), counted from 0.
     """
     left, top, right, bottom = box
@@ -58,13 +75,16 @@ def cell_box(box: Box, grid_size: tuple[int, int], cell: tuple[int, int]) -> Box
     )
 
 
+# ---- photos --------------------------------------------------------------------------------------
+
+
 def region_pixels(photo: Image.Image, box: Box, *, grey: bool = False) -> NDArray[np.uint8]:
     """A region of a photo, (height, width, 3), of moderate size.
 
     Args:
-        photo: In any mode and size.
-        box: The region, not necessarily whole pixels.
-        grey: Without its colours, as the ground of a map.
+        photo: The photo, in any mode and size.
+        box: Region of the photo, not necessarily of whole pixels.
+        grey: Whether to drop the colours, for the ground of a map.
     """
     left, top, right, bottom = box
     scale = _LONGEST / max(right - left, bottom - top)
@@ -76,7 +96,7 @@ def region_pixels(photo: Image.Image, box: Box, *, grey: bool = False) -> NDArra
 def show_pixels(axes: Axes, pixels: NDArray[np.uint8], box: Box) -> None:
     """Fills empty axes with `region_pixels` of a box; they then count in the photo's pixels.
 
-    Shrinking a large photo takes longer than all else: panels of one region share its pixels.
+    To shrink a large photo takes longer than all else: panels of one region share its pixels.
     """
     left, top, right, bottom = box
     axes.imshow(pixels, extent=(left, right, bottom, top), aspect="auto", origin="upper")
@@ -85,11 +105,35 @@ def show_pixels(axes: Axes, pixels: NDArray[np.uint8], box: Box) -> None:
 
 
 def show_photo(axes: Axes, photo: Image.Image, box: Box, *, grey: bool = False) -> None:
-    """Fills empty axes with a region of a photo, as the two functions above."""
+    """Fills empty axes with a region of a photo, by the two functions above."""
     show_pixels(axes, region_pixels(photo, box, grey=grey), box)
 
 
-def show_map(
+def show_veiled(axes: Axes, photo: Image.Image, box: Box) -> None:
+    """Fills empty axes with a whole photo; a veil lies on all that is outside of a region."""
+    whole = whole_box(photo)
+    show_photo(axes, photo, whole)
+    if not is_cropped(photo, box):
+        return
+    (_, _, width, height), (left, top, right, bottom) = whole, box
+    for x, y, veil_width, veil_height in (
+        (0.0, 0.0, width, top),
+        (0.0, bottom, width, height - bottom),
+        (0.0, top, left, bottom - top),
+        (right, top, width - right, bottom - top),
+    ):
+        if veil_width > 0 and veil_height > 0:
+            veil = Rectangle(
+                (x, y), veil_width, veil_height, facecolor="white", alpha=0.65, linewidth=0
+            )
+            axes.add_patch(veil)
+    outline(axes, box, linewidth=0.7)
+
+
+# ---- maps ----------------------------------------------------------------------------------------
+
+
+def overlay(
     axes: Axes, weights: Tensor, box: Box, *, smooth: bool = False, ratios_to: float | None = None
 ) -> AxesImage:
     """Lays an attention map over a photo, coloured from 0 to its own maximum.
@@ -97,16 +141,16 @@ def show_map(
     A box may reach over the edges of what the axes show: cells are cut there.
 
     Args:
-        axes: Showing the photo.
-        weights: (rows, cols), not negative.
-        box: The region that the model saw.
-        smooth: Interpolate between the middles of the cells; otherwise each cell is one rectangle,
-            which is all that the model said.
-        ratios_to: L, above 1, for maps of ratios: coloured on a logarithmic scale from 1/L over 1,
-            which is pale, to L. What lies outside takes the colour of its end.
+        axes: Axes that show the photo.
+        weights: Map (rows, cols) of values that are not negative.
+        box: Region that the model saw.
+        smooth: Whether to interpolate between the middles of the cells; otherwise each cell is one
+            rectangle, which is all that the model knows.
+        ratios_to: Limit L, above 1, for maps of ratios: colours lie on a logarithmic scale from 1/L
+            over 1, which is pale, to L. A value outside takes the colour of its end.
 
     Returns:
-        The image, with the colour scale.
+        The map as matplotlib draws it, with the colour scale.
     """
     largest = float(weights.max())
     if smooth:
@@ -134,21 +178,17 @@ def show_map(
 
 
 def add_scale(
-    figure: Figure,
-    slot: Sequence[float],
-    labels: Mapping[float, str],
-    *,
-    colour_map: str = COLOUR_MAP,
+    page: Page, slot: Slot, labels: Mapping[float, str], *, colour_map: str = COLOUR_MAP
 ) -> None:
     """Draws the colours of a map as they look over a photo of middling brightness.
 
     Args:
-        figure: The page.
-        slot: As in `axes_at`.
-        labels: What stands below which part of the bar, from 0 at the left to 1 at the right.
-        colour_map: Whose colours.
+        page: The page.
+        slot: Place of the bar; the labels stand below it.
+        labels: Words below the bar, by their place from 0 at the left to 1 at the right.
+        colour_map: Name of matplotlib's colour map.
     """
-    axes = axes_at(figure, slot)
+    axes = page.axes(slot)
     axes.set_facecolor("0.5")
     axes.imshow(
         np.linspace(0, 1, 256)[None],
@@ -159,7 +199,7 @@ def add_scale(
     )
     axes.set_yticks([])
     axes.set_xticks(list(labels), list(labels.values()))
-    axes.tick_params(length=2, labelsize=8, pad=2)
+    axes.tick_params(length=2, labelsize=NOTE_SIZE, pad=2)
     axes.spines[:].set_visible(False)
 
 
@@ -185,23 +225,3 @@ def outline(axes: Axes, box: Box, *, linewidth: float = 1.5) -> None:
     )
     frame.set_path_effects([patheffects.withStroke(linewidth=2 * linewidth, foreground="black")])
     axes.add_patch(frame)
-
-
-def dim_outside(axes: Axes, photo_size: tuple[int, int], box: Box) -> None:
-    """Veils what lies outside of a region.
-
-    Args:
-        axes: Showing the whole photo.
-        photo_size: (width, height) in pixels, as Pillow gives it.
-        box: The region that stays clear.
-    """
-    (width, height), (left, top, right, bottom) = photo_size, box
-    for x, y, wide, high in (
-        (0.0, 0.0, width, top),
-        (0.0, bottom, width, height - bottom),
-        (0.0, top, left, bottom - top),
-        (right, top, width - right, bottom - top),
-    ):
-        if wide > 0 and high > 0:
-            veil = Rectangle((x, y), wide, high, facecolor="white", alpha=0.65, linewidth=0)
-            axes.add_patch(veil)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -14,14 +15,16 @@ from torch import Tensor
 
 from minivit.viz.page import (
     DPI,
-    axes_at,
-    blank_page,
+    MARGIN,
+    PAGE_WIDTH,
+    TITLE_SIZE,
+    Page,
+    Slot,
     line_height,
     one_line,
     text_width,
-    write_lines,
 )
-from minivit.viz.panels import show_map, show_photo
+from minivit.viz.panels import overlay, show_photo, whole_box
 
 
 class EpochFigures(Protocol):
@@ -47,7 +50,7 @@ def curves_figure(
     """Loss of both splits on the left, validation accuracy on the right.
 
     Args:
-        epochs: At least one.
+        epochs: Epochs in order, at least one.
         chance: Accuracy of guessing, drawn as a line; None: no line.
         loss: Title on the left.
         accuracy: Label of the axis on the right.
@@ -80,8 +83,8 @@ def curves_figure(
     return figure
 
 
-_MARGIN, _PAGE = 0.3, 11.0  # inches
 _LEGEND_SIZE = 9.0  # points
+_LEGEND_STEP = 1.15 * line_height(_LEGEND_SIZE)  # inches
 
 
 def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Figure:
@@ -91,42 +94,25 @@ def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Fig
     failed would press the others to the floor.
 
     Args:
-        runs: (name, epochs); one without an epoch is named below and has no line.
+        runs: Name and epochs of each run; one without an epoch is named below and has no line.
     """
     cols = min(2, max(1, len(runs)))
     rows = math.ceil(len(runs) / cols)
-    step, room = 1.15 * line_height(_LEGEND_SIZE), (_PAGE - 2 * _MARGIN) / cols
-    wide, high = _PAGE, 4.3 + rows * step + 0.15
-    figure = blank_page(wide, high)
-    loss = axes_at(figure, (0.75, 0.35, 4.45, 3.3))
-    accuracy = axes_at(figure, (6.1, 0.35, 4.6, 3.3))
+    legend, room = 4.3, (PAGE_WIDTH - 2 * MARGIN) / cols
+    page = Page(PAGE_WIDTH, legend + rows * _LEGEND_STEP + 0.15)
+    loss = page.axes(Slot(0.75, 0.35, 4.45, 3.3))
+    accuracy = page.axes(Slot(6.1, 0.35, 4.6, 3.3))
     for index, (name, epochs) in enumerate(runs):
-        left, top = _MARGIN + index // rows * room, 4.3 + index % rows * step
+        at = (MARGIN + index // rows * room, legend + index % rows * _LEGEND_STEP)
         outcome = ": no epoch was finished"
         if epochs:
-            line = Line2D(
-                [left / wide, (left + 0.4) / wide],
-                [1 - (top + 0.45 * line_height(_LEGEND_SIZE)) / high] * 2,
-                color=f"C{index % 10}",
-                linestyle=("-", "--", ":")[index // 10 % 3],
-                marker="o" if len(epochs) < 3 else "",  # a line of one point would not be seen
-                markersize=4,
-            )
-            figure.add_artist(line)
-            for axes, values in (
-                (loss, [epoch.val_loss for epoch in epochs]),
-                (accuracy, [100 * epoch.val_accuracy for epoch in epochs]),
-            ):
-                (curve,) = axes.plot([epoch.epoch for epoch in epochs], values, markersize=4)
-                curve.set(color=line.get_color(), linestyle=line.get_linestyle())
-                curve.set(marker=line.get_marker())
-            outcome = f": best {100 * max(epoch.val_accuracy for epoch in epochs):.2f} %"
-        for text, place in (
-            (one_line(name), room - 0.7 - text_width(outcome, _LEGEND_SIZE)),
-            (outcome, room),
-        ):
-            write_lines(figure, left + 0.5, top, text, place, _LEGEND_SIZE, align="left")
-            left = figure.texts[-1].get_window_extent().x1 / figure.dpi - 0.5
+            best = max(epoch.val_accuracy for epoch in epochs)
+            outcome = f": best {100 * best:.2f} %"
+            numbers = [epoch.epoch for epoch in epochs]
+            line = _legend_line(page, at, index, few=len(epochs) < 3)
+            _plot_like(line, loss, numbers, [epoch.val_loss for epoch in epochs])
+            _plot_like(line, accuracy, numbers, [100 * epoch.val_accuracy for epoch in epochs])
+        _write_legend(page, at, one_line(name), outcome, room)
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Validation loss")
     accuracy.set(xlabel="epoch", ylabel="right answers (%)", title="Validation accuracy")
     losses = [epoch.val_loss for _, epochs in runs for epoch in epochs]
@@ -136,7 +122,43 @@ def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Fig
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-    return figure
+    return page.figure
+
+
+def _legend_line(page: Page, at: tuple[float, float], index: int, *, few: bool) -> Line2D:
+    """A sample of a run's line; of few points, whose line would hardly be seen, with a dot."""
+    left, top = at
+    line = Line2D(
+        [left / page.width, (left + 0.4) / page.width],
+        [1 - (top + 0.45 * line_height(_LEGEND_SIZE)) / page.height] * 2,
+        color=f"C{index % 10}",
+        linestyle=("-", "--", ":")[index // 10 % 3],
+        marker="o" if few else "",
+        markersize=4,
+    )
+    page.figure.add_artist(line)
+    return line
+
+
+def _plot_like(sample: Line2D, axes: Axes, x: Sequence[int], y: Sequence[float]) -> None:
+    (curve,) = axes.plot(x, y, markersize=4)
+    curve.set(color=sample.get_color(), linestyle=sample.get_linestyle())
+    curve.set(marker=sample.get_marker())
+
+
+def _write_legend(
+    page: Page, at: tuple[float, float], name: str, outcome: str, room: float
+) -> None:
+    """The name of a run, shortened where the outcome behind it needs the room."""
+    left, top = at[0] + 0.5, at[1]
+    name_room = room - 0.7 - text_width(outcome, _LEGEND_SIZE)
+    (text,) = page.write(name, (left, top), room=name_room, size=_LEGEND_SIZE, align="left")
+    end = text.get_window_extent().x1 / DPI
+    page.write(outcome, (end, top), room=room, size=_LEGEND_SIZE, align="left")
+
+
+_PAIRS_IN_ROW = 4
+_PAIR_TITLE_SIZE = 7.0  # points
 
 
 def gallery_figure(
@@ -145,31 +167,29 @@ def gallery_figure(
     """Pairs of pictures: what the model was given, and the same under its attention map.
 
     Args:
-        images: All of one size, whole as the model saw them.
-        maps: (n, rows, cols), one map a picture.
-        titles: One short line a picture.
-        heading: Above the figure.
+        images: Pictures of one size, whole as the model saw them.
+        maps: Maps (n, rows, cols), one a picture.
+        titles: Titles, one short line a picture.
+        heading: Text above the figure.
     """
-    pairs_a_row = 4
-    rows = -(-len(images) // pairs_a_row)
+    rows = math.ceil(len(images) / _PAIRS_IN_ROW)
     width, height = images[0].size
     figure = Figure(
-        figsize=(2.6 * pairs_a_row, 0.4 + rows * (1.3 * height / width + 0.2)),
+        figsize=(2.6 * _PAIRS_IN_ROW, 0.4 + rows * (1.3 * height / width + 0.2)),
         dpi=DPI,
         layout="constrained",
     )
-    figure.suptitle(heading, fontsize=10)
-    grid = figure.subplots(rows, 2 * pairs_a_row, squeeze=False)
+    figure.suptitle(heading, fontsize=TITLE_SIZE)
+    grid = figure.subplots(rows, 2 * _PAIRS_IN_ROW, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    box = (0.0, 0.0, float(width), float(height))
     for index, (image, weights, title) in enumerate(zip(images, maps, titles, strict=True)):
-        row, pair = divmod(index, pairs_a_row)
-        plain, overlay = grid[row, 2 * pair], grid[row, 2 * pair + 1]
-        show_photo(plain, image, box)
-        plain.set_title(title, fontsize=7, loc="left")
-        show_photo(overlay, image, box, grey=True)
-        show_map(overlay, weights, box)
-        for axes in (plain, overlay):
+        row, pair = divmod(index, _PAIRS_IN_ROW)
+        plain, painted = grid[row, 2 * pair], grid[row, 2 * pair + 1]
+        show_photo(plain, image, whole_box(image))
+        plain.set_title(title, fontsize=_PAIR_TITLE_SIZE, loc="left")
+        show_photo(painted, image, whole_box(image), grey=True)
+        overlay(painted, weights, whole_box(image))
+        for axes in (plain, painted):
             axes.set_aspect("equal")
     return figure

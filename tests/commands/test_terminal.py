@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import errno
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,15 +58,15 @@ print(sum(fresh_pages() for _ in range(3)))
 
 @pytest.mark.parametrize(("returned", "status"), [(None, 0), (0, 0), (3, 3)])
 def test_a_command_that_returns(returned: int | None, status: int) -> None:
-    asked = arguments("--seed", "7")
+    parsed = arguments("--seed", "7")
     given = []
 
     def command(arguments: argparse.Namespace) -> int | None:
         given.append(arguments)
         return returned
 
-    assert run(command, asked) == status
-    assert given == [asked]
+    assert run(command, parsed) == status
+    assert given == [parsed]
 
 
 @pytest.mark.parametrize(
@@ -161,22 +163,44 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- the public surface ------------------------------------------------------------------------
 
 
+def names_for_type_checkers() -> set[str]:
+    """The names that minivit/__init__.py imports for those who only read it."""
+    tree = ast.parse((ROOT / "minivit" / "__init__.py").read_text())
+    blocks = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def names_in_the_readme(package: str) -> set[str]:
+    """X of all `package.X` in README.md."""
+    text = (ROOT / "README.md").read_text()
+    return set(re.findall(rf"\b{re.escape(package)}\.([A-Za-z_]+)(?=[(.])", text))
+
+
 def test_every_public_name_is_there() -> None:
     for name in minivit.__all__:
         assert getattr(minivit, name) is not None
         assert name in dir(minivit)
-    for name in ("AttentionRows", "VisionTransformer", "load_model", "save_model", "explain"):
-        assert name in minivit.__all__
+    assert set(minivit.__all__) == names_for_type_checkers()
+    used = names_in_the_readme("minivit")
+    assert {"load_model", "AttentionRows", "explain"} <= used <= set(minivit.__all__)
     scope: dict[str, Any] = {}
     exec("from minivit import *", scope)
     assert set(minivit.__all__) <= set(scope)
 
 
 def test_every_public_name_of_explain_is_there() -> None:
-    for name in minivit.explain.__all__:
-        assert callable(getattr(minivit.explain, name))
-    for name in ("class_attention", "rollout", "position_similarity"):
-        assert name in minivit.explain.__all__
+    explain = minivit.explain
+    for name in explain.__all__:
+        assert callable(getattr(explain, name))
+    functions = {
+        name
+        for name, thing in vars(explain).items()
+        if callable(thing) and thing.__module__.startswith("minivit.explain.")
+    }
+    assert set(explain.__all__) == functions
+    used = names_in_the_readme("minivit.explain")
+    assert {"class_attention", "rollout"} <= used <= functions
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from minivit.preprocess import Preprocess
 from minivit.viz import attention_figure, positions_figure
-from minivit.viz.panels import show_map
+from minivit.viz.panels import overlay
 from tests.viz.rendered import assert_words_fit, highlighted, pixels, screen_pixel
 
 GRID = 14
@@ -55,7 +54,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("mode", "size", "grid", "corner"), CASES)
-def test_the_cell_looked_at_is_highlighted_exactly(mode, size, grid, corner):
+def test_the_cell_looked_at_is_highlighted_exactly(
+    mode: str, size: tuple[int, int], grid: tuple[int, int], corner: tuple[float, float]
+) -> None:
     width, height = size
     photo = Image.new("RGB", size, "gray")
     box = transform(mode).crop_box(width, height)
@@ -72,15 +73,17 @@ def test_the_cell_looked_at_is_highlighted_exactly(mode, size, grid, corner):
     ]
     for panel in (1, 2):  # the average of one head, and that head
         axes = figures[0].axes[panel]
-        found = highlighted(*figures, panel)
-        assert found == pytest.approx(expected, abs=1.01 * screen_pixel(axes))
+        assert highlighted(*figures, panel) == pytest.approx(
+            expected, abs=1.01 * screen_pixel(axes)
+        )
         # One unit of the photo is as wide as it is high: the aspect is the photo's.
         frame = axes.get_window_extent()
-        drawn = frame.width / frame.height
-        assert drawn == pytest.approx((box[2] - box[0]) / (box[3] - box[1]), rel=0.01)
+        assert frame.width / frame.height == pytest.approx(
+            (box[2] - box[0]) / (box[3] - box[1]), rel=0.01
+        )
 
 
-def test_the_photo_lies_where_its_coordinates_say():
+def test_the_photo_lies_where_its_coordinates_say() -> None:
     photo = Image.new("RGB", (900, 600))
     photo.paste((255, 255, 255), (300, 120, 420, 240))
     box = transform("crop").crop_box(900, 600)
@@ -88,14 +91,13 @@ def test_the_photo_lies_where_its_coordinates_say():
     figures = [attention_figure(p, box, maps, num_tokens=197) for p in (photo, blank)]
     for panel in (0, 1):
         tolerance = 2 * screen_pixel(figures[0].axes[panel]) + 0.9  # resampled twice: soft edges
-        found = highlighted(*figures, panel)
-        assert found == pytest.approx((300, 120, 420, 240), abs=tolerance)
+        assert highlighted(*figures, panel) == pytest.approx((300, 120, 420, 240), abs=tolerance)
 
 
-def test_smooth_maps_are_neither_shifted_nor_higher_than_cells():
+def test_smooth_maps_are_neither_shifted_nor_higher_than_cells() -> None:
     axes = Figure().add_subplot()
     maps = planted(5, 8, (1, 6))[0]
-    image = show_map(axes, maps, (10.0, 20.0, 90.0, 70.0), smooth=True)
+    image = overlay(axes, maps, (10.0, 20.0, 90.0, 70.0), smooth=True)
     drawn = np.asarray(image.get_array())
     left, right, bottom, top = image.get_extent()
     x = left + (np.arange(drawn.shape[1]) + 0.5) * (right - left) / drawn.shape[1]
@@ -106,13 +108,12 @@ def test_smooth_maps_are_neither_shifted_nor_higher_than_cells():
     assert drawn.max() <= 1 and drawn.min() >= 0
 
 
-def test_the_query_is_outlined_in_every_panel():
+def test_the_patch_that_looks_is_outlined_in_every_panel() -> None:
     photo = Image.new("RGB", (900, 600), "gray")
-    arguments = {"num_tokens": 197, "heading": "x"}
     maps = torch.full((2, GRID, GRID), 1 / 197)
     box = (150.0, 0.0, 750.0, 600.0)
-    plain = attention_figure(photo, box, maps, **arguments)
-    marked = attention_figure(photo, box, maps, query=CELL, **arguments)
+    plain = attention_figure(photo, box, maps, num_tokens=197, heading="x")
+    marked = attention_figure(photo, box, maps, num_tokens=197, heading="x", patch=CELL)
     left, top = 150 + 600 * 10 / 14, 600 * 3 / 14
     for panel in range(4):
         axes = plain.axes[panel]
@@ -121,13 +122,23 @@ def test_the_query_is_outlined_in_every_panel():
         assert highlighted(marked, plain, panel) == pytest.approx(expected, abs=around)
 
 
-def test_what_the_model_did_not_see_is_veiled_and_the_rest_is_as_it_was():
+def test_the_patch_that_looks_may_still_be_called_query() -> None:
+    photo, maps = Image.new("RGB", (60, 40)), planted(2, 2, (0, 0))
+    with pytest.warns(DeprecationWarning, match="query is called patch now"):
+        old: Figure = attention_figure(
+            photo, (0, 0, 60, 40), maps, **{"num_tokens": 5, "query": (1, 0)}
+        )
+    new = attention_figure(photo, (0, 0, 60, 40), maps, num_tokens=5, patch=(1, 0))
+    np.testing.assert_array_equal(pixels(old), pixels(new))
+
+
+def test_what_the_model_did_not_see_is_veiled_and_the_rest_is_as_it_was() -> None:
     photo = Image.new("RGB", (900, 600), (200, 30, 30))
     maps = planted(GRID, GRID, CELL)
     figure = attention_figure(photo, (150.0, 0.0, 750.0, 600.0), maps, num_tokens=197)
     drawn, axes = pixels(figure), figure.axes[0]
 
-    def colour(x, y):
+    def colour(x: float, y: float) -> tuple[int, ...]:
         column, row = axes.transData.transform((x, y))
         return tuple(drawn[drawn.shape[0] - 1 - int(row), int(column)])
 
@@ -135,7 +146,7 @@ def test_what_the_model_did_not_see_is_veiled_and_the_rest_is_as_it_was():
     assert min(colour(100, 300)) > 100 and min(colour(800, 300)) > 100
 
 
-def test_titles_give_head_range_and_share_of_the_patches():
+def test_titles_give_head_range_and_share_of_the_patches() -> None:
     maps = torch.zeros(3, 2, 4)
     maps[0, 0, 0], maps[1, 1, 3], maps[2, 1, 1] = 0.9, 0.45, 0.3
     photo = Image.new("RGB", (80, 40))
@@ -158,7 +169,7 @@ def test_titles_give_head_range_and_share_of_the_patches():
     ("size", "num_heads"),
     [((900, 600), 3), ((450, 800), 12), ((1600, 200), 1), ((40, 1600), 16), ((1, 1), 1)],
 )
-def test_no_text_is_clipped_or_overlaps_another(size, num_heads):
+def test_no_text_is_clipped_or_overlaps_another(size: tuple[int, int], num_heads: int) -> None:
     width, height = size
     crop = transform("crop").crop_box(width, height)
     for box in {crop, (0.0, 0.0, float(width), float(height))}:
@@ -178,7 +189,7 @@ def test_no_text_is_clipped_or_overlaps_another(size, num_heads):
         assert {f"{name}: 24 % on patches" for name in names} <= set(words)  # these are not cut
 
 
-def test_many_heads_wrap():
+def test_many_heads_wrap() -> None:
     photo = Image.new("RGB", (60, 60))
     figure = attention_figure(photo, (0, 0, 60, 60), torch.ones(16, 2, 2), num_tokens=5)
     tops = [round(axes.get_position().y1, 6) for axes in figure.axes[2:-1]]
@@ -186,19 +197,18 @@ def test_many_heads_wrap():
     assert len(tops) == 16 and len(rows) == 3 and max(rows) <= 6
 
 
-def test_foreign_text_is_drawn_as_it_is():
+def test_foreign_text_is_drawn_as_it_is() -> None:
     title = "cost_$5$ 猫 \udc80\x07 <b>\\frac{.jpg\npredicted: $x^2$"
     maps = planted(2, 2, (0, 0))
     figure = attention_figure(
         Image.new("RGB", (60, 40)), (0, 0, 60, 40), maps, num_tokens=5, photo_title=title
     )
-    texts: list[Text] = figure.texts
-    shown = [text.get_text() for text in texts]
+    shown = [text.get_text() for text in figure.texts]
     assert "cost_$5$ 猫 �� <b>\\frac{.jpg" in shown and "predicted: $x^2$" in shown
-    assert not any(text.get_parse_math() for text in texts)
+    assert not any(text.get_parse_math() for text in figure.texts)
 
 
-def test_maps_of_another_shape_or_not_finite_are_refused():
+def test_maps_of_another_shape_or_not_finite_are_refused() -> None:
     photo = Image.new("RGB", (60, 40))
     with pytest.raises(ValueError, match=r"shape \(4, 4\), expected \(heads, rows, cols\)"):
         attention_figure(photo, (0, 0, 60, 40), torch.ones(4, 4), num_tokens=5)
@@ -208,7 +218,7 @@ def test_maps_of_another_shape_or_not_finite_are_refused():
         positions_figure(torch.ones(4, 4))
 
 
-def test_no_figure_is_left_with_pyplot():
+def test_no_figure_is_left_with_pyplot() -> None:
     from matplotlib import pyplot
 
     attention_figure(Image.new("RGB", (6, 4)), (0, 0, 6, 4), planted(2, 2, (0, 0)), num_tokens=5)
@@ -217,7 +227,7 @@ def test_no_figure_is_left_with_pyplot():
 
 
 @pytest.mark.parametrize("grid", [(3, 5), (8, 8), (24, 24)])
-def test_every_small_map_is_in_its_place_and_readable(grid):
+def test_every_small_map_is_in_its_place_and_readable(grid: tuple[int, int]) -> None:
     rows, cols = grid
     similarity = torch.zeros(rows, cols, rows, cols)
     row, col, seen_row, seen_col = 1, cols - 1, rows - 1, 2
@@ -229,8 +239,7 @@ def test_every_small_map_is_in_its_place_and_readable(grid):
     # In units of cells, with a line of one cell between maps; pixels are edges half a cell lower.
     left = col * (cols + 1) + seen_col - 0.5
     top = row * (rows + 1) + seen_row - 0.5
-    found = highlighted(figure, plain, 0)
-    assert found == pytest.approx((left, top, left + 1, top + 1), abs=0.1)
+    assert highlighted(figure, plain, 0) == pytest.approx((left, top, left + 1, top + 1), abs=0.1)
     cell = 1 / screen_pixel(axes)
     assert round(cell) >= 2 and cell == pytest.approx(round(cell), abs=1e-6)
 
@@ -246,7 +255,7 @@ def test_every_small_map_is_in_its_place_and_readable(grid):
     assert figure.axes[1].get_ylabel() == "cosine similarity"
 
 
-def test_the_scale_of_similarities_starts_below_the_lowest():
+def test_the_scale_of_similarities_starts_below_the_lowest() -> None:
     similarity = torch.full((2, 3, 2, 3), 0.64)
     assert positions_figure(similarity).axes[0].images[0].get_clim() == pytest.approx((0.6, 1))
     assert positions_figure(-similarity).axes[0].images[0].get_clim() == pytest.approx((-0.7, 1))

@@ -8,10 +8,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from minivit.viz import caption_figure
-from minivit.viz.page import blank_page, wrap_lines
+from minivit.viz.panels import Box
 from minivit.word_maps import Caption, Word
 from tests.viz.rendered import assert_words_fit, highlighted, pixels, screen_pixel
 
@@ -23,7 +24,15 @@ THIRTY = (
 SHAPES = [(640, 480), (480, 480), (360, 640)]
 
 
-def make(text, maps=None, *, box=(0.0, 0.0, 640.0, 480.0), grid=(14, 19), log_prob=-0.5, end=True):
+def make(
+    text: str,
+    maps: torch.Tensor | None = None,
+    *,
+    box: Box = (0.0, 0.0, 640.0, 480.0),
+    grid: tuple[int, int] = (14, 19),
+    log_prob: float = -0.5,
+    end: bool = True,
+) -> Caption:
     """A caption whose words are single tokens; the same map for all unless they are given."""
     words = text.split(" ") if text else []
     if maps is None:
@@ -41,7 +50,7 @@ def make(text, maps=None, *, box=(0.0, 0.0, 640.0, 480.0), grid=(14, 19), log_pr
     )
 
 
-def planted(rows, cols, *cells):
+def planted(rows: int, cols: int, *cells: tuple[int, int]) -> torch.Tensor:
     """(1, rows, cols): one map with the attention shared by these cells."""
     maps = torch.zeros(1, rows, cols)
     for row, col in cells:
@@ -49,11 +58,11 @@ def planted(rows, cols, *cells):
     return maps
 
 
-def shown(figure):
+def shown(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-def noise(count, rows=14, cols=19):
+def noise(count: int, rows: int = 14, cols: int = 19) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.rand(count, rows, cols, generator=generator).pow(4).add(1e-3)
 
@@ -82,7 +91,14 @@ PLACES = [
 
 @pytest.mark.parametrize(("size", "grid", "box", "cell", "expected"), PLACES)
 @pytest.mark.parametrize("layout", [None, (2, 2)])
-def test_the_cell_looked_at_is_highlighted_exactly(size, grid, box, cell, expected, layout):
+def test_the_cell_looked_at_is_highlighted_exactly(
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    box: Box,
+    cell: tuple[int, int],
+    expected: tuple[int, ...],
+    layout: tuple[int, int] | None,
+) -> None:
     photo = Image.new("RGB", size, "gray")
     # A second cell keeps the scale the same in both figures.
     other = (grid[0] // 2, 0 if cell[1] else grid[1] - 1)
@@ -100,7 +116,7 @@ def test_the_cell_looked_at_is_highlighted_exactly(size, grid, box, cell, expect
 
 
 @pytest.mark.parametrize("box", [(-19, -19, 661, 501), (80, 0, 560, 480)])
-def test_photo_and_maps_show_the_same_region_in_place(box):
+def test_photo_and_maps_show_the_same_region_in_place(box: Box) -> None:
     photo = Image.new("RGB", (640, 480))
     photo.paste((255, 255, 255), (300, 120, 420, 240))
     figures = [
@@ -112,10 +128,10 @@ def test_photo_and_maps_show_the_same_region_in_place(box):
         assert highlighted(*figures, panel) == pytest.approx((300, 120, 420, 240), abs=tolerance)
 
 
-def test_only_what_the_captioner_did_not_see_is_veiled():
+def test_only_what_the_captioner_did_not_see_is_veiled() -> None:
     photo = Image.new("RGB", (640, 480), (200, 30, 30))
 
-    def colour(figure, x, y):
+    def colour(figure: Figure, x: float, y: float) -> tuple[int, ...]:
         drawn = pixels(figure)
         column, row = figure.axes[0].transData.transform((x, y))
         return tuple(drawn[drawn.shape[0] - 1 - int(row), int(column)])
@@ -132,7 +148,7 @@ def test_only_what_the_captioner_did_not_see_is_veiled():
 # ---- colours ------------------------------------------------------------------------------------
 
 
-def test_each_map_has_its_own_scale_from_zero_to_the_maximum_of_its_title():
+def test_each_map_has_its_own_scale_from_zero_to_the_maximum_of_its_title() -> None:
     maps = torch.zeros(2, 2, 4)
     maps[0, 0, 0], maps[0, 1, 1], maps[1, :] = 0.75, 0.25, 1 / 8
     figure = caption_figure(Image.new("RGB", (80, 40)), make("one two", maps, box=(0, 0, 80, 40)))
@@ -146,7 +162,7 @@ def test_each_map_has_its_own_scale_from_zero_to_the_maximum_of_its_title():
     )
 
 
-def test_relative_maps_share_a_scale_around_one():
+def test_relative_maps_share_a_scale_around_one() -> None:
     maps = torch.ones(3, 2, 2) / 4
     maps[2] = torch.tensor([[0.7, 0.1], [0.1, 0.1]])
     caption = make("one two three", maps, box=(0, 0, 60, 40))
@@ -166,7 +182,7 @@ def test_relative_maps_share_a_scale_around_one():
     assert any("divided by its mean" in text for text in shown(figure))
 
 
-def test_ratios_beyond_the_scale_take_the_colour_of_its_end_and_leave_no_hole():
+def test_ratios_beyond_the_scale_take_the_colour_of_its_end_and_leave_no_hole() -> None:
     maps = torch.eye(20).reshape(20, 4, 5)  # ratios 20 and 0
     caption = make(" ".join(["word"] * 20), maps, box=(0, 0, 50, 40))
     figure = caption_figure(Image.new("RGB", (50, 40), "gray"), caption, relative=True)
@@ -179,7 +195,7 @@ def test_ratios_beyond_the_scale_take_the_colour_of_its_end_and_leave_no_hole():
     figure.canvas.draw()
 
 
-def test_the_average_of_relative_maps_counts_words_that_have_no_panel():
+def test_the_average_of_relative_maps_counts_words_that_have_no_panel() -> None:
     maps = noise(6)
     whole = caption_figure(Image.new("RGB", (640, 480)), make("a b c d e f", maps), relative=True)
     cut = caption_figure(
@@ -194,7 +210,7 @@ def test_the_average_of_relative_maps_counts_words_that_have_no_panel():
 # ---- words --------------------------------------------------------------------------------------
 
 
-def test_titles_give_words_and_their_probabilities_in_order():
+def test_titles_give_words_and_their_probabilities_in_order() -> None:
     caption = make("a small cat", log_prob=math.log(0.874))
     pieces = Word("snowboarders", (3, 4, 5), math.log(0.001), torch.full((14, 19), 1 / 266))
     caption.words.append(pieces)
@@ -209,7 +225,7 @@ def test_titles_give_words_and_their_probabilities_in_order():
     )
 
 
-def test_each_title_stands_above_its_own_map():
+def test_each_title_stands_above_its_own_map() -> None:
     maps = torch.stack([planted(4, 5, (i // 5, i % 5))[0] for i in range(20)])
     words = [f"w{i}" for i in range(20)]
     for layout in (None, (4, 6), (6, 4)):
@@ -224,7 +240,7 @@ def test_each_title_stands_above_its_own_map():
             assert int(np.asarray(axes.images[-1].get_array()).argmax()) == index
 
 
-def test_the_end_has_a_panel_only_where_it_is_asked_for():
+def test_the_end_has_a_panel_only_where_it_is_asked_for() -> None:
     photo = Image.new("RGB", (640, 480))
     assert not any("(end)" in text for text in shown(caption_figure(photo, make(FIVE))))
     figure = caption_figure(photo, make(FIVE), show_end=True)
@@ -235,7 +251,7 @@ def test_the_end_has_a_panel_only_where_it_is_asked_for():
 
 
 @pytest.mark.parametrize("words", [0, 1])
-def test_captions_of_no_word_and_of_one(words):
+def test_captions_of_no_word_and_of_one(words: int) -> None:
     for relative in (False, True):
         caption = make("cat" if words else "")
         figure = caption_figure(Image.new("RGB", (640, 480)), caption, relative=relative)
@@ -248,7 +264,9 @@ def test_captions_of_no_word_and_of_one(words):
 
 
 LONG = "Donaudampfschifffahrtsgesellschaft " * 11 + "x" * 99
-PAGES = [(size, text, None) for size in SHAPES for text in (FIVE, THIRTY)]
+PAGES: list[tuple[tuple[int, int], str, tuple[int, int] | None]] = [
+    (size, text, None) for size in SHAPES for text in (FIVE, THIRTY)
+]
 PAGES += [((640, 480), THIRTY, (4, 4)), ((360, 640), THIRTY, (4, 4)), ((480, 480), LONG, (2, 9))]
 PAGES += [((640, 480), LONG, None), ((360, 640), LONG, (4, 4))]
 PAGES += [(size, THIRTY, None) for size in ((1600, 200), (40, 1600), (1, 1))]
@@ -256,7 +274,9 @@ PAGES += [(size, THIRTY, None) for size in ((1600, 200), (40, 1600), (1, 1))]
 
 @pytest.mark.parametrize(("size", "text", "layout"), PAGES)
 @pytest.mark.parametrize("relative", [False, True])
-def test_no_text_is_clipped_or_overlaps_another(size, text, layout, relative):
+def test_no_text_is_clipped_or_overlaps_another(
+    size: tuple[int, int], text: str, layout: tuple[int, int] | None, relative: bool
+) -> None:
     words = text.split()
     figure = caption_figure(
         Image.new("RGB", size),
@@ -281,7 +301,7 @@ def test_no_text_is_clipped_or_overlaps_another(size, text, layout, relative):
 
 @pytest.mark.parametrize("size", SHAPES)
 @pytest.mark.parametrize("text", [FIVE, THIRTY])
-def test_panels_are_large_enough_to_see(size, text):
+def test_panels_are_large_enough_to_see(size: tuple[int, int], text: str) -> None:
     caption = make(text, box=(0, 0, *size))
     figure = caption_figure(Image.new("RGB", size), caption)
     width, height = figure.get_size_inches()
@@ -293,7 +313,7 @@ def test_panels_are_large_enough_to_see(size, text):
     assert photo.width * photo.height >= 0.9 * frame.width * frame.height
 
 
-def test_a_caption_is_shown_whole_above_the_photo():
+def test_a_caption_is_shown_whole_above_the_photo() -> None:
     for size in SHAPES:
         figure = caption_figure(Image.new("RGB", size), make(THIRTY, box=(0, 0, *size)))
         photo = figure.axes[0].get_window_extent()
@@ -311,7 +331,9 @@ def test_a_caption_is_shown_whole_above_the_photo():
 @pytest.mark.parametrize(
     ("layout", "panels", "rest"), [((4, 4), 15, 15), ((1, 1), 0, 30), ((6, 6), 30, 0)]
 )
-def test_a_layout_is_kept_and_words_that_do_not_fit_are_named(layout, panels, rest):
+def test_a_layout_is_kept_and_words_that_do_not_fit_are_named(
+    layout: tuple[int, int] | None, panels: int, rest: int
+) -> None:
     figure = caption_figure(Image.new("RGB", (640, 480)), make(THIRTY), layout=layout)
     assert len(figure.axes) == 1 + panels + 1
     names = f"{rest} more words: {' '.join(THIRTY.split()[panels:])}"
@@ -324,12 +346,12 @@ def test_a_layout_is_kept_and_words_that_do_not_fit_are_named(layout, panels, re
 
 
 @pytest.mark.parametrize("layout", [(0, 4), (4, 21), (-1, 2)])
-def test_an_impossible_layout_is_refused(layout):
+def test_an_impossible_layout_is_refused(layout: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"layout {layout[0]}x{layout[1]}: expected 1x1 to 20x20"):
         caption_figure(Image.new("RGB", (6, 4)), make(FIVE), layout=layout)
 
 
-def test_maps_that_are_not_finite_are_refused():
+def test_maps_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         caption_figure(Image.new("RGB", (6, 4)), make("a", torch.full((1, 2, 2), torch.nan)))
 
@@ -337,7 +359,7 @@ def test_maps_that_are_not_finite_are_refused():
 # ---- foreign text -------------------------------------------------------------------------------
 
 
-def test_foreign_words_are_drawn_as_they_are():
+def test_foreign_words_are_drawn_as_they_are() -> None:
     words = ["$x^2$", "cost_\\frac{", "猫", "🐈", "a\nb", "\udc80\x07", "{", "\\", "%", "ﷺ", "<b>"]
     caption = make("words", torch.ones(1, 14, 19))
     caption.words[:] = [Word(word, (0,), -0.5, torch.ones(14, 19)) for word in words]
@@ -355,24 +377,7 @@ def test_foreign_words_are_drawn_as_they_are():
     assert_words_fit(figure)
 
 
-@pytest.mark.parametrize("text", [THIRTY, "猫" * 60, "x" * 90 + " y", "a", "", "two " + "w" * 40])
-@pytest.mark.parametrize("room", [0.1, 1.2, 4.0])
-def test_wrapped_lines_fit_and_nothing_is_lost(text, room):
-    lines = wrap_lines(text, room, 9, 1000)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    ruler = blank_page(1, 1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        for line in lines:
-            label = ruler.text(0, 0, line, size=9)
-            assert label.get_window_extent().width <= room * ruler.dpi or len(line) == 1
-    if room == 4.0 and text == THIRTY:
-        assert " ".join(lines) == text and len(lines) <= 4
-    short = wrap_lines(text, room, 9, 2)
-    assert len(short) <= 2 and "".join(short).replace(" ", "") == text.replace(" ", "")
-
-
-def test_no_figure_is_left_with_pyplot():
+def test_no_figure_is_left_with_pyplot() -> None:
     from matplotlib import pyplot
 
     caption_figure(Image.new("RGB", (6, 4)), make("a", box=(0, 0, 6, 4)))

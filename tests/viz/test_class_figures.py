@@ -66,8 +66,8 @@ def test_names_stand_at_their_own_rows_and_columns() -> None:
     figure = confusion_figure(torch.eye(3), names)
     frame = figure.axes[0].get_window_extent()
     for index, name in enumerate(names):
-        found = [text for text in figure.texts if text.get_text() == name.replace("\n", " ")]
-        row, column = (text.get_window_extent() for text in found)
+        labels = [text for text in figure.texts if text.get_text() == name.replace("\n", " ")]
+        row, column = (text.get_window_extent() for text in labels)
         middle = frame.y1 - (index + 0.5) * frame.height / 3
         assert (row.y0 + row.y1) / 2 == pytest.approx(middle, abs=2) and row.x1 < frame.x0
         middle = frame.x0 + (index + 0.5) * frame.width / 3

@@ -37,8 +37,8 @@ def test_titles_fit_and_stand_above_their_pictures(number: int, columns: int) ->
     places = [text.get_window_extent() for text in texts]
     for n, axes in enumerate(figure.axes):
         frame = axes.get_window_extent()
-        (found,) = [i for i, text in enumerate(texts) if text.get_text().startswith(f"{n}) ")]
-        place = places[found]
+        (index,) = [i for i, text in enumerate(texts) if text.get_text().startswith(f"{n}) ")]
+        place = places[index]
         assert (place.x0 + place.x1) / 2 == pytest.approx((frame.x0 + frame.x1) / 2, abs=1)
         assert 0 < place.y0 - frame.y1 < 60
     for n, one in enumerate(places):

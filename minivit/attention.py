@@ -1,19 +1,22 @@
-"""Attention: every token asks, every token answers.
+"""Attention: each token becomes a weighted mean of what all tokens have to give.
 
 Vaswani et al. 2017, "Attention Is All You Need" (arXiv:1706.03762), equation 1::
 
     Attention(Q, K, V) = softmax(Q Kᵀ / √d) V
 
-`scaled_dot_product_attention` is that equation, and the only place where it stands. It has three
-ways to the same output, chosen by the caller, call by call:
+`plain_attention` is that equation, line by line. `scaled_dot_product_attention` comes to the same
+numbers in three ways, chosen by the caller, call by call:
 
-* weights not wanted: torch's fused kernel, which never writes the (N, M) weights to memory (but
-  in bfloat16 on a CPU the equation, entry by entry of the batch, where that is faster);
-* all weights wanted: the equation, line by line;
-* some rows wanted: the fused kernel for the output, and the softmax once more for those rows alone.
+* weights not wanted: torch's fused kernel, which never writes the (N, M) weights to memory;
+* all weights wanted: the equation;
+* some rows wanted: the fused kernel for the output, and the equation once more for those rows.
+
+`MultiHeadAttention` puts H attentions side by side. What makes a CPU faster stands in `cpu.py`.
 
 Shapes: B batch, N query tokens, M key tokens, H heads, d head width, D = H·d.
 Boolean masks: True = may attend. Weights are `[query, key]`: the row looks at the column.
+
+Next: `minivit/blocks.py`, attention and a small network for every token, each added to its input.
 """
 
 from __future__ import annotations
@@ -27,7 +30,85 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minivit.cpu import Linear, linear
+from minivit.cpu import (
+    Linear,
+    attention_by_entry,
+    attention_in_place,
+    is_faster_by_entry,
+    linear,
+    may_write_in_place,
+)
+from minivit.fields import renamed_arguments, warn_renamed
+
+
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """softmax(Q Kᵀ / √d) V, and the weights: what each query gives to each key.
+
+    Args:
+        query: (B, H, N, d).
+        key: (B, H, M, d).
+        value: (B, H, M, d).
+        mask: Broadcastable to (B, H, N, M). Boolean, True = may attend; or floating, added to the
+            scores. A query that may attend to nothing gets weights of zero.
+        dropout: Probability that a weight is dropped on its way to the values.
+
+    Returns:
+        The output (B, H, N, d), and the weights (B, H, N, M) before dropout, each row summing to 1
+        (to 0 where every key is masked).
+    """
+    query = query / math.sqrt(query.shape[-1])
+    scores = query @ key.transpose(-2, -1)  # (B, H, N, d) x (B, H, d, M) -> (B, H, N, M)
+    scores = _mask_scores(scores, mask)
+    weights = _mask_weights(scores.softmax(dim=-1), mask)
+    output = F.dropout(weights, dropout, training=dropout > 0) @ value  # (B, H, N, d)
+    return output, weights
+
+
+def _mask_scores(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Adds a floating mask; where a query may not look, the lowest number.
+
+    Not -inf: the softmax of a row of nothing but -inf, and its gradient, would be NaN.
+    """
+    if mask is None:
+        return scores
+    if mask.dtype != torch.bool:
+        scores = scores + mask
+    return scores.masked_fill(_hidden(mask), torch.finfo(scores.dtype).min)
+
+
+def _mask_weights(weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros where a query may not look, also for one that may look nowhere."""
+    return weights if mask is None else weights.masked_fill(_hidden(mask), 0.0)
+
+
+def _hidden(mask: Tensor) -> Tensor:
+    return mask.logical_not() if mask.dtype == torch.bool else mask.isneginf()
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The weights alone, softmax(Q Kᵀ / √d).
+
+    Args:
+        query: (B, H, N, d).
+        key: (B, H, M, d).
+        mask: As in `plain_attention`.
+
+    Returns:
+        (B, H, N, M).
+    """
+    no_value = key[..., :0]  # (B, H, M, 0): nothing is computed for an output that nobody wants
+    return _explicit_attention(query, key, no_value, _fit_mask(mask, query))[1]
+
+
+def _explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """`plain_attention`, or without gradients on a CPU its variant in place."""
+    in_place = may_write_in_place(query, key, mask)
+    compute = attention_in_place if in_place else plain_attention
+    return compute(query, key, value, mask, dropout=dropout)
 
 
 @dataclass(frozen=True)
@@ -44,67 +125,6 @@ class AttentionRows:
     queries: Sequence[int]
 
 
-def attention_weights(
-    query: Tensor, key: Tensor, mask: Tensor | None = None, *, buffer: Tensor | None = None
-) -> Tensor:
-    """The weights softmax(Q Kᵀ / √d): what each query gives to each key.
-
-    Without gradients on a CPU one piece of memory holds the scores and then the weights, because
-    asking the system for fresh pages costs more than the arithmetic.
-
-    Args:
-        query: (B, H, N, d).
-        key: (B, H, M, d).
-        mask: Broadcastable to (B, H, N, M). Boolean, True = may attend; or floating, added to the
-            scores. A query that may attend to nothing gets weights of zero.
-        buffer: (B, H, N, M), contiguous. Receives the weights, so that a caller that needs the
-            weights only for a moment can use the same memory for every call. Only without
-            gradients.
-
-    Returns:
-        (B, H, N, M), each row summing to 1 (to 0 where every key is masked).
-
-    Raises:
-        ValueError: A buffer was given while gradients are recorded, or of another shape.
-    """
-    shape = (*query.shape[:-1], key.shape[-2])
-    mask = _fit_mask(mask, query)
-    learned = (query, key) if mask is None else (query, key, mask)
-    recording = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in learned)
-    if buffer is not None and recording:
-        raise ValueError("attention weights cannot go into a buffer while gradients are recorded")
-    if buffer is not None and (buffer.shape != shape or not buffer.is_contiguous()):
-        raise ValueError(
-            f"the buffer for attention weights is {tuple(buffer.shape)}, expected a contiguous "
-            f"tensor of shape {shape}"
-        )
-    hidden = None
-    if mask is not None:
-        hidden = mask.logical_not() if mask.dtype == torch.bool else mask.isneginf()
-    query = query / math.sqrt(query.shape[-1])
-
-    converts = torch.is_autocast_enabled(query.device.type) and query.dtype == torch.float32
-    if recording or query.device.type != "cpu" or converts:
-        scores = query @ key.transpose(-2, -1)  # (B, H, N, d) x (B, H, d, M) -> (B, H, N, M)
-        if mask is not None and mask.dtype != torch.bool:
-            scores = scores + mask
-        if hidden is None:
-            weights = scores.softmax(dim=-1)
-        else:  # the lowest finite number instead of -inf: a row of nothing but -inf would be NaN
-            scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-            weights = scores.softmax(dim=-1).masked_fill(hidden, 0.0)
-        return weights if buffer is None else buffer.copy_(weights)
-
-    weights = query.new_empty(shape) if buffer is None else buffer
-    torch.matmul(query, key.transpose(-2, -1), out=weights)
-    if mask is not None and mask.dtype != torch.bool:
-        weights += mask
-    if hidden is not None:
-        weights.masked_fill_(hidden, torch.finfo(weights.dtype).min)
-    torch.softmax(weights, dim=-1, out=weights)
-    return weights if hidden is None else weights.masked_fill_(hidden, 0.0)
-
-
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
@@ -113,85 +133,67 @@ def scaled_dot_product_attention(
     mask: Tensor | None = None,
     is_causal: bool = False,
     dropout: float = 0.0,
-    need_weights: bool | Sequence[int] = False,
-    buffer: Tensor | None = None,
+    need_weights: bool = False,
+    rows: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """softmax(Q Kᵀ / √d) V (arXiv:1706.03762, equation 1), with the weights if they are wanted.
+    """softmax(Q Kᵀ / √d) V, with the weights, or some rows of them, if they are wanted.
 
     Args:
         query: (B, H, N, d).
         key: (B, H, M, d).
         value: (B, H, M, d).
-        mask: As in `attention_weights`.
+        mask: As in `plain_attention`.
         is_causal: The last query is aligned with the last key, and no query sees a later key.
         dropout: Probability that a weight is dropped on its way to the values. The weights that
             are returned are those before dropout.
-        need_weights: False: none, the fused kernel. True: all of them, the explicit equation.
-            A sequence of query numbers: these rows, beside the fused kernel.
-        buffer: Memory for all the weights, as in `attention_weights`.
+        need_weights: Whether all weights are wanted: then the output is made of them.
+        rows: Numbers of the queries whose weights are wanted, negative ones from the last, beside
+            the fused kernel; they alone, whatever `need_weights` says.
 
     Returns:
-        The output (B, H, N, d), and None, the weights (B, H, N, M) or the rows
-        (B, H, len(need_weights), M).
+        The output (B, H, N, d); and the weights (B, H, N, M), the rows (B, H, len(rows), M) or
+        None.
 
     Raises:
-        IndexError: A query number beyond the N queries.
+        IndexError: A row beyond the N queries.
     """
+    need_weights, rows = split_rows(need_weights, rows)
+    mask = _fit_mask(mask, query)
     is_causal = is_causal and query.shape[-2] > 1  # one query, the last, sees every key: no mask
     if is_causal and (mask is not None or query.shape[-2] != key.shape[-2]):
         mask = merge_masks(mask, causal_mask(query.shape[-2], key.shape[-2], query.device))
         is_causal = False
-    if need_weights is True:
+    if need_weights and rows is None:
         if is_causal:
             mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
-        weights = attention_weights(query, key, mask, buffer=buffer)
-        return F.dropout(weights, dropout, training=dropout > 0) @ value, weights
+        return _explicit_attention(query, key, value, mask, dropout=dropout)
 
-    mask = _fit_mask(mask, query)
-    if mask is None and not is_causal and dropout == 0 and _faster_by_entry(query, key, value):
-        output = _by_entry(query, key, value)
+    plain = mask is None and not is_causal and dropout == 0
+    if plain and is_faster_by_entry(query, key, value):
+        output = attention_by_entry(query, key, value)
     else:
         output = F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
         )
-    if need_weights is False:
+    if rows is None:
         return output, None
-    rows = _row_numbers(need_weights, query.shape[-2])
-    if is_causal:  # the asked rows of the causal mask, without making the others
+    numbers = _row_numbers(rows, query.shape[-2])
+    if is_causal:  # the wanted rows of the causal mask, without making the others
         places = torch.arange(key.shape[-2], device=query.device)
-        mask = places <= places[rows, None]
+        mask = places <= places[numbers, None]
     elif mask is not None and mask.shape[-2] > 1:  # one row serves all queries otherwise
-        mask = mask[..., rows, :]
-    return output, attention_weights(query[..., rows, :], key, mask)
+        mask = mask[..., numbers, :]
+    return output, attention_weights(query[..., numbers, :], key, mask)
 
 
-def _faster_by_entry(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Whether `_by_entry` takes less time than the fused kernel, and not much memory.
-
-    Measured with AVX-512 for bfloat16, which the matrix products use and the fused kernel does not:
-    1.2 to 1.6 times as fast from 200 to 4,000 tokens, slower below 100.
-    """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or torch.compiler.is_compiling():
-        return False
-    if torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value)):
-        return False
-    batch_size, num_heads, num_queries, _ = query.shape
-    num_keys = key.shape[2]
-    weights = num_heads * num_queries * num_keys  # of one entry
-    return batch_size > 0 and min(num_queries, num_keys) >= 128 and weights <= 2**24  # 32 MiB
-
-
-def _by_entry(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The output; one piece of memory holds the weights of one entry of the batch after the other.
-
-    Args:
-        query: (B, H, N, d).
-        key: (B, H, M, d).
-        value: (B, H, M, d).
-    """
-    buffer = query.new_empty(*query.shape[1:3], key.shape[2])  # (H, N, M)
-    entries = zip(query, key, value, strict=True)
-    return torch.stack([attention_weights(q, k, buffer=buffer) @ v for q, k, v in entries])
+def split_rows(
+    need_weights: bool | Sequence[int], rows: Sequence[int] | None
+) -> tuple[bool, Sequence[int] | None]:
+    """Both arguments, also where the rows still come as `need_weights`, as they did before."""
+    if isinstance(need_weights, bool):
+        return need_weights, rows
+    warn_renamed("need_weights=[…]", "rows=[…]")
+    return False, need_weights
 
 
 def _fit_mask(mask: Tensor | None, query: Tensor) -> Tensor | None:
@@ -202,14 +204,14 @@ def _fit_mask(mask: Tensor | None, query: Tensor) -> Tensor | None:
     return mask if mask.dtype == torch.bool else mask.to(query.dtype)
 
 
-def _row_numbers(queries: Sequence[int], num_queries: int) -> list[int]:
-    for query in queries:
-        if not -num_queries <= query < num_queries:
+def _row_numbers(rows: Sequence[int], num_queries: int) -> list[int]:
+    for row in rows:
+        if not -num_queries <= row < num_queries:
             raise IndexError(
-                f"attention row {query} was asked for, but there are {num_queries} query tokens: "
+                f"attention row {row} was asked for, but there are {num_queries} query tokens: "
                 f"choose from {-num_queries} to {num_queries - 1}"
             )
-    return [query % num_queries for query in queries]
+    return [row % num_queries for row in rows]
 
 
 def causal_mask(num_queries: int, num_keys: int, device: torch.device | None = None) -> Tensor:
@@ -343,6 +345,7 @@ class MultiHeadAttention(nn.Module):
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = Linear(dim, dim)
 
+    @renamed_arguments(key_padding_mask="key_mask")
     def forward(
         self,
         query: Tensor,
@@ -353,8 +356,8 @@ class MultiHeadAttention(nn.Module):
         key_mask: Tensor | None = None,
         is_causal: bool = False,
         cache: KeyValueCache | None = None,
-        need_weights: bool | Sequence[int] = False,
-        buffer: Tensor | None = None,
+        need_weights: bool = False,
+        rows: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attention of `query` to `key` and `value`; to itself when these are left out.
 
@@ -369,11 +372,12 @@ class MultiHeadAttention(nn.Module):
             cache: Self-attention: the new keys and values are added and all of the cache is
                 attended to. Cross-attention: keys and values are computed at the first call and
                 read at the later ones.
-            need_weights: As in `scaled_dot_product_attention`.
-            buffer: Memory for the weights, as in `attention_weights`.
+            need_weights: Whether all weights are wanted.
+            rows: Numbers of the queries whose weights alone are wanted, as in
+                `scaled_dot_product_attention`.
 
         Returns:
-            The output (B, N, D), and the weights (B, H, N, M), or the asked rows of them, or None.
+            The output (B, N, D); and the weights (B, H, N, M), those rows of them or None.
         """
         q, k, v = self._project(query, key, value, cache)
         if key_mask is not None:
@@ -386,7 +390,7 @@ class MultiHeadAttention(nn.Module):
             is_causal=is_causal,
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
-            buffer=buffer,
+            rows=rows,
         )
         output = output.transpose(1, 2).flatten(2)  # (B, H, N, d) -> (B, N, D)
         return self.proj(output), weights
@@ -414,7 +418,7 @@ class MultiHeadAttention(nn.Module):
         return q, k, v
 
     def _part(self, tokens: Tensor, first: int, end: int) -> Tensor:
-        """Of Q (0), K (1) and V (2) those from `first` to before `end`, side by side."""
+        """Q (0), K (1) and V (2) from number `first` to before number `end`, side by side."""
         dim = self.proj.in_features
         part = slice(first * dim, end * dim)
         bias = None if self.qkv.bias is None else self.qkv.bias[part]

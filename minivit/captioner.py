@@ -32,9 +32,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from minivit.attention import KeyValueCache
-from minivit.blocks import DecoderBlock, DecoderCache, EncoderBlock
+from minivit.blocks import EncoderBlock
 from minivit.config import CaptionerConfig, ResNetConfig
 from minivit.cpu import Linear
+from minivit.decoder import DecoderBlock, DecoderCache
 from minivit.embeddings import masked_sine_position_embedding
 from minivit.fields import renamed_arguments, warn_renamed
 from minivit.generation import Hypothesis, NextWords, generate
@@ -123,25 +124,15 @@ class Captioner(nn.Module):
             width = config.backbone.dim
         self.preprocess = preprocess or self._usual_preprocess()
         self.input_proj = nn.Linear(width, dim)  # a 1×1 convolution, written as what it is
-        options: dict[str, Any] = {
-            "hidden_dim": config.hidden_dim,
-            "activation": config.activation,
-            "layer_norm_eps": config.layer_norm_eps,
-            "dropout": config.dropout,
-            "attention_dropout": config.dropout,
-        }
-        self.encoder = nn.ModuleList(
-            EncoderBlock(dim, config.num_heads, **options) for _ in range(config.encoder_depth)
-        )
+        block = config.block_config()
+        self.encoder = nn.ModuleList(EncoderBlock(block) for _ in range(config.encoder_depth))
         norms = config.encoder_depth > 0
         self.encoder_norm = nn.LayerNorm(dim, config.layer_norm_eps) if norms else nn.Identity()
         self.word_embed = nn.Embedding(config.vocabulary_size, dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.max_length, dim))
         self.embed_norm = nn.LayerNorm(dim, eps=config.embedding_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.decoder = nn.ModuleList(
-            DecoderBlock(dim, config.num_heads, **options) for _ in range(config.decoder_depth)
-        )
+        self.decoder = nn.ModuleList(DecoderBlock(block) for _ in range(config.decoder_depth))
         self.decoder_norm = nn.LayerNorm(dim, config.layer_norm_eps)
         self.head = nn.ModuleList(
             (

@@ -1,4 +1,7 @@
-"""What a model is, apart from its weights: frozen dataclasses that travel with the checkpoint."""
+"""What a model is, apart from its weights: frozen dataclasses that travel with the checkpoint.
+
+The models, their blocks, checkpoints and converters read it; torch is not needed for it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any, Literal
 from minivit.fields import (
     from_dict,
     is_number,
+    is_tuple,
     is_whole,
     renamed_fields,
     require,
@@ -20,6 +24,19 @@ Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
 Pooling = Literal["cls", "mean", "cls_and_mean"]
 PositionEmbedding = Literal["learned", "sine"]
 
+
+def _require_whole(config: object, least: int, *names: str) -> None:
+    for name in names:
+        good = is_whole(getattr(config, name), least)
+        require(config, name, good, f"a whole number, at least {least}")
+
+
+def _require_probability(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(config, name, is_number(value, 0) and value < 1, f"0 <= {name} < 1")
+
+
 SIZES = {  # width, depth, heads: table 1 of the paper; tiny and small: DeiT (arXiv:2012.12877)
     "debug": (32, 2, 2),  # for tests and tutorials: a forward pass in a millisecond
     "tiny": (192, 12, 3),
@@ -27,6 +44,42 @@ SIZES = {  # width, depth, heads: table 1 of the paper; tiny and small: DeiT (ar
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """Everything that decides what a block of an encoder or a decoder computes.
+
+    Attributes:
+        dim: D, width of the tokens.
+        num_heads: Heads of each attention.
+        hidden_dim: Width inside the MLP.
+        activation: Flavour of the MLP; see `minivit.blocks.MLP`.
+        layer_norm_eps: Epsilon of the LayerNorms.
+        norm_first: True: pre-norm; False: post-norm.
+        qkv_bias: Whether Q, K and V have a bias.
+        layer_scale: Start value of LayerScale; None: no LayerScale, as in every decoder.
+        dropout: Probability of dropping a value after an attention, inside the MLP and after it.
+        attention_dropout: Probability of dropping an attention weight.
+    """
+
+    dim: int
+    num_heads: int
+    hidden_dim: int
+    activation: Activation
+    layer_norm_eps: float
+    norm_first: bool = True
+    qkv_bias: bool = True
+    layer_scale: float | None = None
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_whole(self, 1, "dim", "num_heads", "hidden_dim")
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads is {self.num_heads}, which does not divide dim {self.dim}")
+        require_choice(self, "activation", Activation)
+        _require_probability(self, "dropout", "attention_dropout")
 
 
 # Names that fields had in the first checkpoints, which are read by them still.
@@ -47,7 +100,7 @@ class ViTConfig:
 
     Attributes:
         image_size: (height, width) in pixels that the position embeddings are made for.
-        patch_size: (height, width) in pixels.
+        patch_size: (height, width) in pixels of a patch.
         in_channels: Channels of the picture.
         dim: D, width of the tokens.
         depth: Number of blocks.
@@ -58,17 +111,18 @@ class ViTConfig:
         layer_norm_eps: Epsilon of every LayerNorm.
         pooling: What the head sees: the class token, the mean over the patch tokens, or both side
             by side (the linear heads of DINOv2).
-        head_blocks: With "cls_and_mean": of how many last blocks the class token is shown, each
+        head_blocks: Number of last blocks whose class token the head sees with "cls_and_mean", each
             after the final norm, from the first of them to the last.
-        class_token: Whether there is one.
-        distillation_token: Whether there is one, with a head of its own (DeiT). The logits are the
-            mean of the two heads.
-        num_register_tokens: Tokens without a place and without an output (arXiv:2309.16588).
+        class_token: Whether there is a class token.
+        distillation_token: Whether there is a distillation token, with a head of its own (DeiT).
+            The logits are the mean of the two heads.
+        num_register_tokens: Number of tokens without a place and without an output
+            (arXiv:2309.16588).
         pos_embed: "learned", or "sine" for the fixed one.
         pos_embed_prefix: Whether class and distillation tokens have position embeddings too.
             Register tokens never have.
         pos_embed_antialias: Low-pass the position embeddings when their grid shrinks.
-        pos_embed_offset: See `minivit.embeddings.resize_position_embedding`.
+        pos_embed_offset: Offset of `minivit.embeddings.resize_position_embedding`.
         norm_pre: LayerNorm between embedding and blocks (CLIP).
         fc_norm: LayerNorm after pooling instead of before it; `encode` then returns tokens that
             were not normalised.
@@ -78,9 +132,10 @@ class ViTConfig:
         patch_bias: Whether the patch embedding has a bias.
         head_bias: Whether the head has a bias.
         layer_scale: Start value of LayerScale; None: no LayerScale.
-        dropout: Of embeddings and branches.
-        attention_dropout: Of attention weights.
-        drop_path: Stochastic depth of the last block; it grows linearly from 0 at the first.
+        dropout: Probability of dropping a value of embeddings and branches.
+        attention_dropout: Probability of dropping an attention weight.
+        drop_path: Probability of dropping a branch of the last block; it grows linearly from 0 at
+            the first.
     """
 
     image_size: tuple[int, int]
@@ -115,22 +170,14 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size"):
-            sides = getattr(self, name)
-            good = isinstance(sides, tuple) and len(sides) == 2
-            good = good and all(is_whole(side, 1) for side in sides)
+            good = is_tuple(getattr(self, name), 2, lambda side: is_whole(side, 1))
             require(self, name, good, "(height, width), each at least 1")
-        require_choice(self, "activation", Activation)
+        self.block_config()  # checks the fields that are the blocks' too
         require_choice(self, "pooling", Pooling)
         require_choice(self, "pos_embed", PositionEmbedding)
-        for name in ("dim", "depth", "num_heads", "hidden_dim", "in_channels"):
-            require(self, name, is_whole(getattr(self, name), 1), "a whole number, at least 1")
-        for name in ("num_classes", "num_register_tokens", "representation_dim"):
-            require(self, name, is_whole(getattr(self, name), 0), "a whole number, at least 0")
-        for name in ("dropout", "attention_dropout", "drop_path"):
-            share = getattr(self, name)
-            require(self, name, is_number(share, 0) and share < 1, f"0 <= {name} < 1")
-        if self.dim % self.num_heads:
-            raise ValueError(f"num_heads is {self.num_heads}, which does not divide dim {self.dim}")
+        _require_whole(self, 1, "depth", "in_channels")
+        _require_whole(self, 0, "num_classes", "num_register_tokens", "representation_dim")
+        _require_probability(self, "drop_path")
         if self.pooling != "mean" and not self.class_token:
             raise ValueError(
                 f"pooling is {self.pooling!r} but class_token is False: use pooling='mean'"
@@ -149,6 +196,20 @@ class ViTConfig:
             raise ValueError(
                 "a distillation token stands beside a class token: class_token is False"
             )
+
+    def block_config(self) -> BlockConfig:
+        """What the blocks need to know of this."""
+        return BlockConfig(
+            dim=self.dim,
+            num_heads=self.num_heads,
+            hidden_dim=self.hidden_dim,
+            activation=self.activation,
+            layer_norm_eps=self.layer_norm_eps,
+            qkv_bias=self.qkv_bias,
+            layer_scale=self.layer_scale,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+        )
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -263,7 +324,7 @@ class CaptionerConfig:
         activation: Flavour of the MLPs.
         layer_norm_eps: Epsilon of the norms of encoder and decoder.
         embedding_norm_eps: Epsilon of the norm over word + position.
-        dropout: Of embeddings, branches and attention weights.
+        dropout: Probability of dropping a value of embeddings and branches, or an attention weight.
     """
 
     backbone: ResNetConfig | ViTConfig
@@ -281,22 +342,24 @@ class CaptionerConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocabulary_size",
-            "dim",
-            "num_heads",
-            "hidden_dim",
-            "decoder_depth",
-            "head_dim",
-        ):
-            require(self, name, is_whole(getattr(self, name), 1), "a whole number, at least 1")
-        require(
-            self, "encoder_depth", is_whole(self.encoder_depth, 0), "a whole number, at least 0"
-        )
-        require(self, "max_length", is_whole(self.max_length, 2), "a whole number, at least 2")
+        _require_whole(self, 0, "encoder_depth")
+        _require_whole(self, 1, "vocabulary_size", "dim", "num_heads", "decoder_depth", "head_dim")
+        _require_whole(self, 2, "max_length")
         good = self.dim % self.num_heads == 0 and self.dim % 4 == 0
         require(self, "dim", good, f"a multiple of 4 and of num_heads, {self.num_heads}")
-        require_choice(self, "activation", Activation)
+        self.block_config()  # checks the fields that are the blocks' too
+
+    def block_config(self) -> BlockConfig:
+        """What the blocks of encoder and decoder need to know of this."""
+        return BlockConfig(
+            dim=self.dim,
+            num_heads=self.num_heads,
+            hidden_dim=self.hidden_dim,
+            activation=self.activation,
+            layer_norm_eps=self.layer_norm_eps,
+            dropout=self.dropout,
+            attention_dropout=self.dropout,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON."""

@@ -5,6 +5,9 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (arXiv:2010.11929), equ
     z₀ = [x_class; x¹E; x²E; …; xᴺE] + E_pos
 
 A picture (3, height, width) becomes rows × cols patches; each is flattened and multiplied by E.
+E_pos is learned, and resized where a picture has another grid, or a table of sines.
+
+Next: `minivit/attention.py`, how tokens look at each other.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from minivit.fields import warn_renamed
 
 
 class PatchEmbedding(nn.Module):
@@ -55,6 +60,11 @@ class PatchEmbedding(nn.Module):
                 f"{nearest[0]}x{nearest[1]}"
             )
         return int(rows), int(cols)
+
+    def grid_size(self, height: int, width: int) -> tuple[int, int]:
+        """Old name of `grid_for`, for one more release."""
+        warn_renamed("PatchEmbedding.grid_size", "grid_for")
+        return self.grid_for(height, width)
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens of the patches, row by row from the top left.

@@ -6,6 +6,8 @@ A config, a transform or a set of settings checks itself in `__post_init__`::
     require_choice(self, "activation", Activation)
 
 and comes from JSON or TOML by `from_dict`, which also reads the names that fields had before.
+`config.py`, `preprocess.py` and the settings of training call it; names of arguments that have
+changed are taken here too, for whatever function had them.
 """
 
 from __future__ import annotations
@@ -13,21 +15,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ParamSpec, TypeVar, get_args
 
 Kind = TypeVar("Kind")
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
+_IN_BETWEEN = ("minivit", "torch")  # packages whose frames stand between a user and a warning
 
 
 # ---- checks --------------------------------------------------------------------------------------
 
 
-def require(
-    instance: object, name: str, good: bool, expected: str, *, with_class: bool = False
-) -> None:
+def require(instance: object, name: str, good: bool, expected: str, *, what: str = "") -> None:
     """Raises a ValueError that names a field, what it holds and what it should, unless it is good.
 
     Args:
@@ -35,39 +37,44 @@ def require(
         name: Name of the field.
         good: Result of the check.
         expected: What would have been right, such as "at least 1".
-        with_class: Name the class too, where a user meets several with fields of one name.
+        what: Word before the field's name, where the name alone does not say whose field it is.
     """
     if not good:
-        label = f"{type(instance).__name__} {name}" if with_class else name
-        raise ValueError(f"{label} is {getattr(instance, name)!r}, expected {expected}")
+        value = getattr(instance, name)
+        raise ValueError(f"{what} {name} is {value!r}, expected {expected}".lstrip())
 
 
-def require_choice(instance: object, name: str, choices: Any, *, with_class: bool = False) -> None:
+def require_choice(instance: object, name: str, choices: Any, *, what: str = "") -> None:
     """The same for a field that holds one of a few words.
 
     Args:
         instance: Dataclass whose field is checked.
         name: Name of the field.
         choices: A Literal type, or the words themselves.
-        with_class: Name the class too.
+        what: Word before the field's name, as in `require`.
     """
     words = tuple(get_args(choices) or choices)
     value = getattr(instance, name)
     if value not in words:
-        label = f"{type(instance).__name__} {name}" if with_class else name
-        raise ValueError(f"{label} is {value!r}: choose from {', '.join(words)}")
+        raise ValueError(f"{what} {name} is {value!r}: choose from {', '.join(words)}".lstrip())
 
 
 def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
     """Whether this is a finite int or float (no bool) from `low` to `high`."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
-    return math.isfinite(value) and low <= value <= high
+    # Not by isfinite, which turns an int of 400 digits into a float first and fails.
+    return -math.inf < value < math.inf and low <= value <= high
 
 
 def is_whole(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
     """Whether this is an int (no bool) from `low` to `high`."""
     return isinstance(value, int) and is_number(value, low, high)
+
+
+def is_tuple(value: object, length: int, check: Callable[[object], bool]) -> bool:
+    """Whether this is a tuple of so many values that all pass a check."""
+    return isinstance(value, tuple) and len(value) == length and all(map(check, value))
 
 
 def is_range(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
@@ -89,7 +96,12 @@ def to_dict(instance: Any) -> dict[str, Any]:
 
 
 def from_dict(
-    kind: type[Kind], values: Mapping[str, Any], what: str, *, old_names: Mapping[str, str] = {}
+    kind: type[Kind],
+    values: Mapping[str, Any],
+    what: str,
+    *,
+    old_names: Mapping[str, str] = {},
+    required: Collection[str] = (),
 ) -> Kind:
     """A dataclass from plain values: the reverse of `to_dict`.
 
@@ -98,17 +110,24 @@ def from_dict(
         values: Fields by name; lists become tuples.
         what: Name of the thing in messages, such as "ViT config".
         old_names: Names that fields had before, and their names now.
+        required: Fields that must be there although they have a default.
 
     Raises:
         ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{what} is {values!r}, expected a table of fields")
+    for old, new in old_names.items():
+        if old in values and new in values:
+            raise ValueError(
+                f"{what} has {old}, the old name of {new}, and {new}: give {new} alone"
+            )
     values = {old_names.get(name, name): value for name, value in values.items()}
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     valid = sorted(field.name for field in fields)
     unknown = sorted(set(values) - set(valid))
-    missing = [field.name for field in fields if _is_needed(field) and field.name not in values]
+    needed = [field.name for field in fields if _is_needed(field) or field.name in required]
+    missing = [name for name in needed if name not in values]
     for problem, names in (("unknown", unknown), ("missing", missing)):
         if names:
             raise ValueError(
@@ -140,9 +159,12 @@ def renamed_arguments(
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @functools.wraps(function)
         def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            for old in old_names.keys() & kwargs.keys():
-                warn_renamed(old, old_names[old])
-                kwargs[old_names[old]] = kwargs.pop(old)
+            for old, new in old_names.items():
+                if old in kwargs:
+                    if new in kwargs:
+                        raise TypeError(f"{old} is the old name of {new}: give {new} alone")
+                    warn_renamed(old, new)
+                    kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
         return call
@@ -172,5 +194,12 @@ def _read_old(instance: object, *, old: str, new: str) -> Any:
 
 
 def warn_renamed(old: str, new: str) -> None:
-    """A DeprecationWarning at the place that still uses the old name."""
-    warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=3)
+    """A DeprecationWarning at the line that still uses the old name.
+
+    Python shows such a warning to whoever wrote that line and to nobody else, so it must not be
+    laid at the door of this library, or of torch, which calls `forward` for a module.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _IN_BETWEEN:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=level)

@@ -6,6 +6,8 @@ Sizes are rounded as the code behind the public weights rounds them: torchvision
 CenterCrop, timm's ResizeKeepRatio, CATR's under_max; the tensor equals theirs bit for bit. One
 difference, on purpose: where the enlarged copy of a long strip would fill the memory, only the
 part that is seen is made (equal up to two grey levels).
+
+Next: `minivit/embeddings.py`, how the tensor becomes tokens.
 """
 
 from __future__ import annotations
@@ -15,13 +17,24 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from minivit.fields import (
+    from_dict,
+    is_number,
+    is_tuple,
+    is_whole,
+    require,
+    require_choice,
+    to_dict,
+)
 
 Mode = Literal["crop", "squash", "fit_longest", "fit_shortest"]
 CropRounding = Literal["even", "down"]
@@ -81,7 +94,7 @@ def _limit(image: Image.Image, shrink: int) -> None:
     width, height = image.size
     if shrink > 1 or width * height > limit:
         step = max(shrink, 2)
-        image.draft(None, (max(1, width // step), max(1, height // step)))  # JPEG knows this alone
+        image.draft(None, (max(1, width // step), max(1, height // step)))  # only JPEG knows how
     if math.prod(image.size) > limit:
         raise Image.DecompressionBombWarning(f"{width * height} pixels")
 
@@ -108,7 +121,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A copy turned as EXIF asks; damaged EXIF data is no reason to refuse a photo."""
+    """A copy turned as EXIF says; damaged EXIF data is no reason to refuse a photo."""
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
@@ -151,8 +164,8 @@ def _explain(name: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "permission denied; make the file readable (chmod +r)"
     if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
-        found, limit = re.search(r"\d+ pixels", reason), Image.MAX_IMAGE_PIXELS
-        size = found.group() if found else "too many pixels"
+        match, limit = re.search(r"\d+ pixels", reason), Image.MAX_IMAGE_PIXELS
+        size = match.group() if match else "too many pixels"
         return f"the picture has {size}, Pillow's limit is {limit}; make the picture smaller"
     if isinstance(error, UnidentifiedImageError):
         if os.path.getsize(name) == 0:
@@ -173,12 +186,15 @@ class Preprocess:
             fit_longest: longer side to max(image_size), both sides cut by int(); CATR's way.
             fit_shortest: the whole photo, shorter side to min(image_size), both sides rounded to
             the nearest multiple of multiple_of; for a ViT on a grid that is not square.
-        crop_fraction: in (0, 1]; below 1 in modes crop and squash only.
-        crop_rounding: of a centre that lies between two pixels: even as torchvision and timm
-            (Python's round), down as transformers; matters where the crop is not the whole.
+        crop_fraction: Part of the resized picture that is kept, in (0, 1]; below 1 in modes crop
+            and squash only.
+        crop_rounding: Direction in which a centre between two pixels is rounded: even as
+            torchvision and timm (Python's round), down as transformers; matters where the crop is
+            not the whole.
         filter: Pillow's resampling filter.
-        mean, std: of red, green, blue, on the scale 0..1.
-        multiple_of: the patch size, or 1; each side of the result is a multiple of it.
+        mean: Mean of red, green and blue on the scale 0..1, which is subtracted.
+        std: Standard deviation of the three, by which the rest is divided.
+        multiple_of: Patch size, or 1; each side of the result is a multiple of it.
     """
 
     image_size: tuple[int, int]
@@ -191,27 +207,23 @@ class Preprocess:
     crop_rounding: CropRounding = "even"
 
     def __post_init__(self) -> None:
-        def require(good: bool, name: str, expected: str) -> None:
-            if not good:
-                found = getattr(self, name)
-                raise ValueError(f"preprocess {name}: found {found!r}, expected {expected}")
-
-        step, fraction = self.multiple_of, self.crop_fraction
-        require(_numbers(self.image_size, 2, (int,), 0), "image_size", "(height, width), above 0")
-        require(_numbers(self.mean, 3, (int, float), -math.inf), "mean", "3 finite numbers")
-        require(_numbers(self.std, 3, (int, float), 0), "std", "3 finite numbers above 0")
-        require(_numbers((step,), 1, (int,), 0), "multiple_of", "a whole number above 0")
-        known = _numbers((fraction,), 1, (int, float), 0) and fraction <= 1
-        require(known, "crop_fraction", "a number in (0, 1]")
-        require(self.mode in get_args(Mode), "mode", " | ".join(get_args(Mode)))
-        require(self.filter in get_args(Filter), "filter", " | ".join(get_args(Filter)))
-        crops = self.mode in ("crop", "squash")
-        require(crops or fraction == 1, "crop_fraction", f"1.0 in mode {self.mode}")
-        rounding = get_args(CropRounding)
-        require(self.crop_rounding in rounding, "crop_rounding", " | ".join(rounding))
-        require(self.mode != "fit_longest" or step == 1, "multiple_of", "1 in mode fit_longest")
-        whole = self.mode == "fit_shortest" or all(side % step == 0 for side in self.image_size)
-        require(whole, "image_size", f"multiples of multiple_of={step}")
+        check = partial(require, self, what="preprocess")
+        for name, choices in (("mode", Mode), ("filter", Filter), ("crop_rounding", CropRounding)):
+            require_choice(self, name, choices, what="preprocess")
+        sides, step = self.image_size, self.multiple_of
+        good = is_tuple(sides, 2, lambda side: is_whole(side, 1))
+        check("image_size", good, "(height, width), above 0")
+        check("mean", is_tuple(self.mean, 3, is_number), "3 finite numbers")
+        good = is_tuple(self.std, 3, is_number) and min(self.std) > 0
+        check("std", good, "3 finite numbers above 0")
+        check("multiple_of", is_whole(step, 1), "a whole number above 0")
+        good = is_number(self.crop_fraction, 0, 1) and self.crop_fraction > 0
+        check("crop_fraction", good, "a number in (0, 1]")
+        good = self.mode in ("crop", "squash") or self.crop_fraction == 1
+        check("crop_fraction", good, f"1.0 in mode {self.mode}")
+        check("multiple_of", self.mode != "fit_longest" or step == 1, "1 in mode fit_longest")
+        good = self.mode == "fit_shortest" or all(side % step == 0 for side in sides)
+        check("image_size", good, f"multiples of multiple_of={step}")
 
     def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The region that the model sees, (left, top, right, bottom) in the photo's own pixels.
@@ -237,8 +249,10 @@ class Preprocess:
         seen = (cut[2] - cut[0], cut[3] - cut[1])
         resample = Image.Resampling[self.filter.upper()]
         if seen == size and math.prod(size) > (Image.MAX_IMAGE_PIXELS or math.inf):
-            found = f"the picture is {rgb.size} pixels, in mode {self.mode} it becomes {size}"
-            raise BadImageError(f"{found}: too many; crop it, or use mode crop or squash")
+            raise BadImageError(
+                f"the picture is {rgb.size} pixels, in mode {self.mode} it becomes {size}: too "
+                "many; crop it, or use mode crop or squash"
+            )
         if seen == size or math.prod(size) <= max(_MOST_PIXELS, math.prod(rgb.size)):
             return rgb.resize(size, resample).crop(cut)
         # A long strip: resize only what is seen, with 4 pixels beside it (Lanczos reaches 3).
@@ -255,40 +269,22 @@ class Preprocess:
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """The last step alone: uint8 (..., 3, H, W), already of the size, to float32."""
-        mean, std = self._statistics(pixels.device)
+        statistics = torch.tensor([self.mean, self.std], dtype=torch.float32, device=pixels.device)
+        mean, std = statistics.view(2, 3, 1, 1)  # (2, 3) -> twice (3, 1, 1)
         # in place, in memory of its own: three tensors less for the same bits
         return pixels.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
-    def denormalize(self, images: Tensor) -> Tensor:
-        """Normalised (..., 3, H, W) -> colours in 0..1, same shape; half precision gives float32.
-
-        Raises ValueError where the third dimension from the end is not 3.
-        """
-        if images.ndim < 3 or images.shape[-3] != 3:
-            raise ValueError(f"images: found shape {tuple(images.shape)}, expected (..., 3, H, W)")
-        mean, std = self._statistics(images.device)
-        return (images * std + mean).clamp(0, 1)
-
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON knows them (lists for tuples)."""
-        return {k: list(v) if type(v) is tuple else v for k, v in asdict(self).items()}
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """The inverse of `to_dict`; raises ValueError for an unknown, missing or bad field."""
-        valid = [field.name for field in fields(cls)]
-        later = {"crop_rounding"}  # fields that the first checkpoints did not have
-        unknown = sorted(set(values) - set(valid))
-        missing = sorted(set(valid) - set(values) - later)
-        if unknown or missing:
-            raise ValueError(f"preprocess: unknown {unknown}, missing {missing}; expected {valid}")
-        tuples: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in values.items()}
-        return cls(**tuples)
+        """The inverse of `to_dict`; raises ValueError for an unknown, missing or bad field.
 
-    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each (3, 1, 1) float32."""
-        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float32, device=device)
-        return mean.view(3, 1, 1), std.view(3, 1, 1)
+        `crop_rounding` may be missing: the first checkpoints did not have it.
+        """
+        return from_dict(cls, values, "preprocess", required=("crop_fraction", "multiple_of"))
 
     def _plan(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
         """(width, height) of the resized picture, and the box that is cut out of it."""
@@ -319,10 +315,3 @@ class Preprocess:
             left, top = centre((size[0] - out_width) / 2), centre((size[1] - out_height) / 2)
             return size, (left, top, left + out_width, top + out_height)
         return size, (0, 0, *size)
-
-
-def _numbers(values: object, count: int, types: tuple[type, ...], above: float) -> bool:
-    """Whether this is a tuple of so many finite numbers of these types (no bool), all above."""
-    if not isinstance(values, tuple) or len(values) != count:
-        return False
-    return all(type(value) in types and above < value < math.inf for value in values)

@@ -12,6 +12,8 @@ do not disturb their statistics; and "DC5" dilates the last stage instead of hal
 As in torchvision, the halving is done by the 3×3 convolution of a stage's first block ("ResNet
 v1.5"; the paper gives it to the 1×1 before). All names are torchvision's, so that its weights and
 those of DETR and its descendants load as they are. There is no classification layer.
+
+Next: `minivit/decoder.py`, words that look at the grid.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minivit.config import RESNET_STAGES, ResNetConfig
+from minivit.fields import warn_renamed
 from minivit.preprocess import Preprocess
 
 
@@ -64,9 +67,9 @@ class Bottleneck(nn.Module):
 
     Args:
         in_channels: Channels of the input.
-        channels: C, of the two inner convolutions; the output has 4·C.
-        stride: Of the 3×3 convolution.
-        dilation: Of the 3×3 convolution.
+        channels: C, width of the two inner convolutions; the output has 4·C.
+        stride: Step of the 3×3 convolution.
+        dilation: Distance between the pixels that the 3×3 convolution reads.
         downsample: Whether the shortcut is a 1×1 convolution, because input and output differ.
     """
 
@@ -156,9 +159,14 @@ class ResNet(nn.Module):
             elif isinstance(module, Bottleneck):
                 module.bn3.weight.fill_(num_blocks**-0.5)
 
-    def grid_size(self, height: int, width: int) -> tuple[int, int]:
+    def grid_for(self, height: int, width: int) -> tuple[int, int]:
         """(rows, cols) for a picture of this many pixels; the last cell may be a part of one."""
         return -(-height // self.stride), -(-width // self.stride)
+
+    def grid_size(self, height: int, width: int) -> tuple[int, int]:
+        """Old name of `grid_for`, for one more release."""
+        warn_renamed("ResNet.grid_size", "grid_for")
+        return self.grid_for(height, width)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of pictures.
@@ -167,7 +175,7 @@ class ResNet(nn.Module):
             images: (B, 3, height, width) of any size.
 
         Returns:
-            (B, 2048, rows, cols), see `grid_size`; none is negative.
+            (B, 2048, rows, cols), see `grid_for`; none is negative.
         """
         if len(images) > 1:
             # The channels of a pixel side by side, which all layers keep: on a CPU convolutions
@@ -202,7 +210,7 @@ def shrink_mask(mask: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Args:
         mask: (B, height, width) boolean, True = picture.
-        grid: (rows, cols), see `ResNet.grid_size`.
+        grid: (rows, cols), see `ResNet.grid_for`.
 
     Returns:
         (B, rows, cols) boolean.

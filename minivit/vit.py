@@ -9,12 +9,15 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (arXiv:2010.11929)::
 
 The options beyond the paper are those that public checkpoints need: distillation token (DeiT),
 register tokens and LayerScale (DINOv2), a norm before the blocks (CLIP), mean pooling.
+
+Next: `minivit/explain/maps.py`, attention weights as maps over the picture.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, cast, overload
 
 import torch
@@ -46,7 +49,7 @@ class VisionTransformer(nn.Module):
             of keeping what they computed: less memory, about a third more time.
 
     Raises:
-        ValueError: As many labels as classes were expected and not given.
+        ValueError: The labels are not as many as the classes.
     """
 
     def __init__(
@@ -69,52 +72,27 @@ class VisionTransformer(nn.Module):
             std=(0.5, 0.5, 0.5),
         )
         self.gradient_checkpointing = False
-        dim = config.dim
+        dim, norm_eps = config.dim, config.layer_norm_eps
 
         self.patch_embed = PatchEmbedding(
             config.patch_size, config.in_channels, dim, bias=config.patch_bias
         )
-        rows, cols = self.patch_embed.grid_for(*config.image_size)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if config.class_token else None
-        self.dist_token = (
-            nn.Parameter(torch.zeros(1, 1, dim)) if config.distillation_token else None
-        )
-        self.reg_token = (
-            nn.Parameter(torch.zeros(1, config.num_register_tokens, dim))
-            if config.num_register_tokens
-            else None
-        )
-        num_positions = rows * cols
+        num_positions = math.prod(self.patch_embed.grid_for(*config.image_size))
         if config.pos_embed_prefix:
             num_positions += config.class_token + config.distillation_token
-        self.pos_embed = (
-            nn.Parameter(torch.zeros(1, num_positions, dim))
-            if config.pos_embed == "learned"
-            else None
-        )
+        self.cls_token = self._make_tokens(config.class_token)
+        self.dist_token = self._make_tokens(config.distillation_token)
+        self.reg_token = self._make_tokens(config.num_register_tokens)
+        self.pos_embed = self._make_tokens(num_positions if config.pos_embed == "learned" else 0)
         self.dropout = nn.Dropout(config.dropout)
-
-        def norm() -> nn.LayerNorm:
-            return nn.LayerNorm(dim, eps=config.layer_norm_eps)
-
-        self.norm_pre = norm() if config.norm_pre else nn.Identity()
+        self.norm_pre = nn.LayerNorm(dim, norm_eps) if config.norm_pre else nn.Identity()
+        block, last = config.block_config(), max(1, config.depth - 1)
         self.blocks = nn.ModuleList(
-            EncoderBlock(
-                dim,
-                config.num_heads,
-                hidden_dim=config.hidden_dim,
-                activation=config.activation,
-                layer_norm_eps=config.layer_norm_eps,
-                qkv_bias=config.qkv_bias,
-                layer_scale=config.layer_scale,
-                dropout=config.dropout,
-                attention_dropout=config.attention_dropout,
-                drop_path=config.drop_path * index / max(1, config.depth - 1),
-            )
+            EncoderBlock(block, drop_path=config.drop_path * index / last)
             for index in range(config.depth)
         )
-        self.norm = nn.Identity() if config.fc_norm else norm()
-        self.fc_norm = norm() if config.fc_norm else nn.Identity()
+        self.norm = nn.Identity() if config.fc_norm else nn.LayerNorm(dim, norm_eps)
+        self.fc_norm = nn.LayerNorm(dim, norm_eps) if config.fc_norm else nn.Identity()
         self.pre_logits = (
             nn.Sequential(nn.Linear(config.pooled_dim, config.representation_dim), nn.Tanh())
             if config.representation_dim
@@ -124,6 +102,10 @@ class VisionTransformer(nn.Module):
         self.head_dist = self._make_head(dim) if config.distillation_token else None
         if not self.patch_embed.proj.weight.is_meta:  # no numbers to fill in
             self.initialize()
+
+    def _make_tokens(self, count: int) -> nn.Parameter | None:
+        """(1, count, D), to be filled by `initialize`; None for none."""
+        return nn.Parameter(torch.zeros(1, count, self.config.dim)) if count else None
 
     def _make_head(self, width: int) -> nn.Module:
         if not self.config.num_classes:
@@ -188,19 +170,19 @@ class VisionTransformer(nn.Module):
                 f"pictures are {tuple(images.shape)}, expected (B, {config.in_channels}, height, "
                 "width)"
             )
-        patches = self.patch_embed(images)  # (B, rows·cols, D)
+        patches = self.patch_embed(images)  # (B, C, height, width) -> (B, rows·cols, D)
         position = self._positions(self.patch_embed.grid_for(*images.shape[-2:]), patches)
         num_placed = position.shape[1] - patches.shape[1]  # prefix tokens that have a position
-        patches = patches + position[:, num_placed:]
-        found = (self.cls_token, self.dist_token, self.reg_token)
-        prefix: list[Tensor] = [token for token in found if token is not None]
+        tokens = patches + position[:, num_placed:]
+        kinds = (self.cls_token, self.dist_token, self.reg_token)
+        prefix: list[Tensor] = [token for token in kinds if token is not None]
         if prefix:
-            tokens = torch.cat(prefix, dim=1)  # (1, P, D)
-            placed = tokens[:, :num_placed] + position[:, :num_placed]
-            tokens = torch.cat([placed, tokens[:, num_placed:]], dim=1)
-            tokens = tokens.expand(images.shape[0], -1, -1).to(patches.dtype)
-            patches = torch.cat([tokens, patches], dim=1)  # (B, P + rows·cols, D)
-        return cast(Tensor, self.norm_pre(self.dropout(patches)))
+            first = torch.cat(prefix, dim=1)  # (1, P, D)
+            placed = first[:, :num_placed] + position[:, :num_placed]
+            first = torch.cat([placed, first[:, num_placed:]], dim=1)
+            first = first.expand(images.shape[0], -1, -1).to(tokens.dtype)  # (1, P, D) -> (B, P, D)
+            tokens = torch.cat([first, tokens], dim=1)  # (B, P + rows·cols, D)
+        return cast(Tensor, self.norm_pre(self.dropout(tokens)))
 
     def _positions(self, grid: tuple[int, int], like: Tensor) -> Tensor:
         """(1, placed prefix tokens + rows * cols, D) position embeddings for a grid."""
@@ -215,8 +197,28 @@ class VisionTransformer(nn.Module):
             offset=self.config.pos_embed_offset,
         )
 
+    def _resolve(
+        self, return_attention: bool | Sequence[int] | AttentionRows
+    ) -> tuple[list[int], Sequence[int] | None]:
+        """Numbers of the blocks whose weights are wanted, and the wanted rows; None: all rows."""
+        depth = len(self.blocks)
+        rows: Sequence[int] | None = None
+        if isinstance(return_attention, bool):
+            blocks: Sequence[int] = range(depth) if return_attention else ()
+        elif isinstance(return_attention, AttentionRows):
+            blocks, rows = return_attention.blocks, return_attention.queries
+        else:
+            blocks = return_attention
+        for index in blocks:
+            if not -depth <= index < depth:
+                raise IndexError(
+                    f"attention of block {index} was asked for, but there are {depth} blocks: "
+                    f"choose from {-depth} to {depth - 1}"
+                )
+        return [index % depth for index in blocks], rows
+
     def _run_blocks(
-        self, x: Tensor, return_attention: bool | Sequence[int] | AttentionRows
+        self, tokens: Tensor, return_attention: bool | Sequence[int] | AttentionRows
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Equations 2 and 3, block after block.
 
@@ -224,35 +226,19 @@ class VisionTransformer(nn.Module):
             The tokens; the wanted weights in the order asked for; the class tokens of the blocks
             before the last that the head sees too, each (B, D).
         """
-        depth = len(self.blocks)
-        wanted: Sequence[int] = range(depth) if return_attention is True else ()
-        need: bool | Sequence[int] = True
-        if isinstance(return_attention, AttentionRows):
-            wanted, need = return_attention.blocks, tuple(return_attention.queries)
-        elif not isinstance(return_attention, bool):
-            wanted = return_attention
-        for index in wanted:
-            if not -depth <= index < depth:
-                raise IndexError(
-                    f"attention of block {index} was asked for, but there are {depth} blocks: "
-                    f"choose from {-depth} to {depth - 1}"
-                )
-        wanted = [index % depth for index in wanted]
-
-        found: dict[int, Tensor] = {}
+        wanted, rows = self._resolve(return_attention)
+        attentions: dict[int, Tensor] = {}
         class_tokens: list[Tensor] = []
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
-            need_weights = need if index in wanted else False
-            if recompute:
-                x, weights = checkpoint(block, x, need_weights=need_weights, use_reentrant=False)
+            run = partial(checkpoint, block, use_reentrant=False) if recompute else block
+            if index in wanted:
+                tokens, attentions[index] = run(tokens, need_weights=True, rows=rows)
             else:
-                x, weights = block(x, need_weights=need_weights)
-            if weights is not None:
-                found[index] = weights
-            if depth - self.config.head_blocks <= index < depth - 1:
-                class_tokens.append(self.norm(x[:, 0]))  # (B, N, D) -> (B, D)
-        return x, [found[index] for index in wanted], class_tokens
+                tokens, _ = run(tokens)
+            if len(self.blocks) - self.config.head_blocks <= index < len(self.blocks) - 1:
+                class_tokens.append(self.norm(tokens[:, 0]))  # (B, N, D) -> (B, D)
+        return tokens, [attentions[index] for index in wanted], class_tokens
 
     @overload
     def encode(self, images: Tensor, *, return_attention: Literal[False] = ...) -> Tensor: ...
@@ -272,9 +258,9 @@ class VisionTransformer(nn.Module):
         Returns:
             (B, N, D); with `return_attention` the pair of it and the list of attention weights.
         """
-        x, attentions, _ = self._run_blocks(self.embed(images), return_attention)
-        x = self.norm(x)
-        return x if return_attention is False else (x, attentions)
+        tokens, attentions, _ = self._run_blocks(self.embed(images), return_attention)
+        tokens = self.norm(tokens)
+        return tokens if return_attention is False else (tokens, attentions)
 
     def classify(self, tokens: Tensor, class_tokens: Sequence[Tensor] = ()) -> Tensor:
         """Equation 4 and the head: from the tokens that `encode` gives to logits.
@@ -332,6 +318,8 @@ class VisionTransformer(nn.Module):
             ValueError: See `embed`.
             IndexError: A block or a query row that does not exist.
         """
-        x, attentions, class_tokens = self._run_blocks(self.embed(images), return_attention)
-        logits = self.classify(self.norm(x), class_tokens)
+        tokens = self.embed(images)  # (B, C, height, width) -> (B, N, D)
+        tokens, attentions, class_tokens = self._run_blocks(tokens, return_attention)
+        tokens = self.norm(tokens)
+        logits = self.classify(tokens, class_tokens)  # (B, N, D) -> (B, classes)
         return logits if return_attention is False else (logits, attentions)

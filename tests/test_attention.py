@@ -1,9 +1,14 @@
-"""Attention against torch's own, the two paths against each other, and what must hold always."""
+"""Attention against torch's own, the two paths against each other, and what must hold always.
+
+The variants that are faster on a CPU are held to it in test_cpu.py.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +16,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from minivit.attention import (
     KeyValueCache,
@@ -20,111 +23,26 @@ from minivit.attention import (
     attention_weights,
     causal_mask,
     merge_masks,
+    plain_attention,
     scaled_dot_product_attention,
 )
+from tests.attention_cases import KINDS, WAYS, B, H, M, N, d, make_mask, qkv
 
-B, H, N, M, d = 2, 3, 5, 7, 4
-KINDS = (
-    "none",
-    "boolean",
-    "boolean, two dimensions",
-    "boolean, one dimension",
-    "boolean, a head each",
-    "keys",
-    "additive",
-    "additive with -inf",
-    "causal",
-    "causal and boolean",
-    "causal and keys",
-    "causal and additive",
-    "some queries see nothing",
-    "one picture sees nothing",
-)
+
+def test_attention_is_a_softmax_over_keys_and_a_mean_of_values() -> None:
+    """By hand: one query of width 4, so that √d = 2, and two keys."""
+    query = torch.tensor([[2.0, 0.0, 0.0, 0.0]])
+    key = torch.tensor([[0.0, 5.0, 0.0, 0.0], [math.log(3), 0.0, 7.0, 0.0]])
+    value = torch.tensor([[8.0], [4.0]])
+    # scores 0 and log 3, so the second key gets three times the weight of the first
+    output, weights = plain_attention(query, key, value)
+    torch.testing.assert_close(weights, torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(output, torch.tensor([[0.25 * 8.0 + 0.75 * 4.0]]))
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def qkv(n: int = N, m: int = M, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-    return tuple(torch.randn(B, H, length, d, dtype=dtype) for length in (n, m, m))
-
-
-def make_mask(
-    kind: str, n: int = N, m: int = M, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor | None, bool]:
-    """A mask of that kind, and whether causality is asked for besides."""
-
-    def boolean(*shape: int) -> Tensor:
-        mask = torch.rand(shape) > 0.4
-        mask[..., 0] = True  # every query sees something
-        return mask
-
-    causal = kind.startswith("causal")
-    match kind.removeprefix("causal").removeprefix(" and "):
-        case "none" | "":
-            return None, causal
-        case "boolean":
-            return boolean(B, 1, n, m), causal
-        case "boolean, two dimensions":
-            return boolean(n, m), causal
-        case "boolean, one dimension":
-            return boolean(m), causal
-        case "boolean, a head each":
-            return boolean(B, H, n, m), causal
-        case "keys":
-            return boolean(B, 1, 1, m), causal
-        case "additive":
-            return torch.randn(1, H, n, m, dtype=dtype), causal
-        case "additive with -inf":
-            hidden = ~boolean(B, H, n, m)
-            return torch.randn(B, H, n, m, dtype=dtype).masked_fill(hidden, -torch.inf), causal
-        case "some queries see nothing":
-            mask = boolean(B, 1, n, m)
-            mask[0, :, n // 2] = False
-            return mask, causal
-        case "one picture sees nothing":
-            mask = boolean(B, 1, n, m)
-            mask[1] = False
-            return mask, causal
-    raise AssertionError(kind)
-
-
-class Recorder(TorchDispatchMode):
-    """Notes every tensor that an operation makes or writes to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[Tensor] = []  # held, so that no memory is given out twice
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        result = func(*args, **(kwargs or {}))
-        self.made += [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        return result
-
-    def storages(self, smallest: int) -> set[int]:
-        """Addresses of all pieces of memory of at least so many bytes."""
-        found = (tensor.untyped_storage() for tensor in self.made)
-        return {storage.data_ptr() for storage in found if storage.nbytes() >= smallest}
-
-    def largest(self) -> int:
-        """Bytes of the largest piece of memory."""
-        return max(tensor.untyped_storage().nbytes() for tensor in self.made)
-
-
-@pytest.fixture
-def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
-    """The shapes of the queries that have gone to torch's fused kernel."""
-    calls = []
-    fused = F.scaled_dot_product_attention
-
-    def count(query: Tensor, *arguments: object, **options: object) -> Tensor:
-        calls.append(query.shape)
-        return fused(query, *arguments, **options)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", count)
-    return calls
 
 
 # ---- the equation ------------------------------------------------------------------------------
@@ -194,9 +112,9 @@ def test_rows_of_weights_sum_to_one_and_explain_the_output(kind: str) -> None:
 
 
 @pytest.mark.parametrize("additive", [False, True])
-@pytest.mark.parametrize("need_weights", [False, True, (2,)])
+@pytest.mark.parametrize("way", [{}, {"need_weights": True}, {"rows": [2]}])
 def test_a_query_that_may_see_nothing_gets_zeros_and_finite_gradients(
-    need_weights: bool | tuple[int, ...], additive: bool
+    way: dict[str, Any], additive: bool
 ) -> None:
     """In the fused kernel too, and the weights' own gradients are finite as well."""
     mask, _ = make_mask("some queries see nothing")
@@ -204,16 +122,16 @@ def test_a_query_that_may_see_nothing_gets_zeros_and_finite_gradients(
     if additive:
         mask = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
     inputs = [tensor.requires_grad_() for tensor in qkv()]
-    output, weights = scaled_dot_product_attention(*inputs, mask=mask, need_weights=need_weights)
+    output, weights = scaled_dot_product_attention(*inputs, mask=mask, **way)
     assert output[0, :, 2].count_nonzero() == 0 and output[0, :, 1].count_nonzero() == H * d
     if weights is not None:
-        assert weights[0, :, 2 if need_weights is True else 0].count_nonzero() == 0
+        assert weights[0, :, 0 if "rows" in way else 2].count_nonzero() == 0
         assert weights[1].count_nonzero() > 0
     total = output.sin().sum() + (0 if weights is None else weights.sin().sum())
     for gradient in torch.autograd.grad(total, inputs):
         assert gradient.isfinite().all()
     with torch.no_grad():  # the in-place variant of the explicit path
-        again, _ = scaled_dot_product_attention(*inputs, mask=mask, need_weights=need_weights)
+        again, _ = scaled_dot_product_attention(*inputs, mask=mask, **way)
     assert again[0, :, 2].count_nonzero() == 0
 
 
@@ -251,7 +169,7 @@ def test_a_mask_may_be_of_another_precision() -> None:
         inputs = [tensor.to(dtype).requires_grad_(recorded) for tensor in qkv()]
         fused, _ = scaled_dot_product_attention(*inputs, mask=mask)
         output, weights = scaled_dot_product_attention(*inputs, mask=mask, need_weights=True)
-        _, rows = scaled_dot_product_attention(*inputs, mask=mask, need_weights=[0])
+        _, rows = scaled_dot_product_attention(*inputs, mask=mask, rows=[0])
         assert weights is not None and rows is not None
         assert fused.dtype == output.dtype == weights.dtype == rows.dtype == dtype
         tolerance = 1e-12 if dtype == torch.float64 else 3e-2
@@ -356,7 +274,7 @@ def test_bfloat16_autocast_serves_both_paths(recorded: bool) -> None:
     with torch.set_grad_enabled(recorded), torch.autocast("cpu", dtype=torch.bfloat16):
         fused, _ = attention(x, is_causal=False)
         output, weights = attention(x, need_weights=True)
-        beside, rows = attention(x, need_weights=[0, 2])
+        beside, rows = attention(x, rows=[0, 2])
         masked = attention(x, mask=torch.zeros(N, N), need_weights=True)[0]
     assert fused.dtype == output.dtype == beside.dtype == torch.bfloat16
     assert torch.equal(beside, fused)
@@ -368,45 +286,6 @@ def test_bfloat16_autocast_serves_both_paths(recorded: bool) -> None:
         (output.float().sum() + rows.float().square().sum()).backward()
         assert attention.qkv.weight.grad is not None
         assert attention.qkv.weight.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("need_weights", [False, (0, -1)])
-@pytest.mark.parametrize(
-    ("n", "m", "way"),
-    [
-        (200, 200, "by entry"),
-        (128, 300, "by entry"),
-        (127, 300, "fused"),
-        (300, 127, "fused"),
-        (4096, 4097, "fused"),
-    ],
-)
-def test_in_bfloat16_many_tokens_are_served_entry_by_entry(
-    n: int,
-    m: int,
-    way: str,
-    need_weights: bool | tuple[int, ...],
-    fused_calls: list[torch.Size],
-) -> None:
-    parts = tuple(torch.randn(2, 1, length, 8, dtype=torch.bfloat16) for length in (n, m, m))
-    output, _ = scaled_dot_product_attention(*parts, need_weights=need_weights)
-    assert len(fused_calls) == (way == "fused")
-    exact, _ = scaled_dot_product_attention(*(part.float() for part in parts), need_weights=True)
-    assert output.dtype == torch.bfloat16
-    torch.testing.assert_close(output.float(), exact, atol=5e-3, rtol=1e-2)
-
-
-@pytest.mark.parametrize("why", ["gradients", "mask", "causal", "dropout", "float32", "no entry"])
-def test_all_else_is_left_to_the_fused_kernel(why: str, fused_calls: list[torch.Size]) -> None:
-    dtype = torch.float32 if why == "float32" else torch.bfloat16
-    query, key, value = torch.randn(3, 0 if why == "no entry" else 2, 1, 200, 8).to(dtype)
-    value.requires_grad_(why == "gradients")
-    mask = torch.rand(200, 200) > 0.5 if why == "mask" else None
-    dropout = 0.5 if why == "dropout" else 0.0
-    output, _ = scaled_dot_product_attention(
-        query, key, value, mask=mask, is_causal=why == "causal", dropout=dropout
-    )
-    assert fused_calls == [output.shape]
 
 
 # ---- rows beside the fused kernel --------------------------------------------------------------
@@ -423,7 +302,7 @@ def test_rows_are_those_of_the_full_map_and_the_output_is_that_of_a_plain_run(
     options = {"mask": mask, "is_causal": is_causal}
     plain, _ = scaled_dot_product_attention(*inputs, **options)  # type: ignore[arg-type]
     _, full = scaled_dot_product_attention(*inputs, **options, need_weights=True)  # type: ignore[arg-type]
-    output, rows = scaled_dot_product_attention(*inputs, **options, need_weights=asked)  # type: ignore[arg-type]
+    output, rows = scaled_dot_product_attention(*inputs, **options, rows=asked)  # type: ignore[arg-type]
     assert torch.equal(output, plain)
     assert full is not None and rows is not None and rows.shape == (B, H, len(asked), 6)
     torch.testing.assert_close(rows, full[:, :, [0, 5, 3, 3, 0]], atol=1e-6, rtol=0)
@@ -434,113 +313,37 @@ def test_rows_are_those_of_the_full_map_and_the_output_is_that_of_a_plain_run(
 def test_rows_of_a_causal_map_that_is_not_square(n: int, m: int) -> None:
     inputs = qkv(n, m)
     _, full = scaled_dot_product_attention(*inputs, is_causal=True, need_weights=True)
-    _, rows = scaled_dot_product_attention(*inputs, is_causal=True, need_weights=[-1])
+    _, rows = scaled_dot_product_attention(*inputs, is_causal=True, rows=[-1])
     assert full is not None and rows is not None
     torch.testing.assert_close(rows, full[:, :, -1:], atol=1e-6, rtol=0)
 
 
 def test_no_rows_are_an_empty_map() -> None:
-    _, rows = scaled_dot_product_attention(*qkv(), need_weights=[])
+    _, rows = scaled_dot_product_attention(*qkv(), rows=[])
     assert rows is not None and rows.shape == (B, H, 0, M)
+
+
+def test_rows_are_rows_whatever_need_weights_says() -> None:
+    inputs = qkv()
+    _, rows = scaled_dot_product_attention(*inputs, rows=[1])
+    _, same = scaled_dot_product_attention(*inputs, rows=[1], need_weights=True)
+    assert rows is not None and same is not None and torch.equal(rows, same)
+
+
+def test_weights_alone_are_those_beside_the_output() -> None:
+    query, key, value = qkv()
+    mask, _ = make_mask("additive with -inf")
+    for recorded in (False, True):
+        query.requires_grad_(recorded)
+        _, weights = scaled_dot_product_attention(query, key, value, mask=mask, need_weights=True)
+        assert weights is not None and weights.requires_grad == recorded
+        assert torch.equal(attention_weights(query, key, mask), weights)
 
 
 @pytest.mark.parametrize("row", [N, -N - 1, 1000])
 def test_a_row_beyond_the_queries_is_refused(row: int) -> None:
     with pytest.raises(IndexError, match=rf"attention row {row} .* {N} query .* -{N} to {N - 1}"):
-        scaled_dot_product_attention(*qkv(), need_weights=[0, row])
-
-
-@pytest.mark.parametrize("kind", ["none", "keys", "causal"])
-@pytest.mark.parametrize("num_rows", [1, 4])
-def test_memory_of_rows_grows_with_their_number(num_rows: int, kind: str) -> None:
-    """Nothing of N x M entries is made, not even of one byte each."""
-    length = 400
-    query, key, value = qkv(length, length)
-    mask, is_causal = make_mask(kind, length, length)
-
-    def most_bytes(need_weights: bool | list[int]) -> int:
-        with Recorder() as recorder:
-            scaled_dot_product_attention(
-                query, key, value, mask=mask, is_causal=is_causal, need_weights=need_weights
-            )
-        return recorder.largest()
-
-    map_bytes = B * H * length * length * 4
-    rows = list(range(num_rows))
-    assert most_bytes(True) >= map_bytes
-    assert most_bytes(rows) <= max(most_bytes(False), B * H * num_rows * length * 4)
-    assert most_bytes(rows) < length * length
-
-
-# ---- memory of the explicit path ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["none", "boolean", "additive with -inf"])
-def test_without_gradients_one_piece_of_memory_holds_scores_and_weights(kind: str) -> None:
-    length = 64
-    query, key, value = qkv(length, length)
-    mask, _ = make_mask(kind, length, length)
-    with torch.no_grad(), Recorder() as recorder:
-        scaled_dot_product_attention(query, key, value, mask=mask, need_weights=True)
-    assert len(recorder.storages(B * H * length * length * 4)) == 1
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_weights_in_a_buffer_are_the_same_weights(kind: str) -> None:
-    query, key, value = qkv(6, 6)
-    mask, is_causal = make_mask(kind, 6, 6)
-    buffer = torch.full((B, H, 6, 6), torch.nan)  # what was in it before does not matter
-    for tokens in (query, query.flip(0)):  # used twice
-        options = {"mask": mask, "is_causal": is_causal, "need_weights": True}
-        expected = scaled_dot_product_attention(tokens, key, value, **options)  # type: ignore[arg-type]
-        output, weights = scaled_dot_product_attention(
-            tokens,
-            key,
-            value,
-            **options,  # type: ignore[arg-type]
-            buffer=buffer,
-        )
-        assert weights is not None and weights.data_ptr() == buffer.data_ptr()
-        torch.testing.assert_close(output, expected[0])
-        torch.testing.assert_close(weights, expected[1])
-
-
-def test_a_buffer_leaves_nothing_large_to_allocate() -> None:
-    length = 64
-    attention = MultiHeadAttention(D, H)
-    x = torch.randn(B, length, D)
-    buffer = torch.empty(B, H, length, length)
-    with torch.no_grad(), Recorder() as recorder:
-        _, weights = attention(x, need_weights=True, buffer=buffer)
-    assert weights.data_ptr() == buffer.data_ptr()
-    assert recorder.storages(buffer.nbytes) == {buffer.data_ptr()}
-
-
-def test_a_buffer_is_refused_while_gradients_are_recorded() -> None:
-    query, key, _ = qkv()
-    buffer = torch.empty(B, H, N, M)
-    for recorded in (query, key):
-        recorded.requires_grad_()
-        with pytest.raises(ValueError, match="gradients are recorded"):
-            attention_weights(query, key, buffer=buffer)
-        with torch.no_grad():
-            assert attention_weights(query, key, buffer=buffer).data_ptr() == buffer.data_ptr()
-        recorded.requires_grad_(False)
-
-
-@pytest.mark.parametrize(
-    "buffer",
-    [
-        torch.empty(B, H, M, N),
-        torch.empty(H, N, M),
-        torch.empty(B, H, N, 2 * M)[..., ::2],
-        torch.empty(B, H, M, N).mT,
-    ],
-)
-def test_a_buffer_of_another_form_is_refused(buffer: Tensor) -> None:
-    query, key, _ = qkv()
-    with pytest.raises(ValueError, match=r"expected a contiguous tensor of shape \(2, 3, 5, 7\)"):
-        attention_weights(query, key, buffer=buffer)
+        scaled_dot_product_attention(*qkv(), rows=[0, row])
 
 
 # ---- dropout -----------------------------------------------------------------------------------
@@ -582,12 +385,12 @@ def test_a_layer_drops_in_training_only() -> None:
 # ---- gradients ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("need_weights", [False, True, (0, -1)])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "kind", ["none", "boolean", "additive with -inf", "causal", "some queries see nothing"]
 )
 @pytest.mark.parametrize("m", [3, 4])
-def test_gradcheck(kind: str, m: int, need_weights: bool | tuple[int, ...]) -> None:
+def test_gradcheck(kind: str, m: int, way: str) -> None:
     """Of output and weights, self-attention's square maps and cross-attention's others."""
     inputs = [
         torch.randn(1, 1, length, 2, dtype=torch.float64, requires_grad=True)
@@ -598,24 +401,20 @@ def test_gradcheck(kind: str, m: int, need_weights: bool | tuple[int, ...]) -> N
         mask = mask[:1, :1]
 
     def function(*tensors: Tensor) -> tuple[Tensor, ...]:
-        found = scaled_dot_product_attention(
-            *tensors, mask=mask, is_causal=is_causal, need_weights=need_weights
-        )
+        found = scaled_dot_product_attention(*tensors, mask=mask, is_causal=is_causal, **WAYS[way])
         return tuple(tensor for tensor in found if tensor is not None)
 
     assert torch.autograd.gradcheck(function, inputs)
 
 
-@pytest.mark.parametrize("need_weights", [False, True, (0, -1)])
-def test_gradcheck_of_a_learned_additive_mask(need_weights: bool | tuple[int, ...]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_gradcheck_of_a_learned_additive_mask(way: str) -> None:
     """A relative position bias is one; it learns also where Q and K are frozen."""
     query, key, value = (torch.randn(1, 1, 3, 2, dtype=torch.float64) for _ in range(3))
     bias = torch.randn(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
 
     def function(bias: Tensor) -> tuple[Tensor, ...]:
-        found = scaled_dot_product_attention(
-            query, key, value, mask=bias, need_weights=need_weights
-        )
+        found = scaled_dot_product_attention(query, key, value, mask=bias, **WAYS[way])
         return tuple(tensor for tensor in found if tensor is not None)
 
     assert torch.autograd.gradcheck(function, [bias])
@@ -625,9 +424,9 @@ def test_gradcheck_of_the_whole_layer() -> None:
     attention = MultiHeadAttention(4, 2).double()
     query = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
     memory = torch.randn(1, 2, 4, dtype=torch.float64, requires_grad=True)
-    for need_weights in (True, [0]):
+    for way in ("all", "rows"):
         assert torch.autograd.gradcheck(
-            lambda q, m, need=need_weights: attention(q, m, need_weights=need), [query, memory]
+            lambda q, m, options=WAYS[way]: attention(q, m, **options), [query, memory]
         )
 
 
@@ -668,14 +467,13 @@ def test_masked_keys_never_matter(
     key2[:, :, changed] = 1e4 * torch.randn(B, H, d)
     value2[:, :, changed] = 1e4 * torch.randn(B, H, d)
     untouched = ~visible[..., changed].expand(B, H, n)  # queries that do not see the changed key
-    for need_weights in (False, True, [0, -1]):
-        options = {"mask": mask, "need_weights": need_weights}
-        before = scaled_dot_product_attention(query, key, value, **options)  # type: ignore[arg-type]
-        after = scaled_dot_product_attention(query, key2, value2, **options)  # type: ignore[arg-type]
+    for options in WAYS.values():
+        before = scaled_dot_product_attention(query, key, value, mask=mask, **options)
+        after = scaled_dot_product_attention(query, key2, value2, mask=mask, **options)
         torch.testing.assert_close(after[0][untouched], before[0][untouched], atol=1e-6, rtol=0)
-        if need_weights is not False:
-            rows = untouched if need_weights is True else untouched[..., [0, -1]]
-            torch.testing.assert_close(after[1][rows], before[1][rows], atol=1e-6, rtol=0)  # type: ignore[index]
+        if before[1] is not None and after[1] is not None:
+            rows = untouched[..., options["rows"]] if "rows" in options else untouched
+            torch.testing.assert_close(after[1][rows], before[1][rows], atol=1e-6, rtol=0)
 
 
 @settings(max_examples=40)
@@ -802,3 +600,29 @@ def test_causal_attention_is_torchs_is_causal() -> None:
             query, key, value, is_causal=True, need_weights=need_weights
         )
         torch.testing.assert_close(output, expected, atol=1e-5, rtol=0)
+
+
+# ---- names of before ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numbers", [[0, -1], (2,), []])
+def test_rows_may_still_be_asked_for_as_need_weights(numbers: Any) -> None:
+    inputs = qkv()
+    _, expected = scaled_dot_product_attention(*inputs, rows=numbers)
+    with pytest.warns(DeprecationWarning, match=r"need_weights=\[…\] is called rows=\[…\] now"):
+        _, rows = scaled_dot_product_attention(*inputs, need_weights=numbers)
+    assert rows is not None and expected is not None and torch.equal(rows, expected)
+    attention, x = MultiHeadAttention(D, H), torch.randn(B, N, D)
+    with pytest.warns(DeprecationWarning, match="called rows") as warned:
+        _, rows = attention(x, need_weights=numbers)
+    assert torch.equal(rows, attention(x, rows=numbers)[1])
+    assert warned[0].filename == __file__  # shown to whoever calls the layer
+
+
+def test_key_mask_may_still_be_called_key_padding_mask() -> None:
+    attention, x = MultiHeadAttention(D, H), torch.randn(B, N, D)
+    real = torch.rand(B, N) > 0.3
+    expected, _ = attention(x, key_mask=real)
+    with pytest.warns(DeprecationWarning, match="key_padding_mask is called key_mask") as warned:
+        output, _ = attention(x, key_padding_mask=real)
+    assert torch.equal(output, expected) and warned[0].filename == __file__

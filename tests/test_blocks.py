@@ -1,31 +1,19 @@
-"""Blocks against torch's own transformer layers, and their parts one by one."""
+"""Encoder blocks against torch's own, and their parts one by one."""
 
 from __future__ import annotations
 
-import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
-from minivit.attention import KeyValueCache, causal_mask
-from minivit.blocks import (
-    ACTIVATIONS,
-    MLP,
-    DecoderBlock,
-    DecoderCache,
-    DropPath,
-    EncoderBlock,
-    LayerScale,
-    quick_gelu,
-)
-
-B, N, M, D, H = 2, 5, 7, 12, 3
-OPTIONS = {"hidden_dim": 20, "layer_norm_eps": 1e-3}  # an epsilon that shows in the output
+from minivit.attention import causal_mask
+from minivit.blocks import ACTIVATIONS, MLP, DropPath, EncoderBlock, LayerScale, quick_gelu
+from minivit.config import Activation
+from tests.block_cases import CONFIG, B, D, H, N, padding, randomize
 
 
 @pytest.fixture(autouse=True)
@@ -33,35 +21,36 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def randomize(module: nn.Module) -> None:
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.normal_(std=0.3)
-            if "norm" in name and name.endswith("weight"):
-                parameter += 1.0
-
-
-def padding(lengths: tuple[int, int], size: int) -> Tensor:
-    """(B, size), True = a real token."""
-    return torch.arange(size) < torch.tensor(lengths)[:, None]
+def test_attention_and_then_an_mlp_are_added_to_the_tokens() -> None:
+    """Two sums; what is added is computed from normalised tokens."""
+    block = EncoderBlock(CONFIG)
+    randomize(block)
+    x = torch.randn(B, N, D)
+    attended, expected_weights = block.attn(block.norm1(x), need_weights=True)
+    h = x + attended
+    expected = h + block.mlp(block.norm2(h))
+    out, weights = block(x, need_weights=True)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(weights, expected_weights)
 
 
 # ---- against torch.nn.TransformerEncoderLayer --------------------------------------------------
 
 
-def encoder_twins(norm_first: bool, activation: str) -> tuple[EncoderBlock, nn.Module]:
+def twins(norm_first: bool, activation: Activation) -> tuple[EncoderBlock, nn.Module]:
     theirs = nn.TransformerEncoderLayer(
         D,
         H,
-        dim_feedforward=OPTIONS["hidden_dim"],
+        dim_feedforward=CONFIG.hidden_dim,
         dropout=0.0,
         activation=activation,
-        layer_norm_eps=OPTIONS["layer_norm_eps"],
+        layer_norm_eps=CONFIG.layer_norm_eps,
         batch_first=True,
         norm_first=norm_first,
         dtype=torch.float64,
     )
-    ours = EncoderBlock(D, H, activation=activation, norm_first=norm_first, **OPTIONS).double()
+    config = replace(CONFIG, activation=activation, norm_first=norm_first)
+    ours = EncoderBlock(config).double()
     randomize(theirs)
     ours.load_state_dict(
         {
@@ -85,8 +74,8 @@ def encoder_twins(norm_first: bool, activation: str) -> tuple[EncoderBlock, nn.M
 @pytest.mark.parametrize("masked", ["none", "padding", "boolean", "causal", "causal and padding"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_encoder_block_is_torchs(norm_first: bool, activation: str, masked: str) -> None:
-    ours, theirs = encoder_twins(norm_first, activation)
+def test_encoder_block_is_torchs(norm_first: bool, activation: Activation, masked: str) -> None:
+    ours, theirs = twins(norm_first, activation)
     x = torch.randn(B, N, D, dtype=torch.float64)
     mask = None
     if masked == "boolean":
@@ -115,115 +104,28 @@ def test_encoder_block_is_torchs(norm_first: bool, activation: str, masked: str)
     output, weights = ours(x, **arguments, need_weights=True)
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(weights, expected_weights)
-    output, rows = ours(x, **arguments, need_weights=[-1, 0])
+    output, rows = ours(x, **arguments, rows=[-1, 0])
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(rows, expected_weights[:, :, [-1, 0]])
 
 
-# ---- against torch.nn.TransformerDecoderLayer --------------------------------------------------
-
-
-def decoder_twins(norm_first: bool, activation: str) -> tuple[DecoderBlock, nn.Module]:
-    theirs = nn.TransformerDecoderLayer(
-        D,
-        H,
-        dim_feedforward=OPTIONS["hidden_dim"],
-        dropout=0.0,
-        activation=activation,
-        layer_norm_eps=OPTIONS["layer_norm_eps"],
-        batch_first=True,
-        norm_first=norm_first,
-        dtype=torch.float64,
-    )
-    ours = DecoderBlock(D, H, activation=activation, norm_first=norm_first, **OPTIONS).double()
-    randomize(theirs)
-    weights = {}
-    for our_name, their_name in (
-        ("norm1", "norm1"),
-        ("norm2", "norm2"),
-        ("norm3", "norm3"),
-        ("mlp.fc1", "linear1"),
-        ("mlp.fc2", "linear2"),
-        ("attn.proj", "self_attn.out_proj"),
-        ("cross_attn.proj", "multihead_attn.out_proj"),
-    ):
-        module = theirs.get_submodule(their_name)
-        weights |= {f"{our_name}.{key}": value for key, value in module.state_dict().items()}
-    for our_name, attention in (("attn", theirs.self_attn), ("cross_attn", theirs.multihead_attn)):
-        weights[f"{our_name}.qkv.weight"] = attention.in_proj_weight
-        weights[f"{our_name}.qkv.bias"] = attention.in_proj_bias
-    ours.load_state_dict(weights)
-    return ours, theirs
-
-
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_decoder_block_is_torchs(norm_first: bool, activation: str, padded: bool) -> None:
-    ours, theirs = decoder_twins(norm_first, activation)
-    x = torch.randn(B, N, D, dtype=torch.float64)
-    memory = torch.randn(B, M, D, dtype=torch.float64)
-    words = padding((3, 5), N) if padded else None
-    cells = padding((7, 2), M) if padded else None
-    expected = theirs(
-        x,
-        memory,
-        tgt_mask=~causal_mask(N, N),
-        tgt_key_padding_mask=None if words is None else ~words,
-        memory_key_padding_mask=None if cells is None else ~cells,
-    )
-    arguments = {"key_mask": words, "memory_mask": cells}
-    output, nothing = ours(x, memory, **arguments)
-    assert nothing == (None, None)
-    torch.testing.assert_close(output, expected)
-    output, weights = ours(x, memory, **arguments, need_weights=True)
-    torch.testing.assert_close(output, expected)
-
-    # The cross-attention of torch's layer asks with what came out of its self-attention.
-    if norm_first:
-        asking = x + theirs._sa_block(theirs.norm1(x), ~causal_mask(N, N), _inverse(words))
-        asking = theirs.norm2(asking)
-    else:
-        asking = theirs.norm1(x + theirs._sa_block(x, ~causal_mask(N, N), _inverse(words)))
-    _, expected_weights = theirs.multihead_attn(
-        asking, memory, memory, key_padding_mask=_inverse(cells), average_attn_weights=False
-    )
-    torch.testing.assert_close(weights.cross_attention, expected_weights)
-    normed = theirs.norm1(x) if norm_first else x
-    _, expected_weights = theirs.self_attn(
-        normed,
-        normed,
-        normed,
-        attn_mask=~causal_mask(N, N),
-        key_padding_mask=_inverse(words),
-        average_attn_weights=False,
-    )
-    torch.testing.assert_close(weights.self_attention, expected_weights)
-
-
-def _inverse(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else ~mask
-
-
-@pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("kind", ["encoder", "decoder"])
-def test_without_gradients_a_block_gives_the_same_and_leaves_its_inputs_alone(
-    kind: str, norm_first: bool
+def test_without_gradients_a_block_gives_the_same_and_leaves_its_input_alone(
+    norm_first: bool,
 ) -> None:
-    options = OPTIONS | {"activation": "gelu", "norm_first": norm_first}
-    block = EncoderBlock(D, H, **options) if kind == "encoder" else DecoderBlock(D, H, **options)
+    block = EncoderBlock(replace(CONFIG, norm_first=norm_first))
     randomize(block)
-    inputs = [torch.randn(B, N, D) for _ in range(1 if kind == "encoder" else 2)]
-    before = [tensor.clone() for tensor in inputs]
-    expected, _ = block(*inputs)
+    x = torch.randn(B, N, D)
+    before = x.clone()
+    expected, _ = block(x)
     with torch.no_grad():
-        outputs = [block(*inputs)[0] for _ in range(2)]
+        outputs = [block(x)[0] for _ in range(2)]
     assert torch.equal(outputs[0], expected) and torch.equal(outputs[1], expected)
-    assert all(torch.equal(one, two) for one, two in zip(inputs, before, strict=True))
+    assert torch.equal(x, before)
 
 
 def test_what_a_hook_kept_stays_what_it_was() -> None:
-    block = EncoderBlock(D, H, activation="gelu", **OPTIONS)
+    block = EncoderBlock(CONFIG)
     randomize(block)
     x = torch.randn(B, N, D)
     kept = []
@@ -235,56 +137,25 @@ def test_what_a_hook_kept_stays_what_it_was() -> None:
     torch.testing.assert_close(kept[2:], kept[:2])
 
 
-# ---- step by step ------------------------------------------------------------------------------
+@pytest.mark.parametrize("options", [{}, {"need_weights": True}, {"rows": [0, -1]}])
+def test_a_block_compiles_as_one_graph(options: dict[str, object]) -> None:
+    """The old names of arguments, which it still takes, do not break the graph."""
+    block, x = EncoderBlock(CONFIG).eval(), torch.randn(B, N, D)
+    compiled = torch.compile(block, fullgraph=True, backend="eager")
+    keys = padding((3, 5), N)
+    for output, expected in zip(
+        compiled(x, key_mask=keys, **options), block(x, key_mask=keys, **options), strict=True
+    ):
+        torch.testing.assert_close(output, expected)
 
 
-def new_cache(batch_size: int, length: int) -> DecoderCache:
-    return DecoderCache(
-        KeyValueCache(batch_size, H, length, D // H), KeyValueCache(batch_size, H, M, D // H)
-    )
-
-
-@settings(max_examples=20)
-@given(
-    seed=st.integers(0, 2**31 - 1),
-    ends=st.sets(st.integers(1, N - 1)),
-    norm_first=st.booleans(),
-)
-def test_decoding_in_steps_is_decoding_at_once(seed: int, ends: set[int], norm_first: bool) -> None:
-    torch.manual_seed(seed)
-    block = DecoderBlock(D, H, activation="relu", norm_first=norm_first, **OPTIONS)
-    randomize(block)
-    x, memory = torch.randn(B, N, D), torch.randn(B, M, D)
-    cells = padding((7, 4), M)
-    full, full_weights = block(x, memory, memory_mask=cells, need_weights=True)
-    cache = new_cache(B, N)
-    borders = [0, *sorted(ends), N]
-    for start, end in itertools.pairwise(borders):
-        output, weights = block(
-            x[:, start:end], memory, memory_mask=cells, cache=cache, need_weights=True
-        )
-        torch.testing.assert_close(output, full[:, start:end], atol=1e-5, rtol=0)
-        for found, expected, keys in (
-            (weights.self_attention, full_weights.self_attention, end),
-            (weights.cross_attention, full_weights.cross_attention, M),
-        ):
-            torch.testing.assert_close(found, expected[:, :, start:end, :keys], atol=1e-5, rtol=0)
-    assert cache.self_attention.length == N and cache.cross_attention.length == M
-
-
-def test_beams_go_on_from_the_beams_they_chose() -> None:
-    block = DecoderBlock(D, H, activation="gelu", **OPTIONS)
-    randomize(block)
-    memory = torch.randn(1, M, D).expand(3, -1, -1)
-    past, new = torch.randn(3, 4, D), torch.randn(3, 1, D)
-    beams = torch.tensor([2, 0, 2])
-    cache = new_cache(3, 5)
-    with torch.no_grad():
-        block(past, memory, cache=cache)
-        cache.reorder(beams)
-        output, _ = block(new, memory, cache=cache)
-        expected, _ = block(torch.cat([past[beams], new], dim=1), memory)
-    torch.testing.assert_close(output, expected[:, 4:], atol=1e-5, rtol=0)
+def test_arguments_of_before_are_still_taken() -> None:
+    block, x, keys = EncoderBlock(CONFIG), torch.randn(B, N, D), padding((3, 5), N)
+    expected, rows = block(x, key_mask=keys, rows=[2])
+    with pytest.warns(DeprecationWarning, match="key_padding_mask is called key_mask now"):
+        assert torch.equal(block(x, key_padding_mask=keys)[0], expected)
+    with pytest.warns(DeprecationWarning, match="called rows"):
+        assert torch.equal(block(x, key_mask=keys, need_weights=[2])[1], rows)
 
 
 # ---- parts -------------------------------------------------------------------------------------
@@ -311,8 +182,8 @@ def test_activations_are_their_formulas(x: float) -> None:
     }
     assert expected.keys() == ACTIVATIONS.keys() - {"swiglu"}
     for name, value in expected.items():
-        found = ACTIVATIONS[name](torch.tensor(x, dtype=torch.float64)).item()
-        assert found == pytest.approx(value, abs=1e-12)
+        activated = ACTIVATIONS[name](torch.tensor(x, dtype=torch.float64)).item()
+        assert activated == pytest.approx(value, abs=1e-12)
 
 
 def test_swiglu_gates_the_second_half_with_the_first() -> None:
@@ -371,7 +242,7 @@ def test_drop_path_refuses_what_is_no_probability(probability: float) -> None:
 
 
 def test_both_branches_of_a_block_are_dropped_independently() -> None:
-    block = EncoderBlock(D, H, activation="gelu", drop_path=0.5, **OPTIONS)
+    block = EncoderBlock(CONFIG, drop_path=0.5)
     randomize(block)
     x = torch.randn(1, N, D).expand(64, -1, -1)
     with torch.no_grad():
@@ -383,11 +254,9 @@ def test_both_branches_of_a_block_are_dropped_independently() -> None:
 
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_layer_scale_scales_the_ends_of_both_branches(norm_first: bool) -> None:
-    block = EncoderBlock(
-        D, H, activation="gelu", norm_first=norm_first, layer_scale=0.25, **OPTIONS
-    )
+    block = EncoderBlock(replace(CONFIG, norm_first=norm_first, layer_scale=0.25))
     assert torch.equal(block.ls1.gamma, torch.full((D,), 0.25))
-    plain = EncoderBlock(D, H, activation="gelu", norm_first=norm_first, **OPTIONS)
+    plain = EncoderBlock(replace(CONFIG, norm_first=norm_first))
     randomize(block)
     weights = {name: value for name, value in block.state_dict().items() if "gamma" not in name}
     for scale, end in (("ls1.gamma", "attn.proj"), ("ls2.gamma", "mlp.fc2")):
@@ -406,15 +275,12 @@ def test_layer_scale_has_a_factor_a_channel() -> None:
     assert scale(torch.ones(1, 2, 3)).tolist() == [[[1.0, 2.0, 3.0]] * 2]
 
 
-@pytest.mark.parametrize("kind", ["encoder", "decoder"])
 @pytest.mark.parametrize("option", ["dropout", "attention_dropout"])
-def test_dropout_of_a_block_is_for_training(kind: str, option: str) -> None:
-    options = OPTIONS | {"activation": "gelu", option: 0.5}
-    block = EncoderBlock(D, H, **options) if kind == "encoder" else DecoderBlock(D, H, **options)
-    inputs = (torch.randn(B, N, D),) if kind == "encoder" else torch.randn(2, B, N, D).unbind()
-    assert not torch.equal(block(*inputs)[0], block(*inputs)[0])
+def test_dropout_of_a_block_is_for_training(option: str) -> None:
+    block, x = EncoderBlock(replace(CONFIG, **{option: 0.5})), torch.randn(B, N, D)
+    assert not torch.equal(block(x)[0], block(x)[0])
     block.eval()
-    assert torch.equal(block(*inputs)[0], block(*inputs)[0])
+    assert torch.equal(block(x)[0], block(x)[0])
 
 
 def test_quick_gelu_is_not_gelu() -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+import subprocess
+import sys
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from minivit.config import SIZES, ViTConfig
+from minivit.blocks import ACTIVATIONS
+from minivit.config import (
+    CATR,
+    SIZES,
+    Activation,
+    BlockConfig,
+    ViTConfig,
+)
 from minivit.vit import VisionTransformer
 
 
@@ -151,3 +160,66 @@ def test_invalid_values_are_named(options: dict[str, Any], message: str) -> None
 def test_a_patch_of_no_pixels_in_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="patch_size"):
         ViTConfig.from_name("debug_patch0_32")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dim": 0}, "dim is 0, expected a whole number, at least 1"),
+        ({"dim": 32.0}, "dim is 32.0"),
+        ({"num_heads": 5}, "num_heads is 5, which does not divide dim 32"),
+        ({"activation": "swish"}, "activation is 'swish': choose from gelu"),
+        ({"dropout": 1.0}, "dropout is 1.0, expected 0 <= dropout < 1"),
+        ({"attention_dropout": -0.5}, "attention_dropout is -0.5"),
+    ],
+)
+def test_a_block_checks_what_it_is_made_of(options: dict[str, Any], message: str) -> None:
+    values = {"dim": 32, "num_heads": 4, "hidden_dim": 64, "activation": "gelu"}
+    with pytest.raises(ValueError, match=message):
+        BlockConfig(**(values | {"layer_norm_eps": 1e-6} | options))
+
+
+def test_blocks_get_every_field_that_they_share_with_the_model() -> None:
+    """A field of the blocks that the model has too is the model's, not the default."""
+    shared = {field.name for field in dataclasses.fields(BlockConfig)}
+    vit = ViTConfig.from_name(
+        "debug_patch8_32",
+        activation="quick_gelu",
+        qkv_bias=False,
+        layer_scale=0.1,
+        dropout=0.1,
+        attention_dropout=0.2,
+    )
+    for config in (vit, CATR):
+        block = config.block_config()
+        names = shared & {field.name for field in dataclasses.fields(config)}
+        assert {name: getattr(block, name) for name in names} == {
+            name: getattr(config, name) for name in names
+        }
+    assert CATR.block_config().attention_dropout == CATR.dropout == 0.1
+    assert CATR.block_config().norm_first and vit.block_config().norm_first
+
+
+def test_every_activation_has_a_function() -> None:
+    assert set(get_args(Activation)) == ACTIVATIONS.keys()
+
+
+def test_names_of_before_are_read_and_taken() -> None:
+    values = ViTConfig.from_name("debug_patch8_32", norm_pre=True).to_dict()
+    old = {("norm_before" if name == "norm_pre" else name): value for name, value in values.items()}
+    assert ViTConfig.from_dict(old) == ViTConfig.from_dict(values)
+    config = ViTConfig.from_dict(old)
+    with pytest.warns(DeprecationWarning, match="norm_before is called norm_pre now") as warned:
+        assert config.norm_before  # type: ignore[attr-defined]
+    assert warned[0].filename == __file__
+    fields = dataclasses.asdict(config)
+    del fields["norm_pre"]
+    with pytest.warns(DeprecationWarning, match="norm_before is called norm_pre now") as warned:
+        assert ViTConfig(**fields, norm_before=True) == config
+    assert warned[0].filename == __file__
+
+
+def test_configs_need_no_torch() -> None:
+    """So that a command can answer --help at once."""
+    code = "import sys, minivit.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

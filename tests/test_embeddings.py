@@ -44,6 +44,17 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+def test_a_token_is_a_patch_times_a_matrix() -> None:
+    """Patch (1, 2) of 4 rows x 6 cols, cut out by hand, flattened, times E, plus the bias."""
+    embed = PatchEmbedding((8, 8), 3, 16)
+    images = torch.randn(2, 3, 32, 48)
+    tokens = embed(images)
+    assert embed.grid_for(32, 48) == (4, 6) and tokens.shape == (2, 24, 16)
+    patch = images[:, :, 8:16, 16:24].flatten(1)  # (2, 3, 8, 8) -> (2, 192)
+    matrix = embed.proj.weight.flatten(1).T  # (16, 3, 8, 8) -> (192, 16)
+    torch.testing.assert_close(tokens[:, 1 * 6 + 2], patch @ matrix + embed.proj.bias)
+
+
 # ---- patches -----------------------------------------------------------------------------------
 
 
@@ -94,6 +105,14 @@ def test_pictures_that_do_not_divide_are_refused(height: int, width: int, neares
     with pytest.raises(ValueError, match=f"{height}x{width}"):
         embed.grid_for(height, width)
     assert embed.grid_for(32, 48) == (4, 12)
+
+
+def test_the_grid_may_still_be_asked_for_by_its_old_name() -> None:
+    embed = PatchEmbedding((8, 4), 3, 5)
+    with pytest.warns(
+        DeprecationWarning, match=r"PatchEmbedding\.grid_size is called grid_for now"
+    ):
+        assert embed.grid_size(32, 48) == (4, 12)
 
 
 # ---- learned positions on another grid ---------------------------------------------------------

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 from minivit.preprocess import BadImageError, Preprocess, check_image, open_image, to_rgb
 
@@ -31,6 +32,12 @@ def make(**changes) -> Preprocess:
 def noise(width: int, height: int) -> Image.Image:
     generator = np.random.default_rng(width * 10_007 + height)
     return Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def colours_of(transform: Preprocess, image: Tensor) -> Tensor:
+    """(3, H, W), normalised -> on the scale 0..1."""
+    mean, std = torch.tensor([transform.mean, transform.std]).view(2, 3, 1, 1)
+    return (image * std + mean).clamp(0, 1)
 
 
 def corners() -> Image.Image:
@@ -486,7 +493,7 @@ def test_extreme_shapes(photo, mode, monkeypatch):
     monkeypatch.setattr(Image.Image, "resize", recorded)
     tensor = transform(Image.new("RGB", photo, RED))
     assert min(tensor.shape) >= 1
-    colours = transform.denormalize(tensor)
+    colours = colours_of(transform, tensor)
     torch.testing.assert_close(colours.amin((1, 2)), torch.tensor([1.0, 0.0, 0.0]))
     assert [width * height < 2**25 for width, height in sizes] == [True]  # memory stays bounded
 
@@ -530,19 +537,6 @@ def test_values_are_those_of_the_formula():
     np.testing.assert_array_equal(result.numpy(), expected.transpose(2, 0, 1))
 
 
-def test_denormalize_is_the_inverse_and_stays_within_range():
-    transform = make(mode="squash", image_size=(20, 30))
-    image = noise(30, 20)
-    batch = torch.stack([transform(image), transform(image)])
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255  # (H, W, 3) -> (3, H, W)
-    torch.testing.assert_close(transform.denormalize(batch), torch.stack([pixels, pixels]))
-    torch.testing.assert_close(transform.denormalize(batch[None])[0, 1], pixels)
-    extreme = transform.denormalize(1000 * batch.bfloat16())
-    assert extreme.dtype == torch.float32 and extreme.min() == 0 and extreme.max() == 1
-    with pytest.raises(ValueError, match="expected"):
-        transform.denormalize(torch.zeros(4, 8, 8))
-
-
 def test_the_photo_is_left_alone():
     image = noise(30, 20)
     before = image.tobytes()
@@ -564,41 +558,48 @@ def test_a_dictionary_brings_it_back(changes):
 
 def test_unknown_and_missing_fields_are_named():
     values = make().to_dict()
-    with pytest.raises(ValueError, match=r"unknown \['interpolation'\].*'filter', 'mean'"):
+    with pytest.raises(
+        ValueError, match=r"unknown preprocess field interpolation; valid: .*filter, "
+    ):
         Preprocess.from_dict(values | {"interpolation": "bicubic"})
     assert Preprocess.from_dict({k: v for k, v in values.items() if k != "crop_rounding"})
     del values["crop_fraction"]
-    with pytest.raises(ValueError, match=r"missing \['crop_fraction'\].*'image_size'"):
+    with pytest.raises(
+        ValueError, match=r"missing preprocess field crop_fraction; valid: .*image_"
+    ):
         Preprocess.from_dict(values)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": (0, 224)}, "image_size: found .*above 0"),
-        ({"image_size": 224}, "image_size: found 224"),
-        ({"image_size": (224.0, 224)}, "image_size: found"),
-        ({"image_size": (224, 224, 3)}, "image_size: found"),
-        ({"mode": "border"}, "mode: found 'border', expected crop | squash"),
-        ({"filter": "cubic"}, "filter: found 'cubic', expected nearest | bilinear"),
-        ({"crop_fraction": 0.0}, "crop_fraction: found 0.0"),
-        ({"crop_fraction": 1.1}, "crop_fraction: found 1.1"),
-        ({"crop_fraction": "0.9"}, "crop_fraction: found '0.9'"),
-        ({"crop_fraction": 0.9, "mode": "fit_shortest"}, "found 0.9, expected 1.0 in"),
-        ({"crop_rounding": "up"}, "crop_rounding: found 'up', expected even | down"),
-        ({"mean": (0.5, 0.5)}, "mean: found"),
-        ({"mean": (0.5, 0.5, float("nan"))}, "mean: found"),
-        ({"std": (0.5, 0.0, 0.5)}, "std: found .*above 0"),
-        ({"std": (0.5, "0.5", 0.5)}, "std: found"),
-        ({"std": (0.5, 0.5, float("inf"))}, "std: found"),
-        ({"multiple_of": 0}, "multiple_of: found 0"),
-        ({"multiple_of": True}, "multiple_of: found True"),
-        ({"multiple_of": 16, "mode": "fit_longest"}, "multiple_of: found 16, expected 1"),
+        ({"image_size": (0, 224)}, "preprocess image_size is .*above 0"),
+        ({"image_size": 224}, "preprocess image_size is 224"),
+        ({"image_size": (224.0, 224)}, "preprocess image_size is .*expected"),
+        ({"image_size": (224, 224, 3)}, "preprocess image_size is .*expected"),
+        ({"mode": "border"}, "preprocess mode is 'border': choose from crop, squash"),
+        ({"filter": "cubic"}, "preprocess filter is 'cubic': choose from nearest, bilinear"),
+        ({"crop_fraction": 0.0}, "preprocess crop_fraction is 0.0"),
+        ({"crop_fraction": 1.1}, "preprocess crop_fraction is 1.1"),
+        ({"crop_fraction": "0.9"}, "preprocess crop_fraction is '0.9'"),
+        (
+            {"crop_fraction": 0.9, "mode": "fit_shortest"},
+            "crop_fraction is 0.9, expected 1.0 in mode fit_shortest",
+        ),
+        ({"crop_rounding": "up"}, "preprocess crop_rounding is 'up': choose from even, down"),
+        ({"mean": (0.5, 0.5)}, "preprocess mean is "),
+        ({"mean": (0.5, 0.5, float("nan"))}, "preprocess mean is "),
+        ({"std": (0.5, 0.0, 0.5)}, "preprocess std is .*above 0"),
+        ({"std": (0.5, "0.5", 0.5)}, "preprocess std is "),
+        ({"std": (0.5, 0.5, float("inf"))}, "preprocess std is "),
+        ({"multiple_of": 0}, "preprocess multiple_of is 0"),
+        ({"multiple_of": True}, "preprocess multiple_of is True"),
+        ({"multiple_of": 16, "mode": "fit_longest"}, "preprocess multiple_of is 16, expected 1"),
         ({"multiple_of": 14, "image_size": (224, 225)}, "multiples of multiple_of=14"),
     ],
 )
 def test_impossible_fields_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message.replace("|", r"\|")):
+    with pytest.raises(ValueError, match=message):
         make(**changes)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from minivit.config import ResNetConfig
 from minivit.preprocess import Preprocess
-from minivit.resnet import FrozenBatchNorm, ResNet, shrink_mask
+from minivit.resnet import Bottleneck, FrozenBatchNorm, ResNet, shrink_mask
 from tests.references.catr_inputs import PICTURES, SEED, catr_weights, picture, sample
 from tests.references.seeded import fingerprint, seeded
 
@@ -79,6 +79,16 @@ def small() -> ResNet:
     return make_model(50)
 
 
+def test_a_block_adds_three_convolutions_to_its_input() -> None:
+    """y = relu(F(x) + x): 1x1 to fewer channels, 3x3, 1x1 back."""
+    block = Bottleneck(64, 16)
+    x = torch.randn(2, 64, 6, 9)
+    inner = F.relu(block.bn1(block.conv1(x)))  # 64 -> 16 channels
+    inner = F.relu(block.bn2(block.conv2(inner)))
+    inner = block.bn3(block.conv3(inner))  # 16 -> 64
+    torch.testing.assert_close(block(x), F.relu(inner + x))
+
+
 # ---- stored outputs ----------------------------------------------------------------------------
 
 
@@ -123,7 +133,7 @@ def test_padded_pictures_give_what_catr_gives(
         images[index, :, : image.shape[1], : image.shape[2]] = image
         mask[index, : image.shape[1], : image.shape[2]] = True
     features = catr_body(images)
-    cells = shrink_mask(mask, catr_body.grid_size(299, 299))
+    cells = shrink_mask(mask, catr_body.grid_for(299, 299))
     for index, name in enumerate(PICTURES):
         assert_features_close(sample(features[index]), reference[f"padded.{name}.layer4"], 1e-5)
         assert torch.equal(cells[index], reference[f"padded.{name}.ignored"] == 0)
@@ -156,18 +166,23 @@ def test_shapes_of_odd_sizes(small: ResNet, size: tuple[int, int], dilate: bool)
     cells = {(299, 224): (10, 7), (224, 299): (7, 10), (97, 131): (4, 5)}
     if dilate:
         cells = {(299, 224): (19, 14), (224, 299): (14, 19), (97, 131): (7, 9)}
-    assert model.grid_size(*size) == cells[size]
+    assert model.grid_for(*size) == cells[size]
     assert model(torch.randn(2, 3, *size)).shape == (2, model.num_channels, *cells[size])
 
 
 @settings(max_examples=20)
 @given(st.integers(1, 400), st.integers(1, 400), st.booleans())
-def test_grid_size_is_that_of_the_features(height: int, width: int, dilate: bool) -> None:
+def test_the_grid_is_that_of_the_features(height: int, width: int, dilate: bool) -> None:
     with torch.device("meta"):
         model = ResNet(ResNetConfig(depth=50, dilate_last_stage=dilate))
         features = model(torch.empty(1, 3, height, width))
     assert features.is_meta
-    assert features.shape == (1, 2048, *model.grid_size(height, width))
+    assert features.shape == (1, 2048, *model.grid_for(height, width))
+
+
+def test_the_grid_may_still_be_asked_for_by_its_old_name(small: ResNet) -> None:
+    with pytest.warns(DeprecationWarning, match=r"ResNet\.grid_size is called grid_for now"):
+        assert small.grid_size(299, 224) == (10, 7)
 
 
 def test_another_depth_is_refused() -> None:

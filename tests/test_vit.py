@@ -56,6 +56,19 @@ def images() -> Tensor:
     return torch.randn(PICTURES)
 
 
+@torch.no_grad()
+def test_a_picture_becomes_tokens_and_the_class_token_becomes_logits(images: Tensor) -> None:
+    """Equations 1 to 4 of the paper, by the model's own parts."""
+    model = make_model(config())
+    assert model.cls_token is not None and model.pos_embed is not None
+    patches = model.patch_embed(images)  # (2, 3, 32, 48) -> (2, 24, 32)
+    z = torch.cat([model.cls_token.expand(2, -1, -1), patches], dim=1) + model.pos_embed
+    for block in model.blocks:
+        z, _ = block(z)
+    y = model.norm(z)[:, 0]
+    torch.testing.assert_close(model(images), model.head(y))
+
+
 # ---- stored outputs ----------------------------------------------------------------------------
 
 REGISTERS = {"num_register_tokens": 3, "pos_embed_prefix": False, "layer_scale": 0.1}
@@ -203,13 +216,29 @@ def test_rows_leave_the_logits_as_they_are_bit_for_bit(
         torch.testing.assert_close(some, every[:, :, [0, 5, 26]], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "return_attention", [False, True, [-1], AttentionRows(blocks=[0], queries=[0, 5])]
+)
+@torch.no_grad()
+def test_the_model_compiles_as_one_graph(images: Tensor, return_attention: Any) -> None:
+    model = make_model(config())
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    outputs = compiled(images, return_attention=return_attention)
+    torch.testing.assert_close(outputs, model(images, return_attention=return_attention))
+
+
+def test_a_config_whose_picture_is_not_whole_patches_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"30x48 pixels .* patches of 8x8"):
+        VisionTransformer(config(image_size=(30, 48)))
+
+
 @pytest.mark.parametrize("block", [3, -4, 100])
 def test_a_block_that_is_not_there_is_refused(
     model: VisionTransformer, images: Tensor, block: int
 ) -> None:
-    for asked in ([0, block], AttentionRows([block], [0])):
+    for return_attention in ([0, block], AttentionRows([block], [0])):
         with pytest.raises(IndexError, match=rf"block {block} .* 3 blocks.* -3 to 2"):
-            model(images, return_attention=asked)
+            model(images, return_attention=return_attention)
 
 
 def test_a_row_that_is_not_there_is_refused(model: VisionTransformer, images: Tensor) -> None:
@@ -218,8 +247,8 @@ def test_a_row_that_is_not_there_is_refused(model: VisionTransformer, images: Te
 
 
 def test_attention_carries_gradients(model: VisionTransformer, images: Tensor) -> None:
-    for asked in (True, [0], AttentionRows([0], [0])):
-        _, attentions = model(images, return_attention=asked)
+    for return_attention in (True, [0], AttentionRows([0], [0])):
+        _, attentions = model(images, return_attention=return_attention)
         model.zero_grad()
         attentions[0][:, :, 0, -1].sum().backward()
         gradient = model.patch_embed.proj.weight.grad
@@ -362,11 +391,11 @@ def test_permuted_patches_with_their_positions_are_permuted_tokens(
     tokens, attentions = model.encode(images, return_attention=True)
     assert model.pos_embed is not None
     model.pos_embed[:, 1:] = model.pos_embed[:, 1:][:, order]
-    found, found_attentions = model.encode(permuted, return_attention=True)
+    moved, moved_attentions = model.encode(permuted, return_attention=True)
     prefix = model.num_prefix_tokens
     places = [*range(prefix), *(prefix + place for place in order)]
-    torch.testing.assert_close(found, tokens[:, places], atol=1e-4, rtol=0)
-    for one, two in zip(found_attentions, attentions, strict=True):
+    torch.testing.assert_close(moved, tokens[:, places], atol=1e-4, rtol=0)
+    for one, two in zip(moved_attentions, attentions, strict=True):
         torch.testing.assert_close(one, two[:, :, places][..., places], atol=1e-5, rtol=0)
 
 
@@ -388,8 +417,8 @@ def test_other_precisions(model: VisionTransformer, images: Tensor, dtype: torch
         logits, attentions = model(pictures.to(dtype), return_attention=True)
         assert logits.dtype == attentions[0].dtype == dtype
     tolerance = 1e-4 if dtype == torch.float64 else 0.2
-    found = model(images.to(dtype)).float()
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    logits = model(images.to(dtype)).float()
+    torch.testing.assert_close(logits, expected, atol=tolerance, rtol=0)
 
 
 def test_bfloat16_autocast(model: VisionTransformer, images: Tensor) -> None:
@@ -399,8 +428,8 @@ def test_bfloat16_autocast(model: VisionTransformer, images: Tensor) -> None:
         logits, _ = model(images, return_attention=True)
         same, _ = model(images, return_attention=AttentionRows([-1], [0]))
     assert torch.equal(plain, same)
-    for found in (plain, logits):
-        torch.testing.assert_close(found.float(), expected, atol=0.2, rtol=0)
+    for output in (plain, logits):
+        torch.testing.assert_close(output.float(), expected, atol=0.2, rtol=0)
     logits.float().square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
@@ -419,8 +448,8 @@ def test_noise_is_for_training(images: Tensor) -> None:
 
 def test_stochastic_depth_grows_linearly_from_zero() -> None:
     model = VisionTransformer(config(depth=5, drop_path=0.2))
-    found = [block.drop_path.probability for block in model.blocks]
-    assert found == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2])
+    probabilities = [block.drop_path.probability for block in model.blocks]
+    assert probabilities == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2])
     assert VisionTransformer(config(depth=1, drop_path=0.2)).blocks[0].drop_path.probability == 0.0
 
 

@@ -1,4 +1,10 @@
-"""Attention rows as maps over the picture."""
+"""Attention rows as maps over the picture.
+
+A row of attention weights is what one token gives to all tokens; without the prefix tokens it is
+rows × cols numbers, one a patch, and lies on the picture as a map.
+
+Here the path of the Vision Transformer ends. The captioner's starts at `minivit/resnet.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +13,19 @@ from collections.abc import Sequence
 from einops import rearrange
 from torch import Tensor
 
+from minivit.fields import renamed_arguments
 from minivit.vit import VisionTransformer
 
 
+@renamed_arguments(query="row")
 def query_attention(
     attention: Tensor,
     model: VisionTransformer,
     *,
-    query: int = 0,
+    row: int = 0,
     grid_size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """What one query token gives to each patch, head by head.
+    """What one token gives to each patch, head by head.
 
     The values are the weights as softmax gave them. What went to the prefix tokens is left out, so
     a map sums to 1 minus that part.
@@ -25,7 +33,7 @@ def query_attention(
     Args:
         attention: (B, H, rows given, N) weights of one block: all of them or chosen rows.
         model: The model they came from; it knows how many prefix tokens there are.
-        query: Which of the rows given.
+        row: Number of the row among those given; where all are given, that of the token.
         grid_size: (rows, cols) of patches when the pictures were not of the config's image size.
 
     Returns:
@@ -35,7 +43,7 @@ def query_attention(
         ValueError: The tokens do not make up the grid.
     """
     rows, cols = grid_size or model.grid_size
-    patches = attention[:, :, query, model.num_prefix_tokens :]  # (B, H, rows·cols)
+    patches = attention[:, :, row, model.num_prefix_tokens :]  # (B, H, rows·cols)
     if patches.shape[-1] != rows * cols:
         raise ValueError(
             f"{patches.shape[-1]} patches are not a grid of {rows} rows x {cols} cols: give "
@@ -57,7 +65,7 @@ def class_attention(
         attentions: One (B, H, N or chosen rows, N) a block, as the model returns them; the class
             token must be the first row.
         model: The model they came from.
-        block: Which entry of `attentions`.
+        block: Number of the entry of `attentions`.
         grid_size: As in `query_attention`.
 
     Returns:

@@ -16,7 +16,7 @@ def position_similarity(model: VisionTransformer) -> Tensor:
     """Cosine similarity between the position embeddings of all pairs of patches.
 
     Args:
-        model: Its position embeddings, learned or sine.
+        model: Model whose position embeddings, learned or sine, are compared.
 
     Returns:
         (rows, cols, rows, cols): entry [r, c] is the map of how similar each place is to (r, c).

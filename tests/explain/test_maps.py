@@ -18,14 +18,14 @@ def make_model(**options: object) -> VisionTransformer:
     ).eval()
 
 
-def plant(model: VisionTransformer, query: int, row: int, col: int, weight: float) -> Tensor:
-    """(2, 2, N, N) weights: even, but one query of picture 1 gives `weight` to one cell."""
+def plant(model: VisionTransformer, token: int, row: int, col: int, weight: float) -> Tensor:
+    """(2, 2, N, N) weights: even, but one token of picture 1 gives `weight` to one cell."""
     prefix = model.num_prefix_tokens
     length = prefix + ROWS * COLS
     attention = torch.full((2, 2, length, length), 1 / length)
     rest = (1 - weight) / (length - 1)
-    attention[1, :, query] = rest
-    attention[1, :, query, prefix + row * COLS + col] = weight
+    attention[1, :, token] = rest
+    attention[1, :, token, prefix + row * COLS + col] = weight
     return attention
 
 
@@ -52,8 +52,8 @@ def test_a_planted_peak_is_in_its_cell(options: dict[str, object], row: int, col
 @pytest.mark.parametrize("options", [*PREFIXES, {"class_token": False, "pooling": "mean"}])
 def test_any_query_has_a_map(options: dict[str, object]) -> None:
     model = make_model(**options)
-    for query in (model.num_prefix_tokens + 7, -1):
-        maps = query_attention(plant(model, query, 2, 3, 0.7), model, query=query)
+    for token in (model.num_prefix_tokens + 7, -1):
+        maps = query_attention(plant(model, token, 2, 3, 0.7), model, row=token)
         assert maps.shape == (2, 2, ROWS, COLS)
         assert (maps[1, :, 2, 3] > 0.6).all() and (maps > 0.5).sum() == 2
 
@@ -87,8 +87,16 @@ def test_rows_give_the_maps_of_the_whole() -> None:
     _, rows = model(images, return_attention=AttentionRows(blocks=[-1], queries=[0, 9]))
     torch.testing.assert_close(class_attention(rows, model), class_attention(whole, model))
     torch.testing.assert_close(
-        query_attention(rows[0], model, query=1), query_attention(whole[0], model, query=9)
+        query_attention(rows[0], model, row=1), query_attention(whole[0], model, row=9)
     )
+
+
+def test_the_row_may_still_be_called_query() -> None:
+    model = make_model()
+    attention = torch.rand(2, 2, 25, 25).softmax(-1)
+    with pytest.warns(DeprecationWarning, match="query is called row now"):
+        maps = query_attention(attention, model, query=9)
+    assert torch.equal(maps, query_attention(attention, model, row=9))
 
 
 def test_pictures_of_another_size_need_their_grid() -> None:

@@ -10,8 +10,7 @@ are those of torchvision.transforms.v2; equal parameters give its picture bit fo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import partial
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -40,9 +39,14 @@ class Transform(ABC, Generic[Parameters]):
         return self.apply(image, self.draw(rng, (image.height, image.width)))
 
 
-# A pipeline has several transforms with a field "p" or "filter": messages name the class too.
-require = partial(fields.require, with_class=True)
-require_choice = partial(fields.require_choice, with_class=True)
+def require(transform: object, name: str, good: bool, expected: str) -> None:
+    """As in `minivit.fields`; the class is named too: several transforms have a `p` or `filter`."""
+    fields.require(transform, name, good, expected, what=type(transform).__name__)
+
+
+def require_choice(transform: object, name: str, choices: Any) -> None:
+    """As in `minivit.fields`; the class is named too."""
+    fields.require_choice(transform, name, choices, what=type(transform).__name__)
 
 
 def is_fill(value: object) -> bool:

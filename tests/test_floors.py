@@ -170,7 +170,7 @@ def test_what_is_built_wrongly_is_seen(
         path.write_text(text)
     table = "| 2 | `minivit/high.py` |\n| 1 | `minivit/low.py`, `room/` |\n"
     floors = read_floors(f"## Layout: floors\n\n{table}\n## Next")
-    assert complaints(read_imports(tmp_path), floors) == [complaint]
+    assert complaint in complaints(read_imports(tmp_path), floors)
 
 
 def test_a_house_in_order_has_no_complaints(tmp_path: Path) -> None:

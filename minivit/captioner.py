@@ -51,10 +51,10 @@ class Memory(NamedTuple):
     """What the decoder looks at: the cells of B pictures.
 
     Attributes:
-        tokens: (B, M, D), M = rows * cols cells.
-        position: (B or 1, M, D), added to keys.
+        tokens: Tokens of the cells, (B, M, D), M = rows * cols.
+        position: Positions of the cells, (B or 1, M, D), added to keys.
         mask: (B, M) boolean, True = a cell that holds picture; None: all do.
-        grid: (rows, cols) of the cells, padding counted.
+        grid: Number of (rows, cols), padding counted.
     """
 
     tokens: Tensor
@@ -75,10 +75,10 @@ class CaptionerAttention(NamedTuple):
     """Attention weights, one tensor for each block, `[query, key]`.
 
     Attributes:
-        encoder: (B, H, M, M) of the encoder's blocks; of a ViT those of its blocks come first, with
-            its prefix tokens.
-        decoder: (B, H, T, T) of words to words.
-        cross: (B, H, T, M) of words to cells.
+        encoder: Weights of cells to cells, (B, H, M, M); those of a ViT's own blocks come first,
+            with its prefix tokens.
+        decoder: Weights of words to words, (B, H, T, T).
+        cross: Weights of words to cells, (B, H, T, M).
     """
 
     encoder: list[Tensor]
@@ -230,7 +230,7 @@ class Captioner(nn.Module):
         *,
         return_attention: bool = False,
     ) -> Memory | tuple[Memory, list[Tensor]]:
-        """What the decoder looks at.
+        """The memory of pictures: the grid of features after the encoder.
 
         Args:
             images: (B, 3, height, width); smaller pictures are padded on the right and below.

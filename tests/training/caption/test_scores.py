@@ -9,7 +9,7 @@ import pytest
 
 from minivit.training.caption.scores import MissingPackageError, caption_scores, caption_words
 
-STORED = Path(__file__).parents[1] / "references" / "caption_scores.json"
+STORED = Path(__file__).parents[2] / "references" / "caption_scores.json"
 SCORERS = ("pycocoevalcap.bleu.bleu", "pycocoevalcap.rouge.rouge", "pycocoevalcap.cider.cider")
 
 

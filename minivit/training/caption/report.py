@@ -1,0 +1,106 @@
+"""The results of a captioner's run, in words.
+
+On scenes: how many words, objects and relations of the captions are true, and whether words look at
+what they name. On photos: BLEU-4, ROUGE-L and CIDEr-D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PIL import Image
+
+from minivit.captioner import Captioner
+from minivit.data.captions.dataset import CaptionSet
+from minivit.data.scenes.dataset import NUM_HELD_OUT, TEST_SEED, VALIDATION_SEED, Scene, make_scene
+from minivit.generation import generate
+from minivit.preprocess import open_image
+from minivit.training.caption.grounding import Grounding, best, ground
+from minivit.training.caption.scene_truth import scene_scores
+from minivit.training.caption.scores import MissingPackageError, caption_scores
+
+
+def write_captions(
+    captioner: Captioner, pictures: Sequence[Image.Image], *, batch_size: int = 250
+) -> list[str]:
+    """Greedy captions of pictures in memory."""
+    texts = []
+    for start in range(0, len(pictures), batch_size):
+        memory = captioner.look_at(pictures[start : start + batch_size])
+        texts += [
+            captioner.tokenizer.decode(found[0].token_ids) for found in generate(captioner, memory)
+        ]
+    return texts
+
+
+def scene_report(captioner: Captioner, *, num_scenes: int = NUM_HELD_OUT) -> list[str]:
+    """How true the captions of new scenes are, and whether words look at what they name.
+
+    The layer and head of the pointing game are chosen on the validation scenes.
+
+    Args:
+        captioner: Captioner of scenes; put into eval mode here.
+        num_scenes: Number of test scenes, and of validation scenes.
+    """
+    captioner.eval()
+    size = captioner.preprocess.image_size
+
+    def draw(seed: int) -> list[Scene]:
+        return [make_scene(seed, index, image_size=size) for index in range(num_scenes)]
+
+    test = draw(TEST_SEED)
+    scores = scene_scores(write_captions(captioner, [scene.image for scene in test]), test)
+    lines = [
+        f"{len(test):,} test scenes, greedy captions: {100 * scores['attribute_words']:.1f} % of "
+        f"attribute words right, {100 * scores['exact_objects']:.1f} % of captions with every "
+        f"object exactly right, {100 * scores['relations']:.1f} % of relations true"
+    ]
+    chosen = ground(captioner, draw(VALIDATION_SEED))
+    rows = ground(captioner, test)
+    for kind in ("shape", "colour", "size"):
+        for align in ("predicts", "reads"):
+            lines.append(_pointing_line(_same(rows, best(chosen, kind, align))))
+    return lines
+
+
+def _same(rows: Sequence[Grounding], row: Grounding) -> Grounding:
+    """The row of another set of scenes with the same word, layer, head and alignment."""
+    key = (row.kind, row.layer, row.head, row.align)
+    return next(each for each in rows if (each.kind, each.layer, each.head, each.align) == key)
+
+
+def _pointing_line(row: Grounding) -> str:
+    """The figures of a row in one line."""
+    head = "mean over heads" if row.head is None else f"head {row.head}"
+    return (
+        f"pointing, {row.kind} words, step that {row.align} the word, block {row.layer}, {head}: "
+        f"{100 * row.hits:.1f} % of peaks on the object (chance {100 * row.chance:.1f} %), "
+        f"{100 * row.mass:.1f} % of the mass (the object is {100 * row.area:.1f} % of the picture)"
+    )
+
+
+def photo_report(
+    captioner: Captioner, held: CaptionSet, on_photos: Callable[[int], object]
+) -> list[str]:
+    """BLEU-4, ROUGE-L and CIDEr-D of greedy captions of the held-out photos.
+
+    Args:
+        captioner: Captioner; put into eval mode here.
+        held: Photos with the captions of people.
+        on_photos: Function that is called with the number of photos of each batch.
+    """
+    captioner.eval()
+    paths = [picture.path for picture in held.pictures]
+    texts: list[str] = []
+    for start in range(0, len(paths), 8):  # photos in memory at once
+        some = [open_image(path) for path in paths[start : start + 8]]
+        texts += write_captions(captioner, some)
+        on_photos(len(some))
+    try:
+        scores = caption_scores([list(picture.captions) for picture in held.pictures], texts)
+    except MissingPackageError as error:
+        return [f"no BLEU and CIDEr: {error}"]
+    return [
+        f"{len(texts):,} held-out photos, greedy captions: BLEU-4 {scores['BLEU-4']:.3f}, ROUGE-L "
+        f"{scores['ROUGE-L']:.3f}, CIDEr-D {scores['CIDEr-D']:.3f}"
+    ]

@@ -129,7 +129,8 @@ class Trainer:
             The figures of each epoch.
 
         Raises:
-            NotFiniteError: With the step and the learning rate.
+            NotFiniteError: The loss or the gradient is not finite; the message names the step and
+                the learning rate.
         """
         while self._phase < len(self.phases):
             while self._epoch < self.settings.epochs and not self._out_of_patience():

@@ -37,7 +37,7 @@ _EVENTS = "tensorboard/events.out.tfevents.*"
 
 
 class RunFolderError(ValueError):
-    """A folder that cannot be used as asked; one line that says what to do instead."""
+    """A run folder that cannot be used; the message says in one line what to do instead."""
 
 
 class RunFolder:

@@ -1,8 +1,8 @@
 """How a model is trained: one flat set of values, checked when it is made.
 
-What is trained and on what is said by the recipes (`minivit.training.recipes`), which add to these
-fields. The number of processes and `accumulate` only divide the work: a step always sees
-`batch_size` samples, and its gradient is that of all of them together.
+The recipes (`minivit.training.recipes`) add to these fields what is trained, and on what. The
+number of processes and `accumulate` only divide the work: a step always sees `batch_size` samples,
+and its gradient is that of all of them together.
 """
 
 from __future__ import annotations

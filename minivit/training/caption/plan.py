@@ -5,10 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from minivit.captioner import Captioner
-from minivit.checkpoint import load_model
 from minivit.data.captions.dataset import (
     CaptionDataset,
     CaptionSet,
@@ -28,7 +25,7 @@ from minivit.training.caption.model import captioner_size, make_captioner
 from minivit.training.caption.report import photo_report, scene_report
 from minivit.training.caption.task import CaptionTask
 from minivit.training.recipes import CaptionRecipe
-from minivit.training.task import Bar, Plan, Report
+from minivit.training.task import Bar, Plan
 
 AXES = ("Loss of a word", "right words (%)")  # of the curves
 
@@ -56,19 +53,14 @@ def plan_scenes(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
     """Scenes with their captions, drawn into memory."""
     draw = partial(draw_scenes, captioner, workers=recipe.workers, bar=bar)
     train = draw("training scenes", recipe.seed, recipe.num_training_scenes())
-    held = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
-
-    def report(folder: Path, device: torch.device) -> Report:
-        chosen = load_model(folder / "best.safetensors", device=device, expected=Captioner)
-        return Report(scene_report(chosen, num_scenes=NUM_HELD_OUT))
-
+    validation = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
     return Plan(
         task=CaptionTask(captioner, backbone_lr=recipe.backbone_lr),
         train=train,
-        validation=held,
+        validation=validation,
         lines=[f"{len(train):,} scenes, a caption each", captioner_size(captioner)],
         axes=AXES,
-        report=report,
+        report=partial(scene_report, num_scenes=NUM_HELD_OUT),
     )
 
 
@@ -82,10 +74,10 @@ def plan_photos(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
     train = read_captions(location, "train", skip_missing=recipe.skip_missing)
     note = ""
     try:
-        held = read_captions(location, "val", skip_missing=recipe.skip_missing)
+        validation = read_captions(location, "val", skip_missing=recipe.skip_missing)
     except NoSplitError:
-        train, held = hold_out(train, 0.1, recipe.seed)
-        note = f"; no validation split: {len(held.pictures):,} photos held out"
+        train, validation = hold_out(train, 0.1, recipe.seed)
+        note = f"; no validation split: {len(validation.pictures):,} photos held out"
     if recipe.limit:
         train = CaptionSet(train.pictures[: recipe.limit], train.description)
         note += f"; the first {len(train.pictures):,} photos"
@@ -100,17 +92,12 @@ def plan_photos(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
     make = partial(CaptionDataset, tokenizer=captioner.tokenizer, max_length=length)
     data = make(train, transform=augmentation, seed=recipe.seed)
     collate = partial(collate_captions, pad_id=captioner.tokenizer.pad_id)
-
-    def report(folder: Path, device: torch.device) -> Report:
-        chosen = load_model(folder / "best.safetensors", device=device, expected=Captioner)
-        return Report(photo_report(chosen, held, bar("captioning", len(held.pictures))))
-
     return Plan(
         task=CaptionTask(captioner, backbone_lr=recipe.backbone_lr),
         train=CaptionedPhotos(data, collate, recipe.workers),
-        validation=CaptionedPhotos(make(held, transform=plain), collate, recipe.workers),
+        validation=CaptionedPhotos(make(validation, transform=plain), collate, recipe.workers),
         lines=[data.description + note, captioner_size(captioner)],
         axes=AXES,
-        report=report,
+        report=partial(photo_report, validation=validation, bar=bar),
         evaluation_batch=recipe.batch_size,
     )

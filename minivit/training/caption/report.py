@@ -6,18 +6,22 @@ what they name. On photos: BLEU-4, ROUGE-L and CIDEr-D.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
+import torch
 from PIL import Image
 
 from minivit.captioner import Captioner
+from minivit.checkpoint import load_model
 from minivit.data.captions.dataset import CaptionSet
-from minivit.data.scenes.dataset import NUM_HELD_OUT, TEST_SEED, VALIDATION_SEED, Scene, make_scene
+from minivit.data.scenes.dataset import TEST_SEED, VALIDATION_SEED, Scene, make_scene
 from minivit.generation import generate
 from minivit.preprocess import open_image
 from minivit.training.caption.grounding import Grounding, best, ground
 from minivit.training.caption.scene_truth import scene_scores
 from minivit.training.caption.scores import MissingPackageError, caption_scores
+from minivit.training.task import Bar, Report
 
 
 def write_captions(
@@ -28,21 +32,23 @@ def write_captions(
     for start in range(0, len(pictures), batch_size):
         memory = captioner.look_at(pictures[start : start + batch_size])
         texts += [
-            captioner.tokenizer.decode(found[0].token_ids) for found in generate(captioner, memory)
+            captioner.tokenizer.decode(best_first[0].token_ids)
+            for best_first in generate(captioner, memory)
         ]
     return texts
 
 
-def scene_report(captioner: Captioner, *, num_scenes: int = NUM_HELD_OUT) -> list[str]:
-    """How true the captions of new scenes are, and whether words look at what they name.
+def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Report:
+    """Tests the best checkpoint on new scenes: are captions true, do words look at what they name?
 
     The layer and head of the pointing game are chosen on the validation scenes.
 
     Args:
-        captioner: Captioner of scenes; put into eval mode here.
+        folder: Run folder.
+        device: Device of the captioner.
         num_scenes: Number of test scenes, and of validation scenes.
     """
-    captioner.eval()
+    captioner = load_model(folder / "best.safetensors", device=device, expected=Captioner)
     size = captioner.preprocess.image_size
 
     def draw(seed: int) -> list[Scene]:
@@ -60,7 +66,7 @@ def scene_report(captioner: Captioner, *, num_scenes: int = NUM_HELD_OUT) -> lis
     for kind in ("shape", "colour", "size"):
         for align in ("predicts", "reads"):
             lines.append(_pointing_line(_same(rows, best(chosen, kind, align))))
-    return lines
+    return Report(lines)
 
 
 def _same(rows: Sequence[Grounding], row: Grounding) -> Grounding:
@@ -79,28 +85,29 @@ def _pointing_line(row: Grounding) -> str:
     )
 
 
-def photo_report(
-    captioner: Captioner, held: CaptionSet, on_photos: Callable[[int], object]
-) -> list[str]:
-    """BLEU-4, ROUGE-L and CIDEr-D of greedy captions of the held-out photos.
+def photo_report(folder: Path, device: torch.device, *, validation: CaptionSet, bar: Bar) -> Report:
+    """BLEU-4, ROUGE-L and CIDEr-D of the best checkpoint's greedy captions.
 
     Args:
-        captioner: Captioner; put into eval mode here.
-        held: Photos with the captions of people.
-        on_photos: Function that is called with the number of photos of each batch.
+        folder: Run folder.
+        device: Device of the captioner.
+        validation: Held-out photos with the captions of people.
+        bar: Progress bar of the captions.
     """
-    captioner.eval()
-    paths = [picture.path for picture in held.pictures]
+    captioner = load_model(folder / "best.safetensors", device=device, expected=Captioner)
+    paths = [picture.path for picture in validation.pictures]
+    on_photos = bar("captioning", len(paths))
     texts: list[str] = []
     for start in range(0, len(paths), 8):  # photos in memory at once
         some = [open_image(path) for path in paths[start : start + 8]]
         texts += write_captions(captioner, some)
         on_photos(len(some))
     try:
-        scores = caption_scores([list(picture.captions) for picture in held.pictures], texts)
+        scores = caption_scores([list(picture.captions) for picture in validation.pictures], texts)
     except MissingPackageError as error:
-        return [f"no BLEU and CIDEr: {error}"]
-    return [
+        return Report([f"no BLEU and CIDEr: {error}"])
+    line = (
         f"{len(texts):,} held-out photos, greedy captions: BLEU-4 {scores['BLEU-4']:.3f}, ROUGE-L "
         f"{scores['ROUGE-L']:.3f}, CIDEr-D {scores['CIDEr-D']:.3f}"
-    ]
+    )
+    return Report([line])

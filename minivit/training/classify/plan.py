@@ -61,13 +61,13 @@ def plan_scenes(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
     draw = partial(draw_scenes, model, workers=recipe.workers, bar=bar)
     train = draw("training scenes", recipe.seed, recipe.num_training_scenes())
     train = dataclasses.replace(train, turned=True, seed=recipe.seed)
-    held = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
+    validation = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
     return Plan(
         task=ClassificationTask(
             model, num_patch_classes=BACKGROUND + 1, token_loss=recipe.token_loss
         ),
         train=train,
-        validation=held,
+        validation=validation,
         lines=[f"{len(train):,} scenes of {len(CLASS_NAMES)} classes", model_line],
         axes=AXES,
         report=partial(scene_report, train=train, draw=draw, num_scenes=NUM_HELD_OUT),
@@ -125,16 +125,16 @@ def plan_idx(start: VisionTransformer | None, recipe: ClassifyRecipe) -> Plan:
     augmentation = make_augmentation(recipe, model.preprocess)
     random = torch.Generator().manual_seed(recipe.seed)
     order = torch.randperm(len(data.train_labels), generator=random)
-    held = order[: round(recipe.held_out * len(order))]
-    rest = order[len(held) :][: recipe.limit or None]
+    held_out = order[: round(recipe.held_out * len(order))]
+    rest = order[len(held_out) :][: recipe.limit or None]
     images, labels = data.train_images, data.train_labels
     train = IdxDataset(images[rest], labels[rest], augmentation, seed=recipe.seed)
     plain = make_augmentation(None, model.preprocess)
-    validation = IdxDataset(images[held], labels[held], plain)
+    validation = IdxDataset(images[held_out], labels[held_out], plain)
     test = IdxDataset(data.test_images, data.test_labels, plain)
     description = (
         f"IDX files: {len(train):,} pictures of {len(names)} classes to train on, "
-        f"{len(held):,} held out (seed {recipe.seed}), {len(test):,} to test on"
+        f"{len(held_out):,} held out (seed {recipe.seed}), {len(test):,} to test on"
     )
     return Plan(
         task=ClassificationTask(model),

@@ -6,45 +6,58 @@
     python train.py evaluate --data DIR --weights W [--predictions out.csv]
     python train.py preview --data DIR             # augmented photos, to look at
     python train.py sweep --vary KEY=V1,V2         # settings side by side
+    python train.py recipes [--keys]               # the package's recipes, or the keys of a recipe
     torchrun --nproc_per_node 2 train.py …         # one training by several processes
 
 A run folder holds recipe.toml, environment.toml, metrics.csv, curves.png, report.md with pictures,
-and the checkpoints best.safetensors and last.safetensors; --resume goes on with it. Exit status: 0
-done, 2 bad input, 130 Ctrl-C.
+and the checkpoints best.safetensors and last.safetensors; --resume goes on with an unfinished run.
+Exit status: 0 done, 2 bad input, 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from minivit.commands.terminal import keep_freed_memory, pick_device, run
-from minivit.commands.train_flags import given_values, make_parser
+from minivit.commands.terminal import pick_device, run
+from minivit.commands.train_flags import given_flags, make_parser
 from minivit.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
 
-    from minivit.captioner import Captioner
     from minivit.training.distributed import Processes
     from minivit.training.recipes import CaptionRecipe, ClassifyRecipe
     from minivit.training.run_folder import RunFolder
-    from minivit.training.task import Bar, Plan
-    from minivit.vit import VisionTransformer
+    from minivit.training.task import Bar, Epoch, Plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; `argv` without the program's name."""
+    """Runs a command; returns its exit status.
+
+    Args:
+        argv: Words of the command line without the program's name; None: those of this process.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
         words = ["classify", *words]  # the command that needs no name
     arguments = make_parser((__doc__ or "").split("\n\n")[0]).parse_args(words)
-    command: Callable[[argparse.Namespace], int | None] = globals()[arguments.command]
-    return run(command, arguments)
+    commands: dict[str, Callable[[argparse.Namespace], int | None]] = {
+        "classify": classify,
+        "caption": caption,
+        "evaluate": evaluate,
+        "preview": preview,
+        "sweep": sweep,
+        "recipes": recipes,
+    }
+    return run(commands[arguments.command], arguments)
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -71,12 +84,13 @@ def caption(arguments: argparse.Namespace) -> None:
 
     given = given_values(arguments)
     name = "scenes_captioner" if given.get("data", "scenes") == "scenes" else "catr_coco"
-    recipe = make_recipe(CaptionRecipe, arguments.recipe or name, given)
+    with old_names_on_stderr():
+        recipe = make_recipe(CaptionRecipe, arguments.recipe or name, given)
     fit(recipe, arguments.out or Path("runs", recipe.recipe), arguments)
 
 
 def classify_recipe(arguments: argparse.Namespace) -> ClassifyRecipe:
-    """The recipe that was named, or the one that fits the data, with the flags laid over it."""
+    """The recipe of --recipe, or the one that fits the data, with the flags laid over it."""
     from minivit.data.photos.idx import has_idx
     from minivit.training.recipes import ClassifyRecipe, make_recipe
 
@@ -84,7 +98,30 @@ def classify_recipe(arguments: argparse.Namespace) -> ClassifyRecipe:
     data = str(given.get("data", "scenes"))
     fitting = "fashion_mnist" if has_idx(Path(data)) else "pets_sgd"
     name = arguments.recipe or ("scenes" if data == "scenes" else fitting)
-    return make_recipe(ClassifyRecipe, name, given)
+    with old_names_on_stderr():
+        return make_recipe(ClassifyRecipe, name, given)
+
+
+def given_values(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keys of a recipe that the command line gives; --set wins over the other flags.
+
+    Raises:
+        ValueError: A --set without "=".
+    """
+    from minivit.training.recipe_toml import read_settings
+
+    return given_flags(arguments) | read_settings(arguments.settings)
+
+
+@contextlib.contextmanager
+def old_names_on_stderr() -> Iterator[None]:
+    """Prints one line for each key that a recipe or the command line has by its old name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        yield
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first prints
+        for message in dict.fromkeys(str(warning.message) for warning in caught):
+            print(f"warning: {message}", file=sys.stderr)
 
 
 def make_plan(recipe: ClassifyRecipe | CaptionRecipe, bar: Bar) -> Plan:
@@ -95,7 +132,7 @@ def make_plan(recipe: ClassifyRecipe | CaptionRecipe, bar: Bar) -> Plan:
     from minivit.training.classify.plan import plan_classifier
     from minivit.training.recipes import CaptionRecipe
 
-    torch.manual_seed(recipe.seed)  # of new weights; all other chance has a seed of its own
+    torch.manual_seed(recipe.seed)  # for new weights; all other chance has a seed of its own
     if isinstance(recipe, CaptionRecipe):
         return plan_captioner(recipe, bar)
     return plan_classifier(recipe, bar)
@@ -104,6 +141,7 @@ def make_plan(recipe: ClassifyRecipe | CaptionRecipe, bar: Bar) -> Plan:
 def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.Namespace) -> None:
     """Trains by a recipe into a run folder: the same for classifiers and captioners."""
     from minivit.training.distributed import make_repeatable, processes
+    from minivit.training.memory import keep_freed_memory
     from minivit.training.run_folder import RunFolder
 
     keep_freed_memory()
@@ -141,15 +179,9 @@ def train(
     """All epochs, or those after a saved state; what is known so far is written after each."""
     from tqdm import tqdm
 
-    from minivit.checkpoint import save_model
     from minivit.training.loop import NotFiniteError, Trainer
-    from minivit.training.run_folder import save_figure
-    from minivit.training.tensorboard import Events
-    from minivit.viz import curves_figure
+    from minivit.training.record import Record
 
-    words = ("Loss of the class", "right answers (%)")
-    if plan.task.best_by == "loss":
-        words = ("Loss of a word", "right words (%)")
     trainer = Trainer(
         plan.task.to(team.device),
         plan.train,
@@ -163,12 +195,10 @@ def train(
         trainer.load_state(state)
         if team.is_first:
             print(f"resumed after step {trainer.step:,} of {trainer.num_steps:,}", flush=True)
+    record = Record(folder, plan, trainer) if team.is_first else None
+    total, done = trainer.num_steps, trainer.step
     with tqdm(
-        total=trainer.num_steps,
-        initial=trainer.step,
-        unit="step",
-        desc="training",
-        disable=not team.is_first,
+        total=total, initial=done, unit="step", desc="training", disable=record is None
     ) as bar:
 
         def on_step(loss: float) -> None:
@@ -176,29 +206,22 @@ def train(
             bar.update()
 
         trainer.on_step = on_step
-        events = Events(folder.path / "tensorboard", len(trainer.epochs)) if team.is_first else None
         try:
             for epoch in trainer.run():
-                if events is None:
-                    continue  # the first process writes
-                model = cast("VisionTransformer | Captioner", trainer.model)
-                bar.write(
-                    f"epoch {epoch.epoch:3d}  training loss {epoch.train_loss:.3f}  validation "
-                    f"loss {epoch.val_loss:.3f}, {100 * epoch.val_accuracy:.1f} % right",
-                    file=sys.stdout,
-                )
-                save_model(model, folder.last)
-                if trainer.is_best():
-                    save_model(model, folder.best)
-                folder.write_metrics(trainer.epochs)
-                curves = curves_figure(
-                    trainer.epochs, chance=plan.chance, loss=words[0], accuracy=words[1]
-                )
-                save_figure(curves, folder.path / "curves.png")
-                events.add(epoch)
+                if record is not None:  # the first process prints and writes
+                    bar.write(epoch_line(epoch), file=sys.stdout)
+                    record.write()
         except NotFiniteError as error:
             good = f"; the last good checkpoint is {folder.last}" if trainer.epochs else ""
             raise NotFiniteError(f"{error}{good}") from None
+
+
+def epoch_line(epoch: Epoch) -> str:
+    """The figures of an epoch in one line."""
+    return (
+        f"epoch {epoch.epoch:3d}  training loss {epoch.train_loss:.3f}  validation "
+        f"loss {epoch.val_loss:.3f}, {100 * epoch.val_accuracy:.1f} % right"
+    )
 
 
 def report(
@@ -208,7 +231,7 @@ def report(
     device: torch.device,
     start: float,
 ) -> None:
-    """Judges the best checkpoint; prints what came out and writes report.md."""
+    """Measures the best checkpoint; prints the results and writes report.md."""
     lines, more = plan.report(folder.path, device)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
     lines.append(f"{minutes} min {seconds} s in all, {len(plan.train):,} training samples")
@@ -225,7 +248,7 @@ def report(
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Prints the accuracy of a checkpoint, and writes what it says of each photo."""
+    """Prints the accuracy of a checkpoint, and writes its answer for each photo."""
     from minivit.training.classify.evaluate import evaluate_photos, evaluate_scenes
     from minivit.training.distributed import refuse_several
 
@@ -234,9 +257,30 @@ def evaluate(arguments: argparse.Namespace) -> int:
     complaints: list[str] = []
     with progress_bars() as bar:
         if arguments.data == "scenes":
-            lines = evaluate_scenes(arguments, device, bar)
+            if arguments.predictions:
+                raise ValueError("--predictions is for photos, which have names; scenes have none")
+            lines = evaluate_scenes(
+                arguments.weights,
+                limit=arguments.limit,
+                bf16=arguments.precision == "bf16",
+                workers=arguments.workers,
+                device=device,
+                bar=bar,
+            )
         else:
-            lines, complaints = evaluate_photos(arguments, device, bar)
+            lines, complaints = evaluate_photos(
+                arguments.weights,
+                Path(arguments.data),
+                split=arguments.split,
+                limit=arguments.limit,
+                strict=arguments.strict,
+                predictions=arguments.predictions,
+                batch_size=arguments.batch_size,
+                bf16=arguments.precision == "bf16",
+                workers=arguments.workers,
+                device=device,
+                bar=bar,
+            )
     print("\n".join(lines))
     for complaint in complaints:
         print(f"error: {complaint}", file=sys.stderr)
@@ -245,9 +289,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> None:
     """Writes a contact sheet of augmented photos."""
+    from minivit.files import save_figure
     from minivit.training.classify.preview import preview_figure
     from minivit.training.distributed import refuse_several
-    from minivit.training.run_folder import save_figure
 
     refuse_several("preview")
     recipe = classify_recipe(arguments)
@@ -260,9 +304,10 @@ def preview(arguments: argparse.Namespace) -> None:
 
 def sweep(arguments: argparse.Namespace) -> None:
     """Trains with every combination of settings, and compares."""
+    from minivit.files import save_figure
     from minivit.training.distributed import refuse_several
     from minivit.training.loop import NotFiniteError
-    from minivit.training.run_folder import save_figure, write_text
+    from minivit.training.run_folder import write_text
     from minivit.training.sweep import Outcome, combinations, comparison_table, read_metrics
     from minivit.viz import comparison_figure
 
@@ -271,7 +316,8 @@ def sweep(arguments: argparse.Namespace) -> None:
     names = arguments.recipe.split(",") if arguments.recipe else ["scenes"]
     given = given_values(arguments)
     outcomes: list[Outcome] = []
-    runs = combinations(names, arguments.vary, given)
+    with old_names_on_stderr():
+        runs = combinations(names, arguments.vary, given)
     for number, (name, recipe) in enumerate(runs, start=1):
         print(f"\nrun {number} of {len(runs)}: {name}", flush=True)
         problem = ""
@@ -286,6 +332,16 @@ def sweep(arguments: argparse.Namespace) -> None:
     save_figure(figure, out / "comparison.png")
     write_text(out / "comparison.md", f"{table}\n![curves](comparison.png)\n")
     print(f"\n{table}\n{out / 'comparison.md'}")
+
+
+# ---- what there is -------------------------------------------------------------------------------
+
+
+def recipes(arguments: argparse.Namespace) -> None:
+    """Prints the recipes of the package, or the keys that a recipe can have."""
+    from minivit.training.recipe_keys import keys_text, recipes_text
+
+    print(keys_text() if arguments.keys else recipes_text())
 
 
 if __name__ == "__main__":

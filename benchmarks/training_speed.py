@@ -25,10 +25,11 @@ from torch import nn
 
 import minivit
 from benchmarks.turns import take_turns
-from minivit.commands.terminal import keep_freed_memory
-from minivit.training.classify.task import ClassificationTask, ImageBatch, LabelledImages
+from minivit.training.classify.data import ImageBatch, LabelledImages
+from minivit.training.classify.task import ClassificationTask
 from minivit.training.distributed import Processes
 from minivit.training.loop import Trainer
+from minivit.training.memory import keep_freed_memory
 from minivit.training.settings import Settings
 from minivit.training.task import Piece
 
@@ -105,7 +106,12 @@ def train_step(pixels: int, batch: int, optimizer: str, precision: str) -> Calla
     model = minivit.VisionTransformer(minivit.ViTConfig.from_name(f"small_patch16_{pixels}"))
     model.load_state_dict(theirs.state_dict())
     settings = Settings(
-        epochs=1000, batch_size=batch, lr=1e-4, optimizer=optimizer, clip=1.0, precision=precision
+        epochs=1000,
+        batch_size=batch,
+        lr=1e-4,
+        optimizer=optimizer,
+        grad_clip=1.0,
+        precision=precision,
     )
     data = LabelledImages(images, labels)
     alone = Processes(0, 1, torch.device("cpu"))

@@ -6,8 +6,13 @@ import contextlib
 import errno
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @contextlib.contextmanager
@@ -52,3 +57,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
         raise
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as PNG, in the dots per inch that its words were measured for.
+
+    Args:
+        figure: Figure to write.
+        path: File to write; folders above it are made.
+
+    Raises:
+        OSError: As `replacing`.
+    """
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # A name in letters that matplotlib's font does not have is drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(temporary, format="png", dpi="figure")

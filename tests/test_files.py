@@ -7,11 +7,15 @@ import os
 import stat
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
-from minivit.files import replacing
+from minivit.files import replacing, save_figure
 
 
 def names(folder: Path) -> list[str]:
@@ -133,3 +137,33 @@ def test_a_folder_is_not_replaced_and_is_named(tmp_path: Path) -> None:
         raise AssertionError("the body must not run")
     assert error.value.filename == str(target)
     assert list(tmp_path.iterdir()) == [target]
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+def test_a_figure_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run" / "curves.png"
+    save_figure(Figure(figsize=(2, 1), dpi=70), path)
+    before = path.read_bytes()
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.size == (140, 70)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    figure = Figure()
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_figure(figure, path)
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.text(0.5, 0.5, "\U0001f408 \u732b")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_figure(figure, tmp_path / "cat.png")

@@ -342,7 +342,7 @@ def test_a_run_that_diverges_says_what_is_left(
     good = ("classify", "--data", photos, "--recipe", recipe, "--workers", 0, "--out", out)
     phases = make_recipe_file(
         tmp_path / "phases.toml",
-        "[[phases]]\nepochs = 1\n[[phases]]\noptimizer = 'sgd'\nlr = 1e12\nwarmup = 0.0\n",
+        "[[phases]]\nepochs = 1\n[[phases]]\noptimizer = 'sgd'\nlr = 1e12\nwarmup_share = 0.0\n",
     )
     said = refused(capsys, *good, "--recipe", phases)
     assert re.search(r"is (nan|inf) at step \d+ of \d+ with learning rate [\d.e+]+", said)
@@ -359,6 +359,36 @@ def test_wrong_flags_end_with_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         command.main(arguments)
     assert exit_.value.code == 2
+
+
+def test_old_names_of_keys_are_one_line_each_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "old.toml"
+    recipe.write_text((ROOT / "minivit/training/recipes/scenes.toml").read_text() + "ema = 0.5\n")
+    words = ("--recipe", recipe, "--set", "clip=-1", "--set", "warmup=0.5")
+    assert status(*words, "--out", tmp_path / "run") == 2
+    assert capsys.readouterr().err.splitlines() == ["error: grad_clip is -1.0, expected at least 0"]
+    small = ("--limit", 8, "--epochs", 1, "--workers", 0, "--out", tmp_path / "run")
+    assert status(*words[:2], "--set", "warmup=0.5", *small) == 0
+    errors = capsys.readouterr().err.splitlines()
+    assert [line for line in errors if line.startswith("warning: ")] == [
+        f"warning: {recipe}: ema is called ema_decay now",
+        "warning: the command line: warmup is called warmup_share now",
+    ]
+    text = (tmp_path / "run" / "recipe.toml").read_text()
+    assert "ema_decay = 0.5\n" in text and "warmup_share = 0.5\n" in text
+
+
+def test_recipes_and_their_keys_are_listed_without_torch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert status("recipes") == 0
+    assert "  fashion_mnist        Fashion-MNIST from scratch\n" in capsys.readouterr().out
+    assert status("recipes", "--keys") == 0
+    assert "warmup_share" in capsys.readouterr().out
+    code = "import sys, train; train.main(['recipes', '--keys']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -158,17 +158,12 @@ def write_figure(figure: Figure, path: Path, remark: str = "") -> None:
     Raises:
         OSError: It cannot be written; the message advises another --out.
     """
-    import warnings
-
     from tqdm import tqdm
 
-    from minivit.files import replacing
+    from minivit.files import save_figure
 
     try:
-        with replacing(path) as temporary, warnings.catch_warnings():
-            # A file name in letters that matplotlib's font does not have is drawn as boxes.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(temporary, format="png")
+        save_figure(figure, path)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{path}: cannot be written ({reason}); choose another --out") from error

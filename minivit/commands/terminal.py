@@ -7,8 +7,6 @@ imports torch before it is needed, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -70,20 +68,6 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
             raise
         print(one_line(error), file=sys.stderr)
         return 2
-
-
-def keep_freed_memory() -> None:
-    """Has the C library keep freed memory for the next tensor, up to 2 GiB of it.
-
-    As it is, glibc gives the end of the heap back to the system, which clears every page that it
-    hands out again: 8 to 28 % of the time of a training step (and none of a pass without gradients,
-    which frees little). See mallopt(3); other C libraries, which have none, stay as they are.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**25)  # the highest that glibc takes
 
 
 def one_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What can be asked of train.py: its commands and their flags.
+"""The commands of train.py and their flags.
 
 Nothing here imports torch, so that --help answers at once.
 """
@@ -29,20 +29,17 @@ def make_parser(description: str) -> Parser:
     _add_evaluate(commands)
     _add_preview(commands)
     _add_sweep(commands)
+    _add_recipes(commands)
     return parser
 
 
-def given_values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keys of a recipe that were set on the command line; --set wins over the other flags.
+def given_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keys of a recipe that have a flag of their own and were given by it.
 
-    Raises:
-        ValueError: A --set without "=".
+    The texts of --set, which can be any key, are left as they are in `arguments.settings`.
     """
-    from minivit.training.recipe_toml import read_settings
-
     flags = {name: getattr(arguments, name) for name in arguments.recipe_keys}
-    given = {name: value for name, value in flags.items() if value is not None}
-    return given | read_settings(arguments.settings)
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _add_classify(commands: Commands[Parser]) -> None:
@@ -142,7 +139,7 @@ def _add_preview(commands: Commands[Parser]) -> None:
         description="Writes one picture: a row for each of some training photos, first as it is "
         "used and then as it is augmented in some epochs.",
     )
-    _add_recipe_flags(command, "whose augmentation; as for classify")
+    _add_recipe_flags(command, "the recipe that says how; as for classify")
     command.add_argument(
         "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="default: %(default)s"
     )
@@ -176,6 +173,17 @@ def _add_sweep(commands: Commands[Parser]) -> None:
     add_common_flags(command, seed=None)
 
 
+def _add_recipes(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "recipes",
+        help="list the recipes of the package, or the keys of a recipe",
+        description="Prints the name and the purpose of each recipe of the package; with --keys, "
+        "each key that a recipe, --set or --vary can have: its default and its meaning.",
+    )
+    command.add_argument("--keys", action="store_true", help="list the keys instead")
+    add_common_flags(command, seed=None)
+
+
 # ---- flags of several commands -------------------------------------------------------------------
 
 
@@ -206,7 +214,7 @@ def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> None:
         default=[],
         dest="settings",
         metavar="KEY=VALUE",
-        help="any other key of a recipe; minivit/training/recipes.py and settings.py list them",
+        help="any other key of a recipe; `train.py recipes --keys` lists them",
     )
 
 
@@ -221,7 +229,7 @@ def _add_run_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _set_recipe_keys(command: argparse.ArgumentParser, *more: str) -> None:
-    """Notes which flags are keys of a recipe."""
+    """Keeps the names of those flags that are keys of a recipe."""
     common = ("data", "weights", "epochs", "batch_size", "lr", "precision", "limit", "workers")
     command.set_defaults(recipe_keys=(*common, "seed", *more))
 

@@ -1,9 +1,9 @@
-"""Several processes that train one model: who am I, and what do all of us have together.
+"""Several processes that train one model.
 
-`torchrun --nproc_per_node N train.py …` starts the processes and names them in the environment
+`torchrun --nproc_per_node N train.py …` starts the processes and numbers them in the environment
 (https://docs.pytorch.org/docs/stable/elastic/run.html). Every process holds the whole model and
-computes its share of each step; DistributedDataParallel adds up the gradients. Only process 0
-prints and writes. Without torchrun all of this is one process that talks to nobody.
+computes a part of each step; DistributedDataParallel adds up the gradients. Only process 0 prints
+and writes. Without torchrun there is one process, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Processes:
     """This process among those that train together.
 
     Attributes:
-        rank: Its number, from 0.
-        count: How many there are.
-        device: Where it computes.
+        rank: Number of this process, from 0.
+        count: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -35,7 +35,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that prints and writes."""
+        """Whether this is the process that prints and writes."""
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
@@ -47,15 +47,19 @@ class Processes:
         return summed.to(values.device)
 
     def agree(self, value: Any) -> Any:
-        """What the first process says, in all of them; the others' value is not looked at."""
+        """The value of the first process, in all of them; the others' values are ignored."""
         if self.count == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, device=self.device)
         return box[0]
 
-    def share(self, length: int) -> range:
-        """Which of so many samples this process evaluates: each is somebody's, none is two's."""
+    def shard(self, length: int) -> range:
+        """Numbers of the samples that this process evaluates; every sample has one process.
+
+        Args:
+            length: Number of all samples.
+        """
         return range(self.rank, length, self.count)
 
 
@@ -64,7 +68,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
     """Joins the other processes of torchrun, if there are any, until the end of the block.
 
     Args:
-        device: As the user asked; of several GPUs each process takes its own.
+        device: Device that the user chose; of several GPUs each process takes its own.
 
     Raises:
         OSError: Another process is gone.
@@ -75,13 +79,13 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield Processes(0, 1, device)
         return
     if device.type == "cuda":
-        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= there:
+        local_rank, num_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= num_gpus:
             raise ValueError(
-                f"process {local} of this machine has no GPU: there are {there}; use "
-                f"--nproc_per_node {there}"
+                f"process {local_rank} of this machine has no GPU: there are {num_gpus}; use "
+                f"--nproc_per_node {num_gpus}"
             )
-        device = torch.device("cuda", local)
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -98,17 +102,20 @@ def processes(device: torch.device) -> Iterator[Processes]:
 
 
 def refuse_several(command: str) -> None:
-    """For a command that is one process.
+    """Refuses a command that has to be one process.
+
+    Args:
+        command: Name of the command.
 
     Raises:
-        ValueError: torchrun has started several.
+        ValueError: torchrun has started several processes.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError(f"{command} is one process: start it without torchrun")
 
 
 def make_repeatable(device: torch.device) -> None:
-    """Asks for the same bits from the same inputs; on a CPU that is so without being asked."""
+    """Has a GPU give the same bits for the same inputs, as a CPU does by itself."""
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False

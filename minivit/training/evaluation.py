@@ -1,6 +1,6 @@
 """Held-out samples: every one counted once, and in fp32.
 
-So the same weights have the same figures, always and however many processes there are.
+The same weights therefore have the same figures, with any number of processes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from minivit.training.task import Data, Task, consecutive
 def evaluate(
     task: Task, model: nn.Module, data: Data, *, processes: Processes, batch_size: int = 250
 ) -> tuple[float, float]:
-    """Mean loss and share of right answers; in fp32, so that it never depends on how.
+    """Mean loss and share of right answers, in fp32.
 
     Args:
-        task: Says what is measured.
-        model: Its model or the moving average; put into eval mode here.
-        data: Every sample of it counts once, however many processes there are.
-        processes: This one and the others.
+        task: Task that measures.
+        model: Model of the task or its moving average; put into eval mode here.
+        data: Samples, each of which counts once.
+        processes: This process and the others.
         batch_size: Samples at once.
 
     Returns:
         (loss a term, accuracy from 0 to 1).
     """
     model.eval()
-    pieces = consecutive(processes.share(len(data)), batch_size)
+    pieces = consecutive(processes.shard(len(data)), batch_size)
     sums = torch.zeros(3, dtype=torch.float64)
     for batch in data.load(0, pieces):
         sums += task.measure(model, batch).cpu()

@@ -33,9 +33,8 @@ from minivit.data.seeds import mix_seed
 from minivit.training.distributed import Processes
 from minivit.training.evaluation import evaluate
 from minivit.training.optimizers import make_optimizers, set_rates
-from minivit.training.settings import Settings, rate_share
+from minivit.training.settings import Settings, lr_fraction
 from minivit.training.task import Data, Epoch, Piece, Task, divide, epoch_order
-from minivit.vit import VisionTransformer
 
 
 class NotFiniteError(ValueError):
@@ -46,19 +45,19 @@ class Trainer:
     """Trains a task, epoch by epoch.
 
     Args:
-        task: Trained in place, on the device of `processes`.
+        task: Task, trained in place, on the device of `processes`.
         data: Training samples.
-        validation: Samples that are only looked at.
-        phases: How, one after the other.
+        validation: Samples that only measure the model.
+        phases: Settings of the phases, one after the other.
         processes: This process and the others.
         evaluation_batch: Validation samples at once.
-        on_step: Called after each step with its loss.
-        save: Called with the state, see `state`, every `save_every` steps and after each epoch, in
-            the first process only.
+        on_step: Function that is called after each step with its loss.
+        save: Function that is called with the state (see `state`) every `save_every` steps and
+            after each epoch, in the first process only.
 
     Attributes:
-        epochs: The figures so far.
-        average: The moving average of the model, or None.
+        epochs: Figures of the finished epochs.
+        average: Moving average of the model, or None.
     """
 
     def __init__(
@@ -79,15 +78,18 @@ class Trainer:
         self.save = save or (lambda _state: None)
         self.epochs: list[Epoch] = []
         self.average: nn.Module | None = None
-        self._phase = self._epoch = self._step = self._all_steps = 0  # finished ones
-        self._sums = torch.zeros(2, dtype=torch.float64)  # of this epoch: reported loss, terms
+        self._phase = 0  # phases that are finished
+        self._epoch = 0  # epochs of this phase that are finished
+        self._step = 0  # steps of this epoch that are done
+        self._all_steps = 0  # steps of all phases that are done
+        self._sums = torch.zeros(2, dtype=torch.float64)  # reported loss and terms of this epoch
         self._earlier = 0.0  # seconds of the runs before this one
         self._start = time.perf_counter()
         self._prepare()
 
     @property
     def model(self) -> nn.Module:
-        """What is validated and saved: the moving average where there is one."""
+        """The model to validate and to save: the moving average where there is one."""
         return self.average or self.task.model
 
     @property
@@ -107,15 +109,13 @@ class Trainer:
         """Optimizers and the module that is called, for the present phase."""
         self.settings = settings = self.phases[self._phase]
         self.optimizers = make_optimizers(
-            self.task, settings, lambda name: self.task.share(name, settings)
+            self.task, settings, lambda name: self.task.lr_scale(name, settings)
         )
         self._trained = [each for each in self.task.parameters() if each.requires_grad]
-        for module in self.task.modules():
-            if isinstance(module, VisionTransformer):
-                module.gradient_checkpointing = settings.gradient_checkpointing
-        if settings.ema and self.average is None:
+        self.task.prepare(settings)
+        if settings.ema_decay and self.average is None:
             self.average = copy.deepcopy(self.task.model).requires_grad_(False)
-        elif not settings.ema:
+        elif not settings.ema_decay:
             self.average = None
         called: Any = torch.compile(self.task) if settings.compile else self.task
         self._called = DistributedDataParallel(called) if self.processes.count > 1 else called
@@ -129,7 +129,8 @@ class Trainer:
             The figures of each epoch.
 
         Raises:
-            NotFiniteError: With the step and the learning rate.
+            NotFiniteError: The loss or the gradient is not finite; the message names the step and
+                the learning rate.
         """
         while self._phase < len(self.phases):
             while self._epoch < self.settings.epochs and not self._out_of_patience():
@@ -140,7 +141,7 @@ class Trainer:
                 self._prepare()
 
     def is_best(self) -> bool:
-        """Whether the last epoch is the best so far; of equals the later one."""
+        """Whether the last epoch is the best so far, or as good as the best."""
         scores = self._scores()
         return scores[-1] == max(scores)
 
@@ -152,8 +153,10 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         """Whether this phase has gone on for long enough without a better epoch."""
         scores = self._scores()[len(self.epochs) - self._epoch :]
-        waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
-        return 0 < self.settings.patience <= waited
+        if self.settings.patience == 0 or not scores:
+            return False
+        waited = len(scores) - 1 - scores.index(max(scores))  # epochs since the first best one
+        return waited >= self.settings.patience
 
     def _run_epoch(self) -> Epoch:
         """The steps of an epoch that are still to do, and validation."""
@@ -167,7 +170,7 @@ class Trainer:
         loss, accuracy = self._validate()
         done = Epoch(
             epoch=epoch + 1,
-            lr=settings.lr * self._share(self._step - 1),
+            lr=settings.lr * self._lr_fraction(self._step - 1),
             train_loss=(self._sums[0] / self._sums[1]).item(),
             val_loss=loss,
             val_accuracy=accuracy,
@@ -178,21 +181,21 @@ class Trainer:
         return done
 
     def _pieces(self, order: Sequence[int]) -> list[Piece]:
-        """This process's samples of the steps of an epoch that are still to do."""
+        """The samples of this process in the steps of an epoch that are still to do."""
         size, first, pieces = self.settings.batch_size, self._all_steps - self._step, []
         for step in range(self._step, self._steps_per_epoch(self.settings)):
             together = order[step * size : (step + 1) * size]
             own = divide(together, self.processes.count)[self.processes.rank]
             parts = [part for part in divide(own, self.settings.accumulate) if part]
             pieces += [Piece(first + step, part) for part in parts]
-            if not parts:  # a process must take part in every step; what it computes is left out
+            if not parts:  # a process must take part in every step; its loss is left out
                 pieces.append(Piece(first + step, [together[0]], counted=False))
         return pieces
 
     def _run_step(self, batches: list[tuple[Piece, Any]]) -> None:
         """One step of the optimizers, for all the samples of all processes."""
         settings, device = self.settings, self.processes.device
-        set_rates(self.optimizers, self._share(self._step))
+        set_rates(self.optimizers, self._lr_fraction(self._step))
         counts = [self.task.count(batch) * piece.counted for piece, batch in batches]
         terms = self.processes.total(torch.tensor(float(sum(counts)))).item()
         self.task.set_mode(settings)
@@ -204,7 +207,7 @@ class Trainer:
             with nullcontext() if alone else self._called.no_sync():
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     losses = self._called(batch, settings) * piece.counted
-                # Processes average their gradients; wanted is the sum of all, over `terms`.
+                # Processes average their gradients; the step is the sum of all, over `terms`.
                 (losses[0] * (self.processes.count / terms)).backward()
             sums += losses.detach().cpu()
         loss, reported = (self.processes.total(sums) / terms).tolist()
@@ -214,11 +217,11 @@ class Trainer:
             if not math.isfinite(value):
                 raise NotFiniteError(
                     f"the {name} is {value} at step {self.step + 1} of {self.num_steps} with "
-                    f"learning rate {settings.lr * self._share(self._step):.2g}: start again with "
-                    "a lower --lr"
+                    f"learning rate {settings.lr * self._lr_fraction(self._step):.2g}: start again "
+                    "with a lower --lr"
                 )
-        if settings.clip:
-            nn.utils.clip_grads_with_norm_(self._trained, settings.clip, norm)
+        if settings.grad_clip:
+            nn.utils.clip_grads_with_norm_(self._trained, settings.grad_clip, norm)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -227,17 +230,17 @@ class Trainer:
         self._sums += torch.tensor([reported * terms, terms], dtype=torch.float64)
         self.on_step(reported)
 
-    def _share(self, step: int) -> float:
-        """Of the learning rate, at a step of this epoch."""
+    def _lr_fraction(self, step: int) -> float:
+        """The learning rate at a step of this epoch, as a fraction of the highest."""
         per_epoch = self._steps_per_epoch(self.settings)
-        return rate_share(self._epoch * per_epoch + step, per_epoch, self.settings)
+        return lr_fraction(self._epoch * per_epoch + step, per_epoch, self.settings)
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Moves the average towards the weights; at first faster, as it starts from them."""
+        """Moves the average towards the weights, faster at first: it starts from untrained ones."""
         if self.average is None:
             return
-        decay = min(self.settings.ema, (1 + self._all_steps) / (10 + self._all_steps))
+        decay = min(self.settings.ema_decay, (1 + self._all_steps) / (10 + self._all_steps))
         pairs = zip(self.average.parameters(), self.task.model.parameters(), strict=True)
         averages, weights = (list(each) for each in zip(*pairs, strict=True))
         torch._foreach_lerp_(averages, weights, 1 - decay)
@@ -259,7 +262,7 @@ class Trainer:
             self.save(self.state())
 
     def state(self) -> dict[str, Any]:
-        """All that the rest of the training depends on: tensors, numbers, lists and dicts."""
+        """Everything that the rest of the training depends on: tensors, numbers, lists, dicts."""
         return {
             "task": self.task.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -271,10 +274,10 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from there; the arguments of the trainer must be those of the one that saved it.
+        """Goes on from a state; the trainer must have the arguments of the one that saved it.
 
         Args:
-            state: From `state`.
+            state: Result of `state`.
         """
         self._phase, self._epoch, self._step, self._all_steps = state["place"]
         self.epochs = [Epoch(*values) for values in state["epochs"]]

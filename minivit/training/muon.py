@@ -8,8 +8,8 @@ Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"
     O = nearest orthogonal matrix to (1 - μ) G + μ M,  by five Newton-Schulz steps
     W = W - lr · (λ W + 0.2 √max(rows, cols) · O)
 
-On scenes it needs half of AdamW's pictures to get off the plateau where colours are known and
-shapes are not. Only the matrices inside the blocks are trained by it; AdamW trains the rest.
+On scenes Muon needs half of AdamW's pictures to leave the plateau where colours are known and
+shapes are not. It trains the matrices inside the blocks only; AdamW trains the rest.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def orthogonalize(matrices: Tensor, *, steps: int = 5) -> Tensor:
         steps: Number of iterations.
 
     Returns:
-        (B, rows, cols), of the dtype given.
+        (B, rows, cols), in the dtype of `matrices`.
     """
     a, b, c = _QUINTIC
     x = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
@@ -92,6 +92,7 @@ class Muon(torch.optim.Optimizer):
                     parameter.add_(direction, alpha=-group["lr"] * scale)
 
     def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """The direction of a parameter before it is made orthogonal; moves its M."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if "momentum" not in state:

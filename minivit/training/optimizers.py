@@ -1,7 +1,7 @@
 """Which weights move, how fast, and by which rule.
 
-Parameters are sorted into groups: by the share of the learning rate that they get (0: they stay),
-by whether they are decayed, and, with "muon", by whether they are a matrix inside a block.
+Parameters are sorted into groups: by the factor of their learning rate (0: they stay), by whether
+they are decayed, and, with "muon", by whether they are a matrix inside a block.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _MATRIX = re.compile(r"(^|\.)(blocks|encoder|decoder)\.\d+\.")
 
 
 def make_optimizers(
-    module: nn.Module, settings: Settings, share: Callable[[str], float] = lambda _name: 1.0
+    module: nn.Module, settings: Settings, lr_scale: Callable[[str], float] = lambda _name: 1.0
 ) -> list[torch.optim.Optimizer]:
     """Optimizers for all parameters that are to move; the others are told to need no gradient.
 
     Every group keeps its highest rate under "highest_lr", which `set_rates` scales.
 
     Args:
-        module: Whose parameters.
+        module: Module that is trained.
         settings: Rule, rate, decay.
-        share: From a parameter's name to its share of the learning rate.
+        lr_scale: Function from a parameter's name to the factor of its learning rate.
 
     Raises:
         ValueError: No parameter moves.
     """
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in module.named_parameters():
-        part = share(name)
-        parameter.requires_grad_(part > 0)
-        if part == 0:
+        scale = lr_scale(name)
+        parameter.requires_grad_(scale > 0)
+        if scale == 0:
             continue
         matrix = settings.optimizer == "muon" and is_block_matrix(name, parameter)
-        groups[matrix, part, settings.decay_all or is_decayed(name, parameter)].append(parameter)
+        groups[matrix, scale, settings.decay_all or is_decayed(name, parameter)].append(parameter)
     if not groups:
         raise ValueError("nothing is trained: every weight stays as it is")
 
@@ -50,11 +50,11 @@ def make_optimizers(
         return [
             {
                 "params": parameters,
-                "lr": settings.lr * part,
-                "highest_lr": settings.lr * part,
+                "lr": settings.lr * scale,
+                "highest_lr": settings.lr * scale,
                 "weight_decay": settings.weight_decay if decayed else 0.0,
             }
-            for (matrix, part, decayed), parameters in groups.items()
+            for (matrix, scale, decayed), parameters in groups.items()
             if matrix == matrices
         ]
 
@@ -62,12 +62,12 @@ def make_optimizers(
     if matrices := tables(True):
         optimizers.append(Muon(matrices, lr=settings.lr))
     if others := tables(False):
-        optimizers.append(_usual(others, settings))
+        optimizers.append(_torch_optimizer(others, settings))
     return optimizers
 
 
-def _usual(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optimizer:
-    """Torch's own, in its fused form: one pass over all weights."""
+def _torch_optimizer(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optimizer:
+    """An optimizer of torch in its fused form, one pass over all weights."""
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
     betas = (0.9, settings.beta2)
@@ -76,11 +76,11 @@ def _usual(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Opti
     return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, fused=True)
 
 
-def set_rates(optimizers: list[torch.optim.Optimizer], share: float) -> None:
-    """Gives every group this share of its highest rate."""
+def set_rates(optimizers: list[torch.optim.Optimizer], fraction: float) -> None:
+    """Gives every group this fraction of its highest rate."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["highest_lr"] * share
+            group["lr"] = group["highest_lr"] * fraction
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
@@ -89,11 +89,11 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon trains it: a matrix inside a block, not inside a captioner's backbone."""
+    """Whether Muon trains this: a matrix inside a block, not inside a captioner's backbone."""
     return parameter.dim() == 2 and bool(_MATRIX.search(name)) and "backbone." not in name
 
 
-def layer_share(name: str, depth: int, decay: float) -> float:
+def layer_lr_scale(name: str, depth: int, decay: float) -> float:
     """Layer-wise learning-rate decay (BEiT, arXiv:2106.08254, appendix H).
 
     ::
@@ -101,12 +101,12 @@ def layer_share(name: str, depth: int, decay: float) -> float:
         head and last norm: 1      block i of L: decay^(L - i)      embedding: decay^(L + 1)
 
     Args:
-        name: Of a parameter of a ViT.
-        depth: L, its number of blocks.
+        name: Name of a parameter of a ViT.
+        depth: L, number of blocks of the ViT.
         decay: Factor from one layer to the one before.
     """
-    if found := re.search(r"(^|\.)blocks\.(\d+)\.", name):
-        return decay ** (depth - int(found[2]))
+    if block := re.search(r"(^|\.)blocks\.(\d+)\.", name):
+        return decay ** (depth - int(block[2]))
     embedding = ("patch_embed", "pos_embed", "cls_token", "dist_token", "reg_token", "norm_pre")
     if any(part in name.split(".") for part in embedding):
         return decay ** (depth + 1)

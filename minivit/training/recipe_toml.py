@@ -23,7 +23,7 @@ class RecipeError(ValueError):
 
 
 def recipe_names(task: str | None = None) -> list[str]:
-    """The recipes of the package, of one task or all."""
+    """The names of the package's recipes, of one task or of all."""
     return sorted(
         path.stem
         for path in FOLDER.glob("*.toml")
@@ -32,10 +32,10 @@ def recipe_names(task: str | None = None) -> list[str]:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The table of a recipe.
+    """The table of a recipe, with the keys as the file has them.
 
     Args:
-        name: Of one in the package, or a file.
+        name: Name of a recipe of the package, or a file.
 
     Raises:
         RecipeError: No such recipe, or not TOML.
@@ -55,15 +55,20 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """What KEY=VALUE says; a value is written as in TOML, a text may be without quotes.
+    """Keys and values of KEY=VALUE texts; a value is written as in TOML, a text also unquoted.
 
     Raises:
-        RecipeError: No "=" in it.
+        RecipeError: A text without "=".
     """
     return {key: _value(text) for key, text in map(split_setting, texts)}
 
 
 def split_setting(text: str) -> tuple[str, str]:
+    """KEY=VALUE -> the key and the text of the value.
+
+    Raises:
+        RecipeError: A text without "=".
+    """
     key, equals, value = text.partition("=")
     if not equals:
         raise RecipeError(f"{text!r}: expected KEY=VALUE, such as weight_decay=0.05")
@@ -71,17 +76,17 @@ def split_setting(text: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    """A value as in TOML; what is none is a text, or a number such as .5, as Python has it."""
+    """A value of TOML; a text that is none is itself, or a number that Python reads, such as .5."""
     with contextlib.suppress(tomllib.TOMLDecodeError):
         return tomllib.loads(f"value = {text}")["value"]
     return float(text) if re.fullmatch(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?", text) else text
 
 
 def values_of(text: str) -> list[Any]:
-    """Values with commas between; a text with a comma needs quotes."""
+    """The values of a text that has commas between them; a text with a comma needs quotes."""
     with contextlib.suppress(tomllib.TOMLDecodeError):
-        if found := tomllib.loads(f"values = [{text}]")["values"]:
-            return list(found)
+        if values := tomllib.loads(f"values = [{text}]")["values"]:
+            return list(values)
     return [_value(part.strip()) for part in text.split(",")]
 
 
@@ -89,8 +94,8 @@ def to_toml(values: Mapping[str, Any]) -> str:
     """A table of plain values as TOML; lists of tables come last.
 
     Args:
-        values: Numbers, texts, booleans and lists of them, of which JSON and TOML have the same
-            notation but for the character 127; or lists of such tables.
+        values: Numbers, texts, booleans and lists of them, which JSON and TOML write alike but for
+            the character 127; or lists of such tables.
     """
     plain, tables = "", ""
     for key, value in values.items():

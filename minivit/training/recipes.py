@@ -1,13 +1,13 @@
 """Recipes: what to train on what and how, in one TOML file (https://toml.io).
 
-A recipe is a flat table whose keys are the fields of `ClassifyRecipe` or `CaptionRecipe`; those
-left out have the defaults given there. Training in several phases, one after the other, is a
-`[[phases]]` table each, whose keys replace those of the recipe for that phase. What the command
-line says wins over the recipe, in every phase; the merged result is saved in the run folder, and
-`--recipe RUN/recipe.toml` does the same once more.
+A recipe is a flat table whose keys are the fields of `ClassifyRecipe` or `CaptionRecipe`; keys that
+are left out have the defaults given there. `train.py recipes --keys` lists them. Training in
+several phases, one after the other, is a `[[phases]]` table each, whose keys replace those of the
+recipe for that phase. What the command line says wins over the recipe, in every phase; the merged
+result is saved in the run folder, and `--recipe RUN/recipe.toml` does the same once more.
 
-The recipes of the package lie beside this module, as lab notes: the command, the machine, the time
-and the number to expect.
+The recipes of the package lie in `recipes/` beside this module, as lab notes: the command, the
+machine, the time and the number to expect.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from minivit.fields import is_number, renamed_fields, require
 from minivit.training.recipe_toml import RecipeError, read_recipe
-from minivit.training.settings import Settings
+from minivit.training.settings import OLD_NAMES, Settings
 
 _OTHER_NAMES = {"learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "batch": "batch_size"}
 Phase = Mapping[str, Any]
@@ -28,17 +30,18 @@ Phase = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Settings):
-    """What both kinds of recipes say beside the settings.
+    """The keys of both kinds of recipes, beside the settings.
 
     Attributes:
-        about: One line: what it is for.
-        recipe: The name that it goes by.
-        data: "scenes", or where the photos are.
-        weights: A checkpoint to start from; "": none.
-        num_scenes: Training scenes, of the seed, where the data is scenes.
-        limit: Only the first so many training samples; 0: all.
+        about: Purpose of the recipe, in one line.
+        recipe: Name of the recipe.
+        data: "scenes", or the place of the photos.
+        weights: Checkpoint to start from; "": none.
+        num_scenes: Number of training scenes, drawn from the seed, where the data is scenes.
+        limit: Number of training samples to use, the first ones; 0: all.
         workers: Processes that draw scenes or open photos.
-        phases: Settings of each phase that differ from those of the recipe; none: one phase.
+        phases: Tables [[phases]] of a recipe file, one a phase, with the settings that differ from
+            those of the recipe; none: one phase.
     """
 
     about: str = ""
@@ -55,11 +58,11 @@ class Recipe(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("num_scenes", "limit", "workers"):
-            self._require(name, getattr(self, name) >= 0, "at least 0")
-        self.settings_of_phases()  # refuses what a phase says wrongly
+            require(self, name, is_number(getattr(self, name), 0), "at least 0")
+        self.settings_of_phases()  # refuses impossible values of a phase
 
     def settings_of_phases(self) -> list[Settings]:
-        """How to train, phase by phase."""
+        """The settings of each phase, in order."""
         names = [field.name for field in dataclasses.fields(Settings)]
         whole = {name: getattr(self, name) for name in names}
         phases = [
@@ -69,10 +72,10 @@ class Recipe(Settings):
         return [Settings(**whole | phase) for phase in phases or [{}]]
 
     def num_training_scenes(self) -> int:
-        """How many scenes are drawn for training, `limit` at most.
+        """The number of scenes to draw for training, `limit` at most.
 
         Raises:
-            ValueError: None: a recipe for photos.
+            ValueError: The number is 0, as in a recipe for photos.
         """
         if not self.num_scenes:
             raise ValueError(
@@ -82,38 +85,42 @@ class Recipe(Settings):
         return min(self.num_scenes, self.limit or self.num_scenes)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as TOML knows them, the kind of recipe first; phases where there are some."""
+        """All fields as TOML knows them, the task first; phases only where there are some."""
         values = {"task": self.task, **dataclasses.asdict(self)}
         if not self.phases:
             del values["phases"]
         return values
 
 
+@renamed_fields(OLD_NAMES)
 @dataclass(frozen=True, kw_only=True)
 class ClassifyRecipe(Recipe):
     """A classifier of scenes or photos.
 
     Attributes:
         image_size: Side of the pictures in pixels; 0: that of the weights.
-        patch_size: Side of a patch in pixels. This and the next three are for a new model; one
-            that starts from weights has theirs.
-        dim: Width of the tokens.
-        depth: Number of blocks.
-        num_heads: Heads of each attention.
+        patch_size: Side of a patch of a new model in pixels. A model that starts from weights has
+            their patch size, width, depth and heads.
+        dim: Width of the tokens of a new model.
+        depth: Number of blocks of a new model.
+        num_heads: Number of heads of each attention of a new model.
         drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
         token_loss: Weight of the loss that asks every patch of a scene what it shows.
         strict: Stop at the first photo that cannot be read, instead of leaving such photos out.
         held_out: Share of the photos held out where the data has no validation split.
-        crop_scale: Range of the share of the photo that a random crop shows; (): the whole photo
+        crop_scale: Range of the share of the photo that a random crop shows; []: the whole photo
             as the model's own preprocessing sees it.
         crop_ratio: Range of width / height of that crop.
         flip: Share of photos that are mirrored.
-        rotation: Photos are turned by up to so many degrees.
-        brightness, contrast, saturation, hue: Strengths of ColorJitter.
-        rand_augment: Operations of RandAugment; 0: none.
-        rand_magnitude: Their strength, 0 to 30.
+        rotation: Largest angle by which photos are turned, in degrees.
+        brightness: Strength of random changes of the brightness; 0: none.
+        contrast: Strength of random changes of the contrast; 0: none.
+        saturation: Strength of random changes of the saturation; 0: none.
+        hue: Strength of random changes of the hue, 0 to 0.5; 0: none.
+        rand_augment: Operations of RandAugment a photo; 0: none.
+        rand_magnitude: Strength of these operations, 0 to 30.
         erasing: Share of photos of which a box is erased.
-        mixup: α of MixUp; 0: none. Where both are given each step takes one of them.
+        mixup: α of MixUp; 0: none. Where mixup and cutmix are given, each step takes one of them.
         cutmix: α of CutMix; 0: none.
     """
 
@@ -145,13 +152,16 @@ class ClassifyRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("crop_scale", "crop_ratio"):
-            wanted = (0, 2) if name == "crop_scale" else (2,)
-            self._require(name, len(getattr(self, name)) in wanted, "two numbers, [low, high]")
-        self._require("held_out", 0 < self.held_out < 1, "a share above 0 and below 1")
+            lengths = (0, 2) if name == "crop_scale" else (2,)
+            good = len(getattr(self, name)) in lengths
+            require(self, name, good, "two numbers, [low, high]")
+        good = is_number(self.held_out) and 0 < self.held_out < 1
+        require(self, "held_out", good, "a share above 0 and below 1")
         for name in ("image_size", "mixup", "cutmix", "token_loss", "rotation"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+            require(self, name, is_number(getattr(self, name), 0), "at least 0")
 
 
+@renamed_fields(OLD_NAMES)
 @dataclass(frozen=True, kw_only=True)
 class CaptionRecipe(Recipe):
     """A captioner of scenes or photos.
@@ -163,10 +173,16 @@ class CaptionRecipe(Recipe):
             backward pass.
         vocab: File of word-pieces for a new captioner of photos, one a line.
         skip_missing: Leave out captions of photos that are not there, instead of stopping.
-        dim, num_heads, hidden_dim, encoder_depth, decoder_depth, head_dim, dropout: As in
-            `CaptionerConfig`.
-        max_length: Positions for words; 0: as many as the longest caption of scenes needs.
-        augment: CATR's augmentation of photos.
+        dim: Width of the tokens after the backbone.
+        num_heads: Number of heads of each attention after the backbone.
+        hidden_dim: Width inside the MLPs of encoder and decoder.
+        encoder_depth: Number of encoder blocks between backbone and decoder.
+        decoder_depth: Number of decoder blocks.
+        head_dim: Width inside the MLP that gives the words.
+        dropout: Share of values that encoder and decoder drop.
+        max_length: Number of positions for words; 0: as many as the longest caption of scenes
+            needs, 128 for photos.
+        augment: Whether training photos get CATR's augmentation.
     """
 
     backbone: Literal["vit", "resnet50", "resnet101"] = "vit"
@@ -188,9 +204,9 @@ class CaptionRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("backbone_lr", "max_length"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
+            require(self, name, is_number(getattr(self, name), 0), "at least 0")
         for phase in self.settings_of_phases():
-            for name, value in (("train", "all"), ("layer_decay", 1.0)):
+            for name, value in (("trainable", "all"), ("layer_decay", 1.0)):
                 if getattr(phase, name) != value:
                     raise ValueError(
                         f"{name} is {getattr(phase, name)!r}: a captioner has {value!r}; how its "
@@ -198,30 +214,37 @@ class CaptionRecipe(Recipe):
                     )
 
 
-Kind = TypeVar("Kind", ClassifyRecipe, CaptionRecipe)
+AnyRecipe = TypeVar("AnyRecipe", ClassifyRecipe, CaptionRecipe)
 
 
-def make_recipe(kind: type[Kind], name: str, given: Mapping[str, Any] | None = None) -> Kind:
+def make_recipe(
+    kind: type[AnyRecipe], name: str, given: Mapping[str, Any] | None = None
+) -> AnyRecipe:
     """A recipe with the command line laid over it.
 
+    Keys by the names that they had before are read, with a DeprecationWarning that says the new
+    name.
+
     Args:
-        kind: The class of the recipe.
-        name: As `read_recipe` takes it.
-        given: What wins over the recipe, in every phase too.
+        kind: Class of the recipe.
+        name: Name of a recipe of the package, or a file.
+        given: Values of the command line, which win over the recipe, in every phase too.
 
     Raises:
         RecipeError: As `read_recipe`; a recipe of another task; an unknown key, with the nearest
             known one; a value of a wrong type.
         ValueError: A value that is not possible.
     """
-    values, given = read_recipe(name), given or {}
+    values = read_recipe(name)
     task = values.pop("task", kind.task)
     if task != kind.task:
         raise RecipeError(f"{name}: a recipe for {task!r}, this command is {kind.task!r}")
     phases = values.pop("phases", [])
     if not isinstance(phases, list) or not all(isinstance(phase, dict) for phase in phases):
         raise RecipeError(f"{name}: phases are written as tables, [[phases]]")
-    values = _checked(kind, values, name) | _checked(kind, given, "the command line")
+    values = _checked(kind, values, name)
+    given = _checked(kind, given or {}, "the command line")
+    values |= given
     kept = [
         {
             key: value
@@ -238,19 +261,36 @@ def make_recipe(kind: type[Kind], name: str, given: Mapping[str, Any] | None = N
 
 
 def _checked(kind: type[Settings], values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The values, of the types that the fields have."""
+    """The values by the names of the fields, of the types that the fields have."""
     hints = get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind) if field.name != "phases"]
     checked = {}
     for key, value in values.items():
-        if key not in names:
+        name = OLD_NAMES.get(key, key)
+        if name != key:
+            message = f"{source}: {key} is called {name} now"
+            warnings.warn(message, DeprecationWarning, stacklevel=4)  # who calls make_recipe
+            if name in values:
+                raise RecipeError(f"{message}, and is given by both names: leave out {key}")
+        if name not in names:
             raise RecipeError(f"{source}: there is no key {key!r}: {_hint(key, names)}")
-        checked[key] = _of_type(value, hints[key], f"{source}: {key}")
+        checked[name] = _of_type(value, hints[name], f"{source}: {name}")
     return checked
 
 
+def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a recipe by the names that its keys, and those of its phases, have now."""
+    table = {OLD_NAMES.get(key, key): value for key, value in values.items()}
+    if isinstance(table.get("phases"), list):
+        table["phases"] = [
+            with_new_names(phase) if isinstance(phase, Mapping) else phase
+            for phase in table["phases"]
+        ]
+    return table
+
+
 def _hint(key: str, names: Sequence[str]) -> str:
-    """What to write instead of a key that is not among these names."""
+    """A remark on a key that is not among these names: what to write instead."""
     if key == "phases":
         return "phases are tables of a recipe file, [[phases]]"
     if any(hasattr(kind, key) for kind in (ClassifyRecipe, CaptionRecipe)) and "data" not in names:
@@ -261,7 +301,7 @@ def _hint(key: str, names: Sequence[str]) -> str:
 
 
 def _of_type(value: Any, hint: Any, what: str) -> Any:
-    """A value of TOML as a field holds it: lists become tuples, whole numbers serve as floats."""
+    """A value of TOML as a field holds it: lists become tuples, floats may be whole numbers."""
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             choices = ", ".join(map(str, get_args(hint)))

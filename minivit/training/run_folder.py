@@ -2,12 +2,12 @@
 
 ::
 
-    recipe.toml         what was asked for, merged; `--recipe RUN/recipe.toml` asks for it again
+    recipe.toml         recipe and flags, merged; `--recipe RUN/recipe.toml` trains the same again
     environment.toml    versions, commit, device, command
     metrics.csv         one line an epoch       curves.png   the same as a picture
     best.safetensors    the best epoch          last.safetensors   the last one
-    report.md           what came out, with pictures beside it        tensorboard/    event files
-    state.pt            only while the run is unfinished: all that --resume needs
+    report.md           results, with pictures beside it        tensorboard/    event files
+    state.pt            only while the run is unfinished: everything that --resume needs
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
 from minivit.files import replacing
 from minivit.training.recipe_toml import read_recipe, to_toml
+from minivit.training.recipes import with_new_names
 from minivit.training.task import Epoch
 
-_INDIFFERENT = ("about", "recipe", "workers", "save_every")  # change nothing in what comes out
+_INDIFFERENT = ("about", "recipe", "workers", "save_every")  # keys that change no result
 _PICTURES = ("curves.png", "attention.png", "confusion.png", "mistakes.png")
 _EVENTS = "tensorboard/events.out.tfevents.*"
 
 
 class RunFolderError(ValueError):
-    """A folder that cannot be used as asked; one line that says what to do instead."""
+    """A run folder that cannot be used; the message says in one line what to do instead."""
 
 
 class RunFolder:
     """The files of one run.
 
     Args:
-        path: The folder; it is made when the first file is written.
+        path: Folder; it is made when the first file is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,44 +55,44 @@ class RunFolder:
         )
 
     def is_finished(self) -> bool:
-        """Whether a run came to its end here."""
+        """Whether the run of this folder has ended."""
         return self.report.exists() and not self.state.exists()
 
     def check(self, recipe: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Whether a run with this recipe may begin, or go on, here.
+        """Refuses a folder in which a run with this recipe may neither begin nor go on.
 
         Args:
-            recipe: As `Recipe.to_dict` gives it.
-            resume: Go on with what is there.
-            overwrite: Replace what is there.
+            recipe: Recipe as `Recipe.to_dict` gives it.
+            resume: Whether a run that is there goes on.
+            overwrite: Whether a run that is there is replaced.
 
         Raises:
-            RunFolderError: A run is there, and neither was asked for; or it had another recipe;
-                or this is no folder.
+            RunFolderError: A run is there, and `resume` and `overwrite` are false; or it had
+                another recipe; or this is no folder.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path}: a file, expected a folder; give another --out")
         if not self.recipe.exists():
             return
         if resume:
-            found = read_recipe(str(self.recipe))
-            wanted = read_text_recipe(recipe)
-            keys = (set(found) | set(wanted)) - set(_INDIFFERENT)
-            for key in sorted(key for key in keys if found.get(key) != wanted.get(key)):
+            before = with_new_names(read_recipe(str(self.recipe)))
+            now = with_new_names(read_text_recipe(recipe))
+            keys = (set(before) | set(now)) - set(_INDIFFERENT)
+            for key in sorted(key for key in keys if before.get(key) != now.get(key)):
                 raise RunFolderError(
-                    f"{self.recipe}: {key} was {found.get(key)!r} in that run and is "
-                    f"{wanted.get(key)!r} now: --resume goes on with the same settings only"
+                    f"{self.recipe}: {key} was {before.get(key)!r} in that run and is "
+                    f"{now.get(key)!r} now: --resume goes on with the same settings only"
                 )
         elif not overwrite:
-            what, more = "an unfinished run", "go on with it (--resume), "
+            run, more = "an unfinished run", "go on with it (--resume), "
             if self.is_finished():
-                what, more = "a finished run", ""
+                run, more = "a finished run", ""
             raise RunFolderError(
-                f"{self.path}: holds {what}: {more}replace it (--overwrite), or give another --out"
+                f"{self.path}: holds {run}: {more}replace it (--overwrite), or give another --out"
             )
 
     def begin(self, recipe: Mapping[str, Any], seed: int, device: torch.device) -> None:
-        """Writes recipe and environment; of an earlier run all is taken away, and nothing else."""
+        """Writes recipe and environment; removes the files of an earlier run, and no others."""
         self._remove_half_written()
         files = [self.path / name for name in ("metrics.csv", *_PICTURES)]
         files += [self.state, self.report, self.best, self.last, *self.path.glob(_EVENTS)]
@@ -113,7 +113,7 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, OSError):
-                cause = cause.__context__  # torch's writer complains after it, of a short file
+                cause = cause.__context__  # torch's error about a short file comes after the cause
             if cause is None:
                 raise
             kept = "; the one before it is whole" if self.state.exists() else ""
@@ -126,7 +126,7 @@ class RunFolder:
     def load_state(self) -> dict[str, Any] | None:
         """The state of an unfinished run; None where none was saved yet.
 
-        Files that it was writing when it was killed are taken away.
+        Files that the run was writing when it was killed are removed.
 
         Raises:
             RunFolderError: The file is damaged.
@@ -144,13 +144,13 @@ class RunFolder:
         return state
 
     def _remove_half_written(self) -> None:
-        """Those of `minivit.files.replacing`: a process that is killed leaves them behind."""
+        """Removes the temporary files of `minivit.files.replacing` that a killed process left."""
         for kind in ("toml", "csv", "png", "safetensors", "md", "pt"):
             for path in self.path.glob(f".*-????????.{kind}"):
                 path.unlink()
 
     def finish(self, report: str) -> None:
-        """Writes the report; there is nothing to resume any more."""
+        """Writes the report and removes the state: the run has ended."""
         write_text(self.report, report)
         self.state.unlink(missing_ok=True)
 
@@ -167,12 +167,6 @@ class RunFolder:
                 )
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG, in the dots per inch that its words were measured for."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi="figure")
-
-
 def read_text_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe as it would be read back from its file: tuples are lists."""
     return {
@@ -184,13 +178,13 @@ def read_text_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file."""
+    """Writes a text file in UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def environment(seed: int, device: torch.device) -> dict[str, Any]:
-    """What a result can depend on beside the recipe: versions, commit, device, seed."""
+    """Everything beside the recipe that a result can depend on: versions, commit, device, seed."""
     packages = {}
     for name in ("minivit", "torch", "numpy", "pillow", "einops", "safetensors"):
         try:
@@ -212,7 +206,7 @@ def environment(seed: int, device: torch.device) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Of the clone that this code lies in, with a mark where files differ from it."""
+    """The commit of the clone that holds this code, with a mark where files differ from it."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--tags"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -1,21 +1,33 @@
 """How a model is trained: one flat set of values, checked when it is made.
 
-What is trained and on what is said by the recipes (`minivit.training.recipes`), which add to these
-fields. The number of processes and `accumulate` only divide the work: a step always sees
-`batch_size` samples, and its gradient is that of all of them together.
+The recipes (`minivit.training.recipes`) add to these fields what is trained, and on what. The
+number of processes and `accumulate` only divide the work: a step always sees `batch_size` samples,
+and its gradient is that of all of them together.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
+
+from minivit.fields import is_number, renamed_fields, require, require_choice
 
 Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 Schedule = Literal["cosine", "step", "constant"]
 Precision = Literal["fp32", "bf16"]
+Trainable = Literal["all", "head"]
+
+# Names that fields had before, which recipes and run folders may still use.
+OLD_NAMES = {
+    "warmup": "warmup_share",
+    "clip": "grad_clip",
+    "ema": "ema_decay",
+    "train": "trainable",
+}
 
 
+@renamed_fields(OLD_NAMES)
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides how weights move.
@@ -28,28 +40,28 @@ class Settings:
         lr: Highest learning rate.
         optimizer: "sgd" with momentum, "adam" (decay added to the gradient), "adamw" (decoupled),
             or "muon" for the matrices inside the blocks and AdamW for the rest.
-        momentum: Of "sgd".
-        beta2: Of "adam" and "adamw": how slowly the second moment forgets.
-        weight_decay: Of the weight matrices; norms, biases, tokens and positions have none.
-        decay_all: Norms, biases, tokens and positions have it too (CATR, and plain torch).
+        momentum: Momentum of "sgd".
+        beta2: How slowly the second moment of "adam" and "adamw" forgets.
+        weight_decay: Decay of the weight matrices; norms, biases, tokens and positions have none.
+        decay_all: Norms, biases, tokens and positions have the decay too (CATR, and plain torch).
         layer_decay: Factor of the rate from each block to the one before it; the head has the full
             rate, the embedding the lowest (BEiT, arXiv:2106.08254). 1: all alike.
-        schedule: After the warm-up: "cosine" to 0, "step": a tenth of it every `lr_drop` epochs,
-            or "constant".
-        warmup: Share of all steps in which the rate rises from 0.
-        lr_drop: See `schedule`.
-        clip: Longest gradient, all weights together; 0: any length.
+        schedule: Rate after the warm-up: "cosine" to 0, "step": a tenth of it every `lr_drop`
+            epochs, or "constant".
+        warmup_share: Share of all steps in which the rate rises from 0.
+        lr_drop: Epochs between two drops of the schedule "step".
+        grad_clip: Longest gradient, all weights together; 0: any length.
         label_smoothing: Share of the target that is spread over all classes.
-        ema: Decay of the moving average of the weights, which is then validated and saved in their
-            place; 0: none.
-        train: "all", or "head": everything before the last layer stays as it is.
-        patience: End after so many epochs without a better result; 0: never before the last.
+        ema_decay: Decay of the moving average of the weights, which is then validated and saved in
+            their place; 0: none.
+        trainable: "all", or "head": everything before the last layer stays as it is.
+        patience: Epochs without a better result after which a phase ends; 0: it never ends early.
         precision: "bf16" computes matrix products in bfloat16 (autocast), "fp32" does not.
         compile: Let torch.compile make one program of the step; needs a C++ compiler on the CPU.
         gradient_checkpointing: Compute blocks again in the backward pass instead of keeping them.
         save_every: Steps between two savings of the state to resume from; it is also saved after
             each epoch.
-        seed: Of weights, order, augmentation and dropout.
+        seed: Seed of weights, order, augmentation and dropout.
     """
 
     epochs: int
@@ -63,12 +75,12 @@ class Settings:
     decay_all: bool = False
     layer_decay: float = 1.0
     schedule: Schedule = "cosine"
-    warmup: float = 0.0
+    warmup_share: float = 0.0
     lr_drop: int = 20
-    clip: float = 0.0
+    grad_clip: float = 0.0
     label_smoothing: float = 0.0
-    ema: float = 0.0
-    train: Literal["all", "head"] = "all"
+    ema_decay: float = 0.0
+    trainable: Trainable = "all"
     patience: int = 0
     precision: Precision = "fp32"
     compile: bool = False
@@ -78,44 +90,35 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "lr_drop", "save_every"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("patience", "seed"):
-            self._require(name, getattr(self, name) >= 0, "at least 0")
-        self._require("lr", 0 < self.lr < math.inf, "more than 0")
-        for name in ("weight_decay", "clip"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "at least 0")
-        for name in ("momentum", "beta2", "label_smoothing", "ema"):
-            self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        self._require("warmup", 0 <= self.warmup <= 1, "a share, 0 to 1")
-        self._require("layer_decay", 0 < self.layer_decay <= 1, "above 0, at most 1")
-        for name, kind in (
-            ("optimizer", Optimizer),
-            ("schedule", Schedule),
-            ("precision", Precision),
-            ("train", Literal["all", "head"]),
-        ):
-            if getattr(self, name) not in get_args(kind):
-                choices = ", ".join(get_args(kind))
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {choices}")
-
-    def _require(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise ValueError(f"{name} is {getattr(self, name)}, expected {expected}")
+            require(self, name, is_number(getattr(self, name), 1), "at least 1")
+        for name in ("patience", "seed", "weight_decay", "grad_clip"):
+            require(self, name, is_number(getattr(self, name), 0), "at least 0")
+        for name in ("momentum", "beta2", "label_smoothing", "ema_decay"):
+            value = getattr(self, name)
+            require(self, name, is_number(value, 0) and value < 1, "at least 0 and below 1")
+        require(self, "lr", is_number(self.lr) and self.lr > 0, "more than 0")
+        require(self, "warmup_share", is_number(self.warmup_share, 0, 1), "a share, 0 to 1")
+        decay = self.layer_decay
+        require(self, "layer_decay", is_number(decay, 0, 1) and decay > 0, "above 0, at most 1")
+        require_choice(self, "optimizer", Optimizer)
+        require_choice(self, "schedule", Schedule)
+        require_choice(self, "precision", Precision)
+        require_choice(self, "trainable", Trainable)
 
 
-def rate_share(step: int, steps_per_epoch: int, settings: Settings) -> float:
-    """The learning rate of a step, as a share of the highest.
+def lr_fraction(step: int, steps_per_epoch: int, settings: Settings) -> float:
+    """The learning rate of a step as a fraction of the highest.
 
     Linear warm-up, then as `schedule` says; the cosine is that of Loshchilov & Hutter 2017
     (arXiv:1608.03983) without restarts.
 
     Args:
-        step: From 0, counted over all epochs.
-        steps_per_epoch: Steps of one of them.
-        settings: Give epochs, warm-up and schedule.
+        step: Number of the step, from 0, counted over all epochs.
+        steps_per_epoch: Steps of one epoch.
+        settings: Source of epochs, warm-up and schedule.
     """
     num_steps = settings.epochs * steps_per_epoch
-    warmup = round(settings.warmup * num_steps)
+    warmup = round(settings.warmup_share * num_steps)
     if step < warmup:
         return (step + 1) / warmup
     if settings.schedule == "constant":

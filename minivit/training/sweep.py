@@ -20,12 +20,12 @@ def combinations(
     """Every recipe with every combination of settings, each with a name that fits a folder.
 
     Args:
-        names: Of the recipes.
-        vary: KEY=V1,V2,… each.
-        given: See `make_recipe`.
+        names: Names of the recipes.
+        vary: Texts KEY=V1,V2,…, one a key.
+        given: Values of the command line, see `make_recipe`.
 
     Raises:
-        RecipeError: As `make_recipe`; a key that is varied twice; nothing to compare.
+        RecipeError: As `make_recipe`; a key that is varied twice; fewer than two runs.
     """
     varied = [(key, values_of(text)) for key, text in map(split_setting, vary)]
     keys = [key for key, _ in varied]
@@ -37,10 +37,7 @@ def combinations(
         for values in itertools.product(*(choices for _, choices in varied)):
             chosen = dict(zip(keys, values, strict=True))
             words = [Path(name).stem] if len(names) > 1 or not chosen else []
-            words += [
-                f"{key}={Path(str(value)).stem or 'none' if isinstance(value, str) else value}"
-                for key, value in chosen.items()
-            ]
+            words += [f"{key}={_short(value)}" for key, value in chosen.items()]
             title = re.sub(r"[^\w.=+,-]+", "_", ",".join(words))
             title += f",{len(runs) + 1}" if title in runs else ""
             merged = {**given, **chosen}
@@ -54,13 +51,18 @@ def combinations(
     return list(runs.items())
 
 
+def _short(value: Any) -> Any:
+    """A value in the name of a folder: of a path its stem, "none" for an empty text."""
+    return (Path(value).stem or "none") if isinstance(value, str) else value
+
+
 class Outcome(NamedTuple):
-    """What became of a run.
+    """The end of a run.
 
     Attributes:
-        name: Of its folder.
-        epochs: Those that were finished.
-        problem: Why it stopped early; "": it did not.
+        name: Name of its folder.
+        epochs: Figures of the finished epochs.
+        problem: Reason for which it stopped early; "": it did not.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Outcome(NamedTuple):
 
 
 def read_metrics(path: Path) -> list[Epoch]:
-    """The epochs of a metrics.csv; none where there is no such file."""
+    """The epochs of a metrics.csv; an empty list where there is no such file."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -78,7 +80,7 @@ def read_metrics(path: Path) -> list[Epoch]:
 
 
 def comparison_table(outcomes: Sequence[Outcome]) -> str:
-    """A table of all runs as markdown, the best accuracy first, those without an epoch last."""
+    """A table of all runs as markdown: the best accuracy first, runs without an epoch last."""
     ordered = sorted(
         outcomes, key=lambda each: -_best(each.epochs).val_accuracy if each.epochs else 1
     )

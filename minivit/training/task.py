@@ -1,8 +1,8 @@
 """What the training loop needs to know of a task, and nothing else.
 
-A loss is a sum over terms, pictures or words, divided by their number. Tasks give the sums and the
-loop divides, so that a step is the same however its samples are split: into parts, or among
-processes, even where these do not come out even.
+A loss is a sum over terms (pictures or words), divided by their number. Tasks give the sums and the
+loop divides, so that a step is the same however its samples are split: into parts or among
+processes, also when these are of different size.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from minivit.preprocess import Preprocess
 from minivit.progress import Bar as Bar
 from minivit.training.settings import Settings
 
@@ -25,9 +26,10 @@ class Piece(NamedTuple):
     """Samples that are computed together.
 
     Attributes:
-        step: Of the whole training, from 0; samples of one step can share a chance by it.
-        indices: Which samples.
-        counted: False: what comes out is left out of the step.
+        step: Number of the step in the whole training, from 0; a chance that all samples of a
+            step have in common is drawn from it.
+        indices: Numbers of the samples.
+        counted: Whether the loss is part of the step.
     """
 
     step: int
@@ -48,8 +50,9 @@ class Task(nn.Module, ABC):
     """A model and its loss.
 
     Attributes:
-        model: What is trained and, at the end, saved.
-        best_by: What the best epoch has: the lowest validation loss or the highest accuracy.
+        model: Model to train and to save.
+        best_by: Figure by which the best epoch is chosen: the lowest validation loss or the highest
+            accuracy.
     """
 
     model: nn.Module
@@ -61,18 +64,25 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def count(self, batch: Any) -> int:
-        """How many terms a batch has."""
+        """Number of terms of a batch."""
 
     @abstractmethod
     def measure(self, model: nn.Module, batch: Any) -> Tensor:
-        """(3,) float64: loss summed, right answers, terms; of the model or its moving average."""
+        """(3,) float64: summed loss, right answers, terms; of the model or its moving average."""
 
-    def share(self, name: str, settings: Settings) -> float:
-        """The share of the learning rate of a parameter of this task; 0: it stays."""
+    def lr_scale(self, name: str, settings: Settings) -> float:
+        """Factor of the learning rate for a parameter of this task; 0: the parameter stays."""
         return 1.0
 
+    def prepare(self, settings: Settings) -> None:
+        """Called before each phase: tells the parts of the model how they are to be trained."""
+        part: Any
+        for part in self.modules():
+            if hasattr(part, "gradient_checkpointing"):
+                part.gradient_checkpointing = settings.gradient_checkpointing
+
     def set_mode(self, settings: Settings) -> None:
-        """Before each step: train mode, except for parts that stay as they will be used."""
+        """Called before each step: train mode, except for parts that stay as they will be used."""
         self.train()
 
 
@@ -83,10 +93,11 @@ class Plan:
     Attributes:
         task: The model and its loss.
         train: Training samples.
-        validation: Samples that are only looked at.
-        lines: For the user: what was found and what will be trained.
-        report: Gets the run folder, in which the best checkpoint is, and the device; writes
-            figures into that folder and says what came out.
+        validation: Samples that only measure the model.
+        lines: Lines for the user: the data and the model.
+        axes: Titles of the two curves, loss and accuracy.
+        report: Function that gets the run folder, in which the best checkpoint is, and the device;
+            it writes figures into that folder and returns the results.
         evaluation_batch: Validation samples at once.
         chance: Accuracy of guessing, where that is known.
     """
@@ -95,13 +106,19 @@ class Plan:
     train: Data
     validation: Data
     lines: Sequence[str]
+    axes: tuple[str, str]
     report: Callable[[Path, torch.device], Report]
     evaluation_batch: int = 250
     chance: float | None = None
 
 
 class Report(NamedTuple):
-    """What came out: lines for the user, and what else stands in report.md, as markdown."""
+    """Results of a run.
+
+    Attributes:
+        lines: Lines for the user.
+        more: Rest of report.md, as markdown.
+    """
 
     lines: list[str]
     more: str = ""
@@ -112,12 +129,12 @@ class Epoch:
     """The figures of one pass over the training samples.
 
     Attributes:
-        epoch: Counted from 1, through all phases.
+        epoch: Number of the epoch, from 1, counted through all phases.
         lr: Learning rate at its end.
         train_loss: Mean loss a term while training.
         val_loss: Mean loss a term on the validation samples.
         val_accuracy: Share of terms whose best answer is right, 0 to 1.
-        seconds: Since the start of training, validation included.
+        seconds: Seconds since the start of training, validation included.
     """
 
     epoch: int
@@ -128,6 +145,16 @@ class Epoch:
     seconds: float
 
 
+def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """Pictures as a model takes them: bytes are normalised, floats are so already.
+
+    Args:
+        images: (B, 3, height, width), uint8 or normalised floats.
+        preprocess: Preprocessing of the model.
+    """
+    return preprocess.normalize(images) if images.dtype == torch.uint8 else images
+
+
 def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
     """The order of the samples in an epoch."""
     random = torch.Generator().manual_seed(1_000_003 * seed + epoch)
@@ -136,12 +163,12 @@ def epoch_order(seed: int, epoch: int, length: int) -> list[int]:
 
 
 def consecutive(indices: Sequence[int], batch_size: int) -> list[Piece]:
-    """Samples in order, so many at a time, for looking at and not for a step of training."""
+    """Samples in order, `batch_size` at a time, to measure a model and not to train it."""
     edges = range(0, len(indices), batch_size)
     return [Piece(0, list(indices[at : at + batch_size])) for at in edges]
 
 
 def divide(indices: Sequence[int], parts: int) -> list[list[int]]:
-    """Consecutive runs of nearly equal length; some are empty where there are too few."""
+    """Consecutive parts of nearly equal length; some are empty where there are too few indices."""
     edges = [len(indices) * part // parts for part in range(parts + 1)]
     return [list(indices[a:b]) for a, b in itertools.pairwise(edges)]

@@ -9,11 +9,12 @@ from minivit.training.task import Epoch
 
 
 class Events:
-    """Writes event files into a folder; without the package, nothing.
+    """Writes event files into a folder; without the package it writes nothing.
 
     Args:
-        folder: Usually `tensorboard/` of a run folder.
-        done: Epochs that are there already: what an interrupted run wrote beyond is hidden.
+        folder: Folder of the files, usually `tensorboard/` of a run folder.
+        done: Number of finished epochs; events of later epochs, which an interrupted run left, are
+            hidden.
     """
 
     def __init__(self, folder: Path, done: int) -> None:
@@ -24,7 +25,7 @@ class Events:
             self._writer = SummaryWriter(str(folder), purge_step=done + 1)
 
     def add(self, epoch: Epoch) -> None:
-        """The figures of an epoch."""
+        """Writes the figures of an epoch."""
         if self._writer is None:
             return
         for name, value in (

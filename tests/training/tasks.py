@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from minivit.config import ViTConfig
-from minivit.training.classify.task import ClassificationTask, LabelledImages
+from minivit.training.classify.data import LabelledImages
+from minivit.training.classify.task import ClassificationTask
 from minivit.training.distributed import Processes
 from minivit.training.loop import Trainer
 from minivit.training.settings import Settings
@@ -16,7 +17,9 @@ from minivit.vit import VisionTransformer
 
 CPU = torch.device("cpu")
 ALONE = Processes(0, 1, CPU)
-SETTINGS = Settings(epochs=3, batch_size=16, lr=4e-3, optimizer="muon", warmup=0.1, clip=1.0)
+SETTINGS = Settings(
+    epochs=3, batch_size=16, lr=4e-3, optimizer="muon", warmup_share=0.1, grad_clip=1.0
+)
 
 
 def small_model(seed: int = 0, **changes: Any) -> VisionTransformer:

@@ -37,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(place: Path, out: Path, optimizer: str = "sgd") -> list[object]:
     return [
         *("classify", "--data", place / "photos", "--recipe", place / "small.toml"),
-        *("--batch-size", "7", "--set", "mixup=0", "--set", "clip=1.0", "--out", out),
+        *("--batch-size", "7", "--set", "mixup=0", "--set", "grad_clip=1.0", "--out", out),
         *("--set", f"optimizer={optimizer}", "--lr", "0.1" if optimizer == "sgd" else "2e-3"),
     ]
 
@@ -110,7 +110,7 @@ def test_a_process_that_dies_ends_the_run(place: Path, tmp_path: Path) -> None:
 def test_each_sample_is_evaluated_by_one_process() -> None:
     for count in (1, 2, 3, 7):
         teams = [Processes(rank, count, torch.device("cpu")) for rank in range(count)]
-        found = sorted(index for team in teams for index in team.share(10))
+        found = sorted(index for team in teams for index in team.shard(10))
         assert found == list(range(10))
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from minivit.training.classify.task import ClassificationTask, LabelledImages
+from minivit.training.classify.data import LabelledImages
+from minivit.training.classify.task import ClassificationTask
 from minivit.training.loop import Trainer
 from minivit.training.settings import Settings
 from minivit.training.task import epoch_order
@@ -31,7 +32,7 @@ RECIPES = {
         "weight_decay": 0.05,
         "layer_decay": 0.7,
         "label_smoothing": 0.1,
-        "clip": 1.0,
+        "grad_clip": 1.0,
     },
 }
 
@@ -53,7 +54,7 @@ def test_twenty_losses_are_those_of_a_timm_loop(name: str, tmp_path: Path) -> No
     images[:, 0] = images[:, 0] // 2 + (labels * 25).to(torch.uint8)[:, None, None]
 
     losses: list[float] = []
-    settings = Settings(epochs=2, batch_size=BATCH, warmup=WARMUP / STEPS, seed=3, **recipe)
+    settings = Settings(epochs=2, batch_size=BATCH, warmup_share=WARMUP / STEPS, seed=3, **recipe)
     task = ClassificationTask(ours)
     data = LabelledImages(images, labels)
     trained = Trainer(task, data, data, [settings], processes=ALONE, on_step=losses.append)
@@ -95,8 +96,8 @@ def test_twenty_losses_are_those_of_a_timm_loop(name: str, tmp_path: Path) -> No
         )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if "clip" in recipe:
-            torch.nn.utils.clip_grad_norm_(theirs.parameters(), recipe["clip"])
+        if "grad_clip" in recipe:
+            torch.nn.utils.clip_grad_norm_(theirs.parameters(), recipe["grad_clip"])
         optimizer.step()
         schedule.step()
         expected.append(loss.item())

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from minivit.training.classify.task import ClassificationTask
 from minivit.training.evaluation import evaluate
 from minivit.training.loop import NotFiniteError, Trainer
-from minivit.training.settings import Settings, rate_share
+from minivit.training.settings import Settings, lr_fraction
 from minivit.training.task import Piece, divide, epoch_order
+from minivit.vit import VisionTransformer
 from tests.training.tasks import (
     ALONE,
     SETTINGS,
@@ -27,7 +28,7 @@ from tests.training.tasks import (
     weights,
 )
 
-FINE = dataclasses.replace(SETTINGS, optimizer="adamw", lr=1e-3, clip=0.0)
+FINE = dataclasses.replace(SETTINGS, optimizer="adamw", lr=1e-3, grad_clip=0.0)
 
 
 def changed(**changes: Any) -> Settings:
@@ -60,7 +61,9 @@ def test_it_learns_where_the_bright_patch_is(precision: str) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_the_losses_are_those_of_a_loop_written_out(optimizer: str) -> None:
     """Same order, schedule and clipping, torch's own optimizer, the model called by hand."""
-    settings = changed(optimizer=optimizer, lr=1e-2, weight_decay=0.1, decay_all=True, clip=0.5)
+    settings = changed(
+        optimizer=optimizer, lr=1e-2, weight_decay=0.1, decay_all=True, grad_clip=0.5
+    )
     losses: list[float] = []
     trained = trainer(settings, patches=False, on_step=losses.append)
     model = copy.deepcopy(trained.task.model).train()
@@ -73,7 +76,7 @@ def test_the_losses_are_those_of_a_loop_written_out(optimizer: str) -> None:
         order = epoch_order(0, epoch, 72)
         for step in range(5):
             chosen = order[16 * step : 16 * step + 16]
-            plain.param_groups[0]["lr"] = 1e-2 * rate_share(5 * epoch + step, 5, settings)
+            plain.param_groups[0]["lr"] = 1e-2 * lr_fraction(5 * epoch + step, 5, settings)
             logits = model(model.preprocess.normalize(data.images[chosen]))
             loss = F.cross_entropy(logits, data.labels[chosen])
             plain.zero_grad()
@@ -118,7 +121,13 @@ def test_every_sample_is_seen_once_an_epoch_in_another_order_each_time() -> None
 def test_gradients_are_shortened_to_the_length_asked_for() -> None:
     """One step of plain SGD moves the weights by rate x length."""
     settings = changed(
-        epochs=1, batch_size=72, optimizer="sgd", momentum=0.0, lr=1.0, clip=1e-3, warmup=0.0
+        epochs=1,
+        batch_size=72,
+        optimizer="sgd",
+        momentum=0.0,
+        lr=1.0,
+        grad_clip=1e-3,
+        warmup_share=0.0,
     )
     trained = trainer(settings)
     before = weights(trained)
@@ -128,6 +137,9 @@ def test_gradients_are_shortened_to_the_length_asked_for() -> None:
 
 def test_checkpointed_gradients_are_the_same() -> None:
     plain, recomputed = trainer(SETTINGS), trainer(changed(gradient_checkpointing=True))
+    for trained, chosen in ((plain, False), (recomputed, True)):
+        assert isinstance(trained.task.model, VisionTransformer)
+        assert trained.task.model.gradient_checkpointing == chosen
     run(plain)
     run(recomputed)
     assert torch.equal(weights(plain), weights(recomputed))
@@ -136,7 +148,7 @@ def test_checkpointed_gradients_are_the_same() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_step_is_the_same() -> None:
     plain, compiled = (
-        trainer(changed(epochs=1, optimizer="sgd", lr=0.1, clip=0.0, compile=chosen))
+        trainer(changed(epochs=1, optimizer="sgd", lr=0.1, grad_clip=0.0, compile=chosen))
         for chosen in (False, True)
     )
     run(plain)
@@ -145,7 +157,7 @@ def test_a_compiled_step_is_the_same() -> None:
 
 
 def test_the_moving_average_is_what_is_validated() -> None:
-    trained = trainer(dataclasses.replace(FINE, epochs=2, ema=0.9))
+    trained = trainer(dataclasses.replace(FINE, epochs=2, ema_decay=0.9))
     assert trained.average is not None
     expected = [each.clone() for each in trained.average.parameters()]
     epochs = []
@@ -173,7 +185,7 @@ def test_the_moving_average_is_what_is_validated() -> None:
 
 
 def test_head_first_then_all() -> None:
-    head = dataclasses.replace(FINE, epochs=2, train="head")
+    head = dataclasses.replace(FINE, epochs=2, trainable="head")
     trained = trainer(head, dataclasses.replace(FINE, epochs=1), patches=False)
     before = {name: value.clone() for name, value in trained.task.model.state_dict().items()}
     rates = []
@@ -189,7 +201,7 @@ def test_head_first_then_all() -> None:
 
 def test_a_frozen_body_has_no_dropout() -> None:
     trained = trainer(
-        dataclasses.replace(FINE, train="head"), model=small_model(dropout=0.5), patches=False
+        dataclasses.replace(FINE, trainable="head"), model=small_model(dropout=0.5), patches=False
     )
     trained.task.set_mode(trained.settings)
     assert not any(module.training for module in trained.task.modules())
@@ -232,7 +244,7 @@ def test_a_gradient_that_is_not_finite_stops_too() -> None:
 
 
 def test_a_diverging_run_says_at_which_step_and_rate() -> None:
-    trained = trainer(changed(optimizer="sgd", lr=1e4, clip=0.0, warmup=0.0))
+    trained = trainer(changed(optimizer="sgd", lr=1e4, grad_clip=0.0, warmup_share=0.0))
     with pytest.raises(NotFiniteError, match=r"at step \d+ of 15 with learning rate [1-9.e+]+"):
         run(trained)
 
@@ -253,13 +265,13 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit() -> None:
 
 PHASES = {
     "muon": (SETTINGS,),
-    "adamw, average": (dataclasses.replace(FINE, ema=0.95, layer_decay=0.7),),
+    "adamw, average": (dataclasses.replace(FINE, ema_decay=0.95, layer_decay=0.7),),
     "adam, then sgd": (
         dataclasses.replace(FINE, epochs=1, optimizer="adam"),
         dataclasses.replace(FINE, epochs=2, optimizer="sgd", lr=1e-2),
     ),
     "head, then all": (
-        dataclasses.replace(FINE, epochs=1, train="head"),
+        dataclasses.replace(FINE, epochs=1, trainable="head"),
         dataclasses.replace(FINE, epochs=2, accumulate=2),
     ),
 }

@@ -11,7 +11,7 @@ from torch import nn
 
 from minivit.training.classify.task import ClassificationTask
 from minivit.training.muon import Muon
-from minivit.training.optimizers import layer_share, make_optimizers, set_rates
+from minivit.training.optimizers import layer_lr_scale, make_optimizers, set_rates
 from minivit.training.settings import Settings
 from tests.test_captioner import make_captioner
 from tests.training.tasks import small_model
@@ -88,14 +88,14 @@ def test_all_are_decayed_where_that_is_asked_for() -> None:
 )
 def test_the_rate_falls_from_layer_to_layer(name: str, power: int) -> None:
     for prefix in ("", "model.", "module.model."):
-        assert layer_share(prefix + name, 12, 0.75) == pytest.approx(0.75**power)
-        assert layer_share(prefix + name, 12, 1.0) == 1.0
+        assert layer_lr_scale(prefix + name, 12, 0.75) == pytest.approx(0.75**power)
+        assert layer_lr_scale(prefix + name, 12, 1.0) == 1.0
 
 
 def test_every_weight_of_a_model_has_the_rate_of_its_layer() -> None:
     task = ClassificationTask(small_model(**TOKENS))
     settings = changed(layer_decay=0.5)
-    optimizers = make_optimizers(task, settings, lambda name: task.share(name, settings))
+    optimizers = make_optimizers(task, settings, lambda name: task.lr_scale(name, settings))
     for name, (_, group) in grouped(task, optimizers).items():
         parts = name.split(".")
         if parts[1] == "blocks":
@@ -109,7 +109,7 @@ def test_a_share_scales_every_group_from_its_highest_rate() -> None:
     """However often it is set, and whatever was set before."""
     task = ClassificationTask(small_model())
     settings = changed(layer_decay=0.5, optimizer="muon")
-    optimizers = make_optimizers(task, settings, lambda name: task.share(name, settings))
+    optimizers = make_optimizers(task, settings, lambda name: task.lr_scale(name, settings))
     assert len(optimizers) == 2
     for share in (0.5, 0.1, 1.0):
         set_rates(optimizers, share)
@@ -128,9 +128,9 @@ def test_the_head_alone_and_then_all() -> None:
         f"model.{head}.{kind}" for head in ("head", "head_dist") for kind in ("weight", "bias")
     }
     every = {name for name, _ in task.named_parameters()}
-    for settings, expected in ((changed(train="head"), heads), (SETTINGS, every)):
+    for settings, expected in ((changed(trainable="head"), heads), (SETTINGS, every)):
         chosen = settings
-        optimizers = make_optimizers(task, chosen, lambda name, s=chosen: task.share(name, s))
+        optimizers = make_optimizers(task, chosen, lambda name, s=chosen: task.lr_scale(name, s))
         assert set(grouped(task, optimizers)) == expected
         assert {name for name, each in task.named_parameters() if each.requires_grad} == expected
 
@@ -172,7 +172,7 @@ def test_steps_are_those_of_torchs_plain_optimizer(rule: str) -> None:
     """Groups, rates and decay as they are written down here, five steps at falling rates."""
     ours, theirs = (ClassificationTask(small_model()) for _ in range(2))
     settings = changed(optimizer=rule, momentum=0.8, beta2=0.95, layer_decay=0.5)
-    optimizers = make_optimizers(ours, settings, lambda name: ours.share(name, settings))
+    optimizers = make_optimizers(ours, settings, lambda name: ours.lr_scale(name, settings))
     plain = RULES[rule](
         [
             {"params": [parameter], "weight_decay": 0.05 if matrix else 0.0}
@@ -188,7 +188,7 @@ def test_steps_are_those_of_torchs_plain_optimizer(rule: str) -> None:
             other.grad = one.grad.clone()
         set_rates(optimizers, 1 - step / 5)
         for name, group in zip(names, plain.param_groups, strict=True):
-            group["lr"] = 0.1 * (1 - step / 5) * layer_share(name, 2, 0.5)
+            group["lr"] = 0.1 * (1 - step / 5) * layer_lr_scale(name, 2, 0.5)
         for optimizer in (*optimizers, plain):
             optimizer.step()
     start = dict(ClassificationTask(small_model()).named_parameters())

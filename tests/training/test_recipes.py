@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_every_recipe_can_be_followed_and_says_what_it_is(name: str) -> None:
 def test_pets_with_sgd_is_what_was_reported() -> None:
     recipe = load("pets_sgd")
     assert (recipe.optimizer, recipe.lr, recipe.momentum) == ("sgd", 3e-4, 0.9)
-    assert recipe.epochs == 6 and recipe.warmup > 0 and recipe.image_size == 384
+    assert recipe.epochs == 6 and recipe.warmup_share > 0 and recipe.image_size == 384
     assert recipe.crop_scale == (0.7, 1.0) and recipe.crop_ratio == (3 / 4, 4 / 3)
     assert (recipe.brightness, recipe.flip, recipe.rotation) == (0.3, 0.5, 15)
     nothing = ("contrast", "saturation", "hue", "rand_augment", "erasing", "mixup", "cutmix")
@@ -98,7 +99,7 @@ def test_catr_is_as_in_its_configuration() -> None:
     recipe = load("catr_coco")
     assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay) == (1e-4, 1e-5, 1e-4)
     assert (recipe.epochs, recipe.batch_size, recipe.lr_drop) == (30, 32, 20)
-    assert (recipe.optimizer, recipe.schedule, recipe.clip) == ("adamw", "step", 0.1)
+    assert (recipe.optimizer, recipe.schedule, recipe.grad_clip) == ("adamw", "step", 0.1)
     assert (recipe.backbone, recipe.dim, recipe.max_length) == ("resnet101", 256, 128)
     assert recipe.augment and recipe.decay_all
 
@@ -171,7 +172,7 @@ def test_every_number_keeps_all_its_digits(number: float) -> None:
         ("learning_rate", "lr"),
         ("wd", "weight_decay"),
         ("weight_dacay", "weight_decay"),
-        ("warm_up", "warmup"),
+        ("warm_up", "warmup_share"),
         ("optimiser", "optimizer"),
         ("epoch", "epochs"),
         ("smoothing", "label_smoothing"),
@@ -197,8 +198,8 @@ def test_a_key_like_none_lists_them(small: str) -> None:
     [
         ("seed = 1.5", "seed is 1.5, expected a whole number"),
         ("seed = true", "seed is True, expected a whole number"),
-        ("clip = true", "clip is True, expected a number"),
-        ("clip = '1'", "clip is '1', expected a number"),
+        ("grad_clip = true", "grad_clip is True, expected a number"),
+        ("grad_clip = '1'", "grad_clip is '1', expected a number"),
         ("rotation = inf", "rotation is inf, expected a number"),
         ("hue = nan", "hue is nan, expected a number"),
         ("crop_scale = [0.5, inf]", "crop_scale is inf, expected a number"),
@@ -271,16 +272,88 @@ def test_a_recipe_that_is_not_there_lists_those_that_are(name: str) -> None:
 
 
 def test_a_captioner_has_no_settings_of_classifiers(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="train is 'head': a captioner has 'all'"):
-        load("scenes_captioner", train="head")
+    with pytest.raises(ValueError, match="trainable is 'head': a captioner has 'all'"):
+        load("scenes_captioner", trainable="head")
     with pytest.raises(ValueError, match=r"layer_decay is 0.7: a captioner has 1.0"):
         load("scenes_captioner", layer_decay=0.7)
     path = tmp_path / "phases.toml"
-    path.write_text(SMALL.replace("classify", "caption") + "[[phases]]\ntrain = 'head'\n")
-    with pytest.raises(ValueError, match="train is 'head'"):
+    path.write_text(SMALL.replace("classify", "caption") + "[[phases]]\ntrainable = 'head'\n")
+    with pytest.raises(ValueError, match="trainable is 'head'"):
         load(str(path))
     with pytest.raises(ValueError, match=r"backbone_lr is -1.0"):
         load("scenes_captioner", backbone_lr=-1)
+
+
+# ---- names of before -----------------------------------------------------------------------------
+
+OLD = """
+about = "as train.py wrote it into run folders"
+task = "classify"
+epochs = 2
+batch_size = 8
+lr = 0.1
+warmup = 0.25
+clip = 0.5
+ema = 0.9
+train = "all"
+
+[[phases]]
+train = "head"
+warmup = 0.5
+
+[[phases]]
+ema = 0.0
+epochs = 3
+"""
+NEW = {"warmup": "warmup_share", "clip": "grad_clip", "ema": "ema_decay", "train": "trainable"}
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> str:
+    path = tmp_path / "recipe.toml"
+    path.write_text(OLD)
+    return str(path)
+
+
+def test_a_recipe_of_before_is_read_and_says_the_new_names(old: str, tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning) as caught:
+        recipe = load(old)
+    messages = {str(warning.message) for warning in caught}
+    phases = {(1, "train"), (1, "warmup"), (2, "ema")}
+    assert messages == {f"{old}: {key} is called {name} now" for key, name in NEW.items()} | {
+        f"{old}, phase {number}: {key} is called {NEW[key]} now" for number, key in phases
+    }
+    first, second = recipe.settings_of_phases()
+    assert (first.trainable, first.warmup_share, first.grad_clip) == ("head", 0.5, 0.5)
+    assert (first.ema_decay, second.ema_decay) == (0.9, 0.0)
+    assert (second.trainable, second.warmup_share, second.epochs) == ("all", 0.25, 3)
+    text = to_toml(recipe.to_dict())
+    table = tomllib.loads(text)
+    assert not {*table, *table["phases"][0], *table["phases"][1]} & set(NEW)
+    path = tmp_path / "new.toml"
+    path.write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = load(str(path))
+    assert again == recipe
+
+
+def test_what_is_given_by_an_old_name_wins_in_every_phase(old: str) -> None:
+    with pytest.warns(DeprecationWarning) as caught:
+        recipe = load(old, warmup=0.125)
+    said = "the command line: warmup is called warmup_share now"
+    assert said in {str(warning.message) for warning in caught}
+    assert [phase.warmup_share for phase in recipe.settings_of_phases()] == [0.125, 0.125]
+
+
+def test_a_key_by_both_names_is_refused(small: str) -> None:
+    said = "small.toml: clip is called grad_clip now, and is given by both names: leave out clip$"
+    Path(small).write_text(f"clip = 1.0\ngrad_clip = 2.0\n{SMALL}")
+    with (
+        pytest.warns(DeprecationWarning, match="clip"),
+        pytest.raises(RecipeError, match=said),
+    ):
+        load(small)
 
 
 # ---- phases and the command line -----------------------------------------------------------------
@@ -317,8 +390,8 @@ def test_what_a_phase_says_wrongly_is_named_with_its_number(phased: str) -> None
         Path(phased).write_text(f"{PHASES}{line}\n")
         with pytest.raises(RecipeError, match=f"phased.toml, phase 2: {said}"):
             load(phased)
-    Path(phased).write_text(PHASES + "warmup = 2.0\n")
-    with pytest.raises(ValueError, match=r"warmup is 2.0, expected a share"):
+    Path(phased).write_text(PHASES + "warmup_share = 2.0\n")
+    with pytest.raises(ValueError, match=r"warmup_share is 2.0, expected a share"):
         load(phased)
 
 

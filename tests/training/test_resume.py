@@ -22,7 +22,7 @@ from tests.training.photo_runs import (
 )
 
 PHASES = """
-ema = 0.9
+ema_decay = 0.9
 save_every = 2
 [[phases]]
 optimizer = "adam"

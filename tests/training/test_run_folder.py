@@ -16,13 +16,11 @@ from typing import Any
 
 import pytest
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
 from minivit.commands.terminal import one_line
 from minivit.training.recipe_toml import read_recipe
 from minivit.training.recipes import ClassifyRecipe, make_recipe
-from minivit.training.run_folder import RunFolder, RunFolderError, environment, save_figure
+from minivit.training.run_folder import RunFolder, RunFolderError, environment
 from minivit.training.task import Epoch
 from tests.training.photo_runs import ROOT
 from tests.training.tasks import CPU
@@ -317,22 +315,3 @@ def test_metrics_are_one_line_an_epoch(folder: RunFolder) -> None:
     assert list(rows[0]) == [field.name for field in dataclasses.fields(Epoch)]
     assert list(rows[0].values()) == ["1", "0.0001", "0.666667", "1.25", "0.5", "12.3457"]
     assert list(rows[1].values()) == ["2", "0", "1e-09", "3", "1", "99999.5"]
-
-
-def test_a_figure_is_written_whole_or_not_at_all(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = folder.path / "curves.png"
-    save_figure(Figure(figsize=(2, 1), dpi=70), path)
-    before = path.read_bytes()
-    with Image.open(path) as image:
-        assert image.format == "PNG" and image.size == (140, 70)
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    figure = Figure()
-    monkeypatch.setattr(figure, "savefig", fail)
-    with pytest.raises(KeyboardInterrupt):
-        save_figure(figure, path)
-    assert path.read_bytes() == before and len(list(folder.path.iterdir())) == 1

@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivit.training.settings import Settings, rate_share
+from minivit.training.recipes import CaptionRecipe, ClassifyRecipe
+from minivit.training.settings import OLD_NAMES, Settings, lr_fraction
 
 
 def settings(**values: Any) -> Settings:
     return Settings(**({"epochs": 4, "batch_size": 8, "lr": 0.1} | values))
 
 
-def shares(steps_per_epoch: int, chosen: Settings) -> list[float]:
-    """Of every step."""
+def fractions(steps_per_epoch: int, chosen: Settings) -> list[float]:
+    """The fraction of the highest rate at every step."""
     steps = range(chosen.epochs * steps_per_epoch)
-    return [rate_share(step, steps_per_epoch, chosen) for step in steps]
+    return [lr_fraction(step, steps_per_epoch, chosen) for step in steps]
 
 
 # ---- what is refused -----------------------------------------------------------------------------
@@ -35,19 +36,19 @@ REFUSED = {
     "seed": (-1,),
     "lr": (0.0, -0.1, math.inf, math.nan),
     "weight_decay": (-1e-9, math.inf, math.nan),
-    "clip": (-1.0, math.inf, math.nan),
+    "grad_clip": (-1.0, math.inf, math.nan),
     "momentum": (-0.1, 1.0, math.nan),
     "beta2": (-0.1, 1.0, math.nan),
     "label_smoothing": (-0.1, 1.0, math.nan),
-    "ema": (-0.1, 1.0, math.nan),
-    "warmup": (-0.01, 1.01, math.nan),
+    "ema_decay": (-0.1, 1.0, math.nan),
+    "warmup_share": (-0.01, 1.01, math.nan),
     "layer_decay": (0.0, 1.1, math.nan),
 }
 CHOICES = {
     "optimizer": "sgd, adam, adamw, muon",
     "schedule": "cosine, step, constant",
     "precision": "fp32, bf16",
-    "train": "all, head",
+    "trainable": "all, head",
 }
 
 
@@ -72,16 +73,53 @@ def test_every_number_and_choice_is_checked() -> None:
     assert names == set(REFUSED) | set(CHOICES) | free
 
 
-def test_the_ends_of_the_ranges_are_possible() -> None:
-    settings(epochs=1, batch_size=1, warmup=0.0, momentum=0.0, ema=0.0, clip=0.0, patience=0)
-    settings(warmup=1.0, layer_decay=1.0, label_smoothing=0.0, beta2=0.0, weight_decay=0.0)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 1) for name in ("epochs", "batch_size", "accumulate", "lr_drop", "save_every")),
+        *((name, 0) for name in ("patience", "seed", "weight_decay", "grad_clip", "momentum")),
+        *((name, 0.0) for name in ("beta2", "label_smoothing", "ema_decay", "warmup_share")),
+        ("warmup_share", 1.0),
+        ("layer_decay", 1.0),
+    ],
+)
+def test_the_ends_of_the_ranges_are_possible(name: str, value: float) -> None:
+    assert getattr(settings(**{name: value}), name) == value
+
+
+# ---- names of before -----------------------------------------------------------------------------
+
+OLD_VALUES = {"warmup": 0.25, "clip": 0.5, "ema": 0.9, "train": "head"}
+
+
+@pytest.mark.parametrize("kind", [Settings, ClassifyRecipe, CaptionRecipe])
+@pytest.mark.parametrize("old", ["warmup", "clip", "ema"])
+def test_a_field_can_be_made_and_read_by_its_old_name(kind: type[Any], old: str) -> None:
+    new, value = OLD_NAMES[old], OLD_VALUES[old]
+    values: dict[str, Any] = {"epochs": 4, "batch_size": 8, "lr": 0.1}
+    with pytest.warns(DeprecationWarning, match=f"^{old} is called {new} now$"):
+        made = kind(**values, **{old: value})
+    assert made == kind(**values, **{new: value}) != kind(**values)
+    with pytest.warns(DeprecationWarning, match=f"^{old} is called {new} now$"):
+        assert getattr(made, old) == getattr(made, new) == value
+    with pytest.warns(DeprecationWarning, match=f"^{old} is called {new} now$"):
+        assert dataclasses.replace(kind(**values), **{old: value}) == made
+
+
+def test_every_old_name_belongs_to_a_field() -> None:
+    assert set(OLD_VALUES) == set(OLD_NAMES)
+    assert set(OLD_NAMES.values()) <= {field.name for field in dataclasses.fields(Settings)}
+    with pytest.warns(DeprecationWarning, match="^train is called trainable now$"):
+        assert settings(train="head") == settings(trainable="head")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'warmups'"):
+        settings(warmups=0.1)
 
 
 # ---- the rate ------------------------------------------------------------------------------------
 
 
 def test_a_warm_up_and_then_a_cosine() -> None:
-    found = shares(50, settings(epochs=2, warmup=0.1))
+    found = fractions(50, settings(epochs=2, warmup_share=0.1))
     assert found[:10] == pytest.approx([step / 10 for step in range(1, 11)])
     assert found[10:] == pytest.approx(
         [math.cos(math.pi / 2 * step / 90) ** 2 for step in range(90)]
@@ -92,25 +130,25 @@ def test_a_warm_up_and_then_a_cosine() -> None:
 def test_a_tenth_at_each_step_of_the_schedule() -> None:
     """CATR: the epochs count from the beginning, the warm-up among them."""
     chosen = settings(epochs=7, schedule="step", lr_drop=3)
-    assert shares(2, chosen) == pytest.approx([1] * 6 + [0.1] * 6 + [0.01] * 2)
-    warm = dataclasses.replace(chosen, warmup=2 / 7)  # four of fourteen steps
+    assert fractions(2, chosen) == pytest.approx([1] * 6 + [0.1] * 6 + [0.01] * 2)
+    warm = dataclasses.replace(chosen, warmup_share=2 / 7)  # four of fourteen steps
     expected = [0.25, 0.5, 0.75, 1, 1, 1] + [0.1] * 6 + [0.01] * 2
-    assert shares(2, warm) == pytest.approx(expected)
+    assert fractions(2, warm) == pytest.approx(expected)
 
 
 def test_constant_after_the_warm_up() -> None:
-    found = shares(5, settings(schedule="constant", warmup=0.2))
+    found = fractions(5, settings(schedule="constant", warmup_share=0.2))
     assert found == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 17)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
 @pytest.mark.parametrize("warmup", [0.0, 0.5, 1.0])
 def test_the_only_step_of_a_run_moves(schedule: str, warmup: float) -> None:
-    assert shares(1, settings(epochs=1, schedule=schedule, warmup=warmup)) == [1.0]
+    assert fractions(1, settings(epochs=1, schedule=schedule, warmup_share=warmup)) == [1.0]
 
 
 def test_all_of_a_run_may_be_warm_up() -> None:
-    found = shares(5, settings(epochs=2, warmup=1.0))
+    found = fractions(5, settings(epochs=2, warmup_share=1.0))
     assert found == pytest.approx([step / 10 for step in range(1, 11)])
 
 
@@ -124,9 +162,9 @@ def test_all_of_a_run_may_be_warm_up() -> None:
 def test_the_rate_rises_once_never_above_the_highest_and_is_never_nothing(
     epochs: int, steps: int, schedule: str, warmup: float, lr_drop: int
 ) -> None:
-    chosen = settings(epochs=epochs, schedule=schedule, warmup=warmup, lr_drop=lr_drop)
-    found = shares(steps, chosen)
-    assert all(0 < share <= 1 for share in found)
+    chosen = settings(epochs=epochs, schedule=schedule, warmup_share=warmup, lr_drop=lr_drop)
+    found = fractions(steps, chosen)
+    assert all(0 < fraction <= 1 for fraction in found)
     top = min(max(1, round(warmup * len(found))), len(found)) - 1
     assert found[: top + 1] == sorted(found[: top + 1])
     assert found[top:] == sorted(found[top:], reverse=True)

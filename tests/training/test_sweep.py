@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivit.commands.train_flags import given_values, make_parser
+import train
+from minivit.commands.train_flags import make_parser
 from minivit.training.recipes import ClassifyRecipe, make_recipe
 from minivit.training.run_folder import RunFolder
 from minivit.training.sweep import Outcome, comparison_table, read_metrics
@@ -127,7 +128,7 @@ def test_tensorboard_reads_the_curves_and_not_what_was_lost_in_a_crash(tmp_path:
 
 
 def values(*words: str) -> dict[str, Any]:
-    return given_values(make_parser("").parse_args(words))
+    return train.given_values(make_parser("").parse_args(words))
 
 
 def test_what_was_not_given_is_left_to_the_recipe() -> None:

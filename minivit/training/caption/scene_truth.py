@@ -1,4 +1,4 @@
-"""Whether captions of the built-in scenes are true: what is there is known, so nothing is guessed.
+"""Whether captions of the built-in scenes are true: the objects of a scene are known.
 
 A caption is read in three steps.
 
@@ -31,9 +31,9 @@ from minivit.data.scenes.objects import COLOURS, SHAPES, SIZES, Body
 _ATTRIBUTES = {*SIZES, *COLOURS, *SHAPES}
 _ARTICLES = {"a", "the", "one", "single"}
 _VERBS = {"there", "is", "sits", "can", "be", "seen"}
-_SAYINGS = {tuple(p.split()): name for name, phrases in RELATIONS.items() for p in phrases}
-_SAYINGS["between",] = "between"
-_LONGEST = max(map(len, _SAYINGS))
+_RELATION_WORDS = {tuple(p.split()): name for name, phrases in RELATIONS.items() for p in phrases}
+_RELATION_WORDS |= {("between",): "between"}
+_LONGEST = max(map(len, _RELATION_WORDS))
 
 Phrase = tuple[str, ...]
 
@@ -50,24 +50,27 @@ def scene_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, 
     """How much of what captions say is true of their scenes; see the module's docstring.
 
     Args:
-        captions: One caption a scene.
-        scenes: What `make_scene` gives.
+        captions: Captions, one a scene.
+        scenes: Scenes of `make_scene`.
 
     Returns:
         Shares from 0 to 1, over all captions together:
-        "attribute_words": right words of size, colour and shape / the larger of those said and
-        those that should be said (three an object), summed over captions, names again not counted;
+        "attribute_words": right words of size, colour and shape / the larger of the number of these
+        words in the caption and of those that belong there (three an object), summed over
+        captions; phrases that name an object again do not count;
         "exact_objects": captions with as many phrases as objects, each phrase being the three
         words of its object in any order / captions;
         "relations": true statements / statements; not a number when there is no statement.
 
     Raises:
-        ValueError: no captions, or another number of them than of scenes.
+        ValueError: No captions, or another number of them than of scenes.
     """
     if not captions or len(captions) != len(scenes):
-        found = f"{len(captions)} captions and {len(scenes)} scenes"
-        raise ValueError(f"{found}; expected as many of both, one or more")
-    right = words = exact = true = stated = 0
+        counts = f"{len(captions)} captions and {len(scenes)} scenes"
+        raise ValueError(f"{counts}; expected as many of both, one or more")
+    right, words = 0, 0  # words of size, colour and shape
+    exact = 0  # captions
+    true, stated = 0, 0  # statements
     for caption, scene in zip(captions, scenes, strict=True):
         bodies = _bodies(scene)
         phrases, statements = _read(caption)
@@ -75,7 +78,9 @@ def scene_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, 
         pairs = [(p, bodies[o]) for p, o in zip(phrases, objects, strict=True) if o is not None]
         right += sum(_agreement(phrase, body) for phrase, body in pairs)
         words += max(sum(map(len, phrases)), 3 * len(bodies))
-        exact += len(phrases) == len(bodies) == sum(_is_exact(*pair) for pair in pairs)
+        num_exact = sum(_is_exact(*pair) for pair in pairs)
+        if len(phrases) == len(bodies) and num_exact == len(bodies):
+            exact += 1
         meant = [
             o if o is not None and _agreement(p, bodies[o]) > 1 else None
             for p, o in zip(phrases, objects, strict=True)
@@ -114,7 +119,7 @@ def _read(caption: str) -> tuple[list[Phrase], list[_Statement]]:
     position = 0
     while position < len(words):
         for length in range(_LONGEST, 0, -1):
-            if name := _SAYINGS.get(tuple(words[position : position + length])):
+            if name := _RELATION_WORDS.get(tuple(words[position : position + length])):
                 symbols.append(f">{name}")
                 position += length
                 break
@@ -145,7 +150,7 @@ def _phrase_index(phrases: list[Phrase], phrase: Phrase, again: bool) -> int:
 
 def _statements(symbols: list[int | str]) -> list[_Statement]:
     """Relations with the phrases that they are about."""
-    found: list[_Statement] = []
+    statements: list[_Statement] = []
     for place, symbol in enumerate(symbols):
         if not isinstance(symbol, str) or symbol[0] != ">":
             continue
@@ -160,15 +165,16 @@ def _statements(symbols: list[int | str]) -> list[_Statement]:
         before = [s for s in symbols[:place] if s not in _VERBS]
         subject: int | str | None = before[-1] if before else None
         if subject == "and":
-            subject = found[-1].subject if found else None
+            subject = statements[-1].subject if statements else None
         elif not any(isinstance(s, int) for s in before):
             subject = next((s for s in symbols[after:] if s not in _VERBS), None)
-        found.append(_Statement(symbol[1:], subject if isinstance(subject, int) else None, others))
-    return found
+        known = subject if isinstance(subject, int) else None
+        statements.append(_Statement(symbol[1:], known, others))
+    return statements
 
 
 def _agreement(phrase: Phrase, body: Body) -> int:
-    """How many of the object's three words a phrase has."""
+    """Number of the object's three words that a phrase has."""
     return (body.size in phrase) + (body.colour in phrase) + (body.shape in phrase)
 
 

@@ -6,8 +6,8 @@ they are among these references, so that a score of a few pictures means little 
 scorers are those of the package pycocoevalcap, the code behind the published numbers (extra
 `captions`); its METEOR, its SPICE and its tokenizer need Java and are not used.
 
-What the tokenizer does to English captions is done here by `caption_words`. Captions of the
-built-in scenes are better measured against the scenes themselves, by `scene_scores`.
+`caption_words` replaces the tokenizer for English captions. Captions of the built-in scenes are
+better measured against the scenes themselves: `minivit.training.caption.scene_truth`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib import import_module
-
-from minivit.training.caption.scene_truth import scene_scores as scene_scores
 
 _BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 _ABBREVIATIONS = (
@@ -56,12 +54,12 @@ class MissingPackageError(ImportError):
 def caption_words(text: str) -> list[str]:
     """An English caption as the words that are compared: lower case, without punctuation.
 
-    As Stanford's PTBTokenizer and the list of punctuation in pycocoevalcap, for what captions
-    hold: contractions are cut (do n't, man 's, can not), as are $ % # & and the like; hyphens and
+    The words are those of Stanford's PTBTokenizer without the punctuation that pycocoevalcap
+    drops: contractions are cut (do n't, man 's, can not), as are $ % # & and the like; hyphens and
     slashes within a word stay, full stops in numbers and abbreviations too (3.5, u.s., dr.); other
-    marks ``. , : ; ? ! - -- ...`` and quotes are dropped. So that the numbers are COCO's, two of
-    its oddities are kept: brackets become words, -lrb- and -rrb-, and ?! and !! are words. Known
-    to differ: fractions and currencies that have a character of their own, '80s, 'n', :-), @name.
+    marks ``. , : ; ? ! - -- ...`` and quotes are dropped. Two oddities are kept, so that the
+    numbers are COCO's: brackets become words, -lrb- and -rrb-, and ?! and !! are words. Known to
+    differ: fractions and currencies that have a character of their own, '80s, 'n', :-), @name.
     """
     text = text.lower().translate(_REPLACED)
     return _WORDS.findall(_CONTRACTIONS.sub(" ", text))
@@ -73,8 +71,8 @@ def caption_scores(
     """BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D over a set of pictures.
 
     Args:
-        references: For each picture what people wrote, one caption or more.
-        candidates: For each picture the caption to judge.
+        references: Captions that people wrote, one or more for each picture.
+        candidates: Caption to judge, one for each picture.
 
     Returns:
         "BLEU-1" to "BLEU-4" and "ROUGE-L" from 0 to 1, "CIDEr-D" from 0 to 10; papers give a
@@ -82,16 +80,16 @@ def caption_scores(
 
     Raises:
         MissingPackageError: pycocoevalcap is not installed.
-        ValueError: no pictures, another number of candidates, a picture without references, or
+        ValueError: No pictures, another number of candidates, a picture without references, or
             references without a single word.
     """
     if not references or len(references) != len(candidates):
-        found = f"{len(references)} pictures with references and {len(candidates)} candidates"
-        raise ValueError(f"{found}; expected as many of both, one or more")
+        counts = f"{len(references)} pictures with references and {len(candidates)} candidates"
+        raise ValueError(f"{counts}; expected as many of both, one or more")
     if empty := [index for index, texts in enumerate(references) if not texts]:
         raise ValueError(f"picture {empty[0]} has no reference; expected one caption or more")
     truth = {i: [" ".join(caption_words(t)) for t in texts] for i, texts in enumerate(references)}
-    said = {i: [" ".join(caption_words(text))] for i, text in enumerate(candidates)}
+    judged = {i: [" ".join(caption_words(text))] for i, text in enumerate(candidates)}
     if not any(any(texts) for texts in truth.values()):
         raise ValueError("the references hold no words")
     try:
@@ -99,9 +97,9 @@ def caption_scores(
         rouge = import_module("pycocoevalcap.rouge.rouge").Rouge()
         cider = import_module("pycocoevalcap.cider.cider").Cider()
     except ImportError as error:
-        found = f"caption scores need the package pycocoevalcap ({error})"
-        raise MissingPackageError(f'{found}: pip install "minivit[captions]"') from error
-    scores = dict(zip(_BLEU, bleu.compute_score(truth, said, verbose=0)[0], strict=True))
-    scores["ROUGE-L"] = rouge.compute_score(truth, said)[0]
-    scores["CIDEr-D"] = cider.compute_score(truth, said)[0]
+        need = f"caption scores need the package pycocoevalcap ({error})"
+        raise MissingPackageError(f'{need}: pip install "minivit[captions]"') from error
+    scores = dict(zip(_BLEU, bleu.compute_score(truth, judged, verbose=0)[0], strict=True))
+    scores["ROUGE-L"] = rouge.compute_score(truth, judged)[0]
+    scores["CIDEr-D"] = cider.compute_score(truth, judged)[0]
     return {name: float(score) for name, score in scores.items()}

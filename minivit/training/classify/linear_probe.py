@@ -1,11 +1,11 @@
-"""How far raw pixels get without a network: the baseline that says whether data is trivial."""
+"""The accuracy of raw pixels without a network: a baseline that shows whether data is trivial."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
-from minivit.training.classify.task import LabelledImages
+from minivit.training.classify.data import LabelledImages
 
 
 def linear_probe(
@@ -25,8 +25,8 @@ def linear_probe(
         train: Samples to fit.
         test: Samples to classify.
         num_classes: Number of classes.
-        num_samples: How many of `train` to use at most.
-        penalties: The λ to try.
+        num_samples: Largest number of training samples to use.
+        penalties: Values of λ to try.
 
     Returns:
         Share of right answers on `test`, 0 to 1.

@@ -24,7 +24,7 @@ def load_start(recipe: ClassifyRecipe) -> VisionTransformer | None:
     """The model of the checkpoint that a recipe starts from; None: it starts from scratch.
 
     Raises:
-        ValueError: A checkpoint of something else than a ViT.
+        ValueError: The checkpoint holds no ViT.
         FileNotFoundError: No such checkpoint.
     """
     return load_model(recipe.weights, expected=VisionTransformer) if recipe.weights else None
@@ -36,9 +36,9 @@ def make_classifier(
     """The model to train, and one line that says what it is.
 
     Args:
-        recipe: Sizes of a new model.
-        class_names: What it is to tell apart.
-        start: As `load_start` gives it.
+        recipe: Recipe with the sizes of a new model.
+        class_names: Names of the classes.
+        start: Result of `load_start`.
     """
     if start is None:
         model = new_classifier(recipe, class_names)
@@ -56,8 +56,10 @@ def make_classifier(
         new = {name: value for name, value in model.state_dict().items() if name.startswith("head")}
         tensors = {name: value for name, value in tensors.items() if not name.startswith("head")}
         tensors |= new
-        found = f"for other classes ({start.config.num_classes} of them)"
-        note += f"; its head is {found if start.config.num_classes else 'missing'}: made anew"
+        head = "missing"
+        if start.config.num_classes:
+            head = f"for other classes ({start.config.num_classes} of them)"
+        note += f"; its head is {head}: made anew"
     if start.pos_embed is not None and size != start.config.image_size:
         tensors["pos_embed"] = resize_position_embedding(
             start.pos_embed.detach(),
@@ -73,7 +75,7 @@ def make_classifier(
 
 
 def new_classifier(recipe: ClassifyRecipe, class_names: Sequence[str]) -> VisionTransformer:
-    """An untrained ViT."""
+    """An untrained ViT whose position embeddings are sines."""
     side = recipe.image_size or 224
     config = ViTConfig(
         image_size=(side, side),
@@ -96,6 +98,7 @@ def new_classifier(recipe: ClassifyRecipe, class_names: Sequence[str]) -> Vision
 
 
 def _size(model: VisionTransformer) -> str:
+    """The size of a model in words."""
     config = model.config
     weights = sum(parameter.numel() for parameter in model.parameters())
     height, width = config.image_size

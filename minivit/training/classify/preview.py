@@ -1,4 +1,4 @@
-"""Augmented photos to look at before training: a mistake that nobody sees is hardly ever found."""
+"""Augmented photos to look at before training, so that mistakes of a recipe are seen in time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from minivit.data.augmentation.pipeline import sample_rng
 from minivit.data.photos.idx import grey_picture, has_idx, read_idx
 from minivit.data.photos.splits import read_photos
 from minivit.preprocess import open_image, to_rgb
+from minivit.training.classify.data import in_turn, make_augmentation
 from minivit.training.classify.model import load_start, make_classifier
-from minivit.training.classify.plan import in_turn, make_augmentation
 from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Bar
 from minivit.viz import contact_sheet
@@ -25,13 +25,13 @@ def preview_figure(
 ) -> tuple[Figure, list[str]]:
     """A row for each of some training photos: as the model is given it, then augmented.
 
-    They are the pictures that training with this recipe sees in its first epochs. MixUp, CutMix and
+    These are the pictures of the first epochs of a training with this recipe. MixUp, CutMix and
     erasing come after them, and are not shown.
 
     Args:
-        recipe: Names the photos and what is done to them.
-        bar: Shows how many photos are checked.
-        num_photos: How many rows, of each class in turn.
+        recipe: Recipe with the photos and their augmentation.
+        bar: Progress bar of the check of photos.
+        num_photos: Number of rows, of each class in turn.
 
     Returns:
         The figure, and lines for the user.

@@ -1,8 +1,8 @@
-"""What came out of a training run of a classifier, in words and pictures.
+"""The results of a classifier's run, in words and pictures.
 
-On scenes: accuracy beside a linear probe on raw pixels, and whether the class token looks at what
-it names. On photos: accuracy and calibration, what is confused with what, and the photos that the
-model was most sure of and wrong about, with what its class token looked at.
+On scenes: accuracy beside a linear probe on raw pixels, and whether the class token looks at the
+main object. On photos: accuracy and calibration, the classes that are confused, and the wrong
+answers of which the model was most certain, with the attention of its class token.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from minivit.data.photos.idx import IdxDataset
 from minivit.data.scenes.dataset import CLASS_NAMES, TEST_SEED
 from minivit.explain import class_attention
 from minivit.explain.pointing import pointing_game
+from minivit.files import save_figure
 from minivit.preprocess import open_image
+from minivit.training.classify.data import LabelledImages, PhotoData
 from minivit.training.classify.linear_probe import linear_probe
+from minivit.training.classify.predictions import predict_all
 from minivit.training.classify.scores import (
-    ClassScores,
     class_scores,
     classes_table,
     escaped,
     most_confidently_wrong,
     most_confused,
+    summary,
 )
-from minivit.training.classify.task import LabelledImages, PhotoData, predict
-from minivit.training.run_folder import save_figure
-from minivit.training.task import Report, consecutive
+from minivit.training.task import Report
 from minivit.vit import VisionTransformer
 from minivit.viz import confusion_figure, gallery_figure, mistakes_figure
 
@@ -56,11 +57,11 @@ def scene_report(
     """Tests the best checkpoint, beside a linear probe, on new scenes; draws its attention.
 
     Args:
-        folder: Of the run.
-        device: Where to compute.
-        train: What the probe may learn from.
-        draw: Draws scenes: name, seed, number, difficulty.
-        num_scenes: Of each difficulty.
+        folder: Run folder.
+        device: Device of the model.
+        train: Samples that the probe learns from.
+        draw: Function of name, seed, number and difficulty that draws scenes.
+        num_scenes: Number of test scenes of each difficulty.
     """
     model = load_model(folder / "best.safetensors", device=device, expected=VisionTransformer)
     lines = []
@@ -83,23 +84,9 @@ def scene_report(
     return Report(lines, "![class-token attention over held-out scenes](attention.png)\n")
 
 
-def predict_all(
-    model: VisionTransformer,
-    data: LabelledImages | PhotoData,
-    *,
-    device: torch.device,
-    batch_size: int = 250,
-    bf16: bool = False,
-    on_batch: Callable[[int], object] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Logits and labels of all samples, in order; see `predict`."""
-    loaded = data.load(0, consecutive(range(len(data)), batch_size))
-    return predict(model, loaded, device=device, bf16=bf16, on_batch=on_batch)
-
-
 @torch.no_grad()
 def attention_maps(model: VisionTransformer, images: Tensor) -> Tensor:
-    """(n, rows, cols): what the class token looks at in the last block, mean over heads."""
+    """(n, rows, cols): attention of the class token in the last block, mean over heads."""
     maps = []
     for first in range(0, len(images), 32):
         batch = images[first : first + 32]
@@ -123,14 +110,12 @@ def gallery(model: VisionTransformer, data: LabelledImages, device: torch.device
     """Class-token attention over the first held-out scenes."""
     images = data.images[:16]
     inputs = model.preprocess.normalize(images.to(device))
-    chosen = model(inputs).argmax(dim=1).tolist()
+    answers = model(inputs).argmax(dim=1).tolist()
     assert model.labels is not None
-    titles = [
-        model.labels[guess]
-        if guess == truth
-        else f"{model.labels[guess]} (is {model.labels[truth]})"
-        for guess, truth in zip(chosen, data.labels.tolist(), strict=False)
-    ]
+    titles = []
+    for answer, truth in zip(answers, data.labels.tolist(), strict=False):
+        note = "" if answer == truth else f" (is {model.labels[truth]})"
+        titles.append(f"{model.labels[answer]}{note}")
     return gallery_figure(
         [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images],
         attention_maps(model, inputs),
@@ -156,13 +141,14 @@ def photo_report(
     """Measures the best checkpoint; draws the confusions and the worst mistakes.
 
     Args:
-        folder: Of the run.
-        device: Where to compute.
-        validation: What the best epoch was chosen by.
-        test: What nothing was chosen by, if there is such a part; then the figures are of it.
+        folder: Run folder.
+        device: Device of the model.
+        validation: Photos by which the best epoch was chosen.
+        test: Photos by which nothing was chosen, or None; the figures are of these if there are
+            any.
         workers: Processes that open photos.
         batch_size: Photos at once.
-        notes: What the user should know of the data, for the report.
+        notes: Remarks on the data, for the report.
     """
     model = load_model(folder / "best.safetensors", device=device, expected=VisionTransformer)
     assert model.labels is not None
@@ -173,7 +159,7 @@ def photo_report(
             model, PhotoData(photos, workers), device=device, batch_size=batch_size
         )
         scores = class_scores(logits, labels)
-        lines.append(f"{len(labels):,} {name} photos: {describe(scores, len(model.labels))}")
+        lines.append(f"{len(labels):,} {name} photos: {summary(scores)}")
     save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png")
     more = "".join(f"- {note}\n" for note in notes)
     more += f"\nThe rest is about the {name} photos.\n\n![confusions](confusion.png)\n\n"
@@ -181,8 +167,8 @@ def photo_report(
         more += "## Most confused\n\n| is | the model says | photos | of that class |\n"
         more += "| --- | --- | ---: | ---: |\n"
         more += "".join(
-            f"| {escaped(is_)} | {escaped(said)} | {count} | {100 * share:.0f} % |\n"
-            for is_, said, count, share in pairs
+            f"| {escaped(truth)} | {escaped(answer)} | {count} | {100 * share:.0f} % |\n"
+            for truth, answer, count, share in pairs
         )
     if wrong := most_confidently_wrong(logits, labels, NUM_MISTAKES):
         figure = mistakes(model, photos, logits, labels, wrong, device)
@@ -193,24 +179,15 @@ def photo_report(
     return Report(lines, more)
 
 
-def describe(scores: ClassScores, num_classes: int) -> str:
-    """One line of figures."""
-    top5 = "" if scores.top5 is None else f", {100 * scores.top5:.2f} % among the first five"
-    return (
-        f"{100 * scores.top1:.2f} % right{top5} (chance {100 / num_classes:.1f} %), cross-entropy "
-        f"{scores.loss:.3f}, expected calibration error {100 * scores.ece:.1f} %"
-    )
-
-
 def picture(photos: PhotoDataset | IdxDataset, index: int) -> Image.Image:
-    """A photo as it is, upright."""
+    """A photo, upright and in RGB."""
     if isinstance(photos, IdxDataset):
         return photos.picture(index).convert("RGB")
     return open_image(photos.paths[index])
 
 
 def where(photos: PhotoDataset | IdxDataset, index: int) -> str:
-    """What a photo is called, with the folder that it is in."""
+    """The name of a photo with its folder."""
     if isinstance(photos, IdxDataset):
         return f"picture {index}"
     return "/".join(Path(photos.paths[index]).parts[-2:])
@@ -224,15 +201,15 @@ def mistakes(
     wrong: Sequence[int],
     device: torch.device,
 ) -> Figure:
-    """These photos beside what the class token looked at."""
+    """Photos beside the attention of the class token."""
     assert model.labels is not None
-    shown = [picture(photos, index) for index in wrong]
-    views = [model.preprocess.view(each) for each in shown]
-    inputs = torch.stack([model.preprocess(each) for each in shown]).to(device)
-    said = logits.softmax(dim=1)
-    titles = [
-        f"says {model.labels[int(said[index].argmax())]} ({100 * said[index].max():.0f} %), "
-        f"is {model.labels[int(labels[index])]}"
-        for index in wrong
-    ]
+    pictures = [picture(photos, index) for index in wrong]
+    views = [model.preprocess.view(each) for each in pictures]
+    inputs = torch.stack([model.preprocess(each) for each in pictures]).to(device)
+    titles = []
+    for index in wrong:
+        probabilities = logits[index].softmax(dim=0)
+        answer, truth = int(probabilities.argmax()), int(labels[index])
+        certainty = f"{100 * probabilities[answer]:.0f} %"
+        titles.append(f"says {model.labels[answer]} ({certainty}), is {model.labels[truth]}")
     return mistakes_figure(views, attention_maps(model, inputs), titles)

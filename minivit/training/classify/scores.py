@@ -1,4 +1,4 @@
-"""How good a classifier is: right answers, their calibration, and what is taken for what.
+"""How good a classifier is: right answers, their calibration, and which classes are confused.
 
 A photo is right exactly when `argmax` of its logits is its label. Where several classes share the
 highest logit, as happens in bfloat16, `argmax` takes the first; ranks follow the same rule, so that
@@ -9,7 +9,7 @@ Expected calibration error: Guo et al. 2017, "On Calibration of Modern Neural Ne
 
     ECE = Σₘ |Bₘ| / n · |acc(Bₘ) - conf(Bₘ)|
 
-All is computed in float64 on the CPU, from logits of whatever precision and device.
+Everything is computed in float64 on the CPU, from logits of any precision and device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARKS = re.compile(r"([\\`*_{}\[\]<>|~#&$])")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassScores:
-    """What came out for n photos of K classes.
+    """The figures of n photos of K classes.
 
     Attributes:
         top1: Share of photos whose best class is right, 0 to 1.
@@ -38,7 +38,7 @@ class ClassScores:
         ece: Expected calibration error, 0 to 1.
         per_class: (K,) float64, share of right photos of each class; NaN where it has no photo.
         count: (K,) int64, photos of each class.
-        confusion: (K, K) int64, photos by [truth, said].
+        confusion: (K, K) int64, photos by [truth, answer].
     """
 
     top1: float
@@ -51,10 +51,17 @@ class ClassScores:
 
 
 class Confusion(NamedTuple):
-    """Photos of one class that were called another: their number, and their share of the class."""
+    """Photos of one class that got another as their answer.
+
+    Attributes:
+        truth: Class of the photos.
+        answer: Class that the model chose.
+        photos: Number of these photos.
+        share: Their share of the photos of the class, 0 to 1.
+    """
 
     truth: str
-    said: str
+    answer: str
     photos: int
     share: float
 
@@ -71,18 +78,18 @@ def class_scores(logits: Tensor, labels: Tensor) -> ClassScores:
     """
     logits, labels = _checked(logits, labels)
     (n, num_classes), rows = logits.shape, torch.arange(len(labels))
-    said = logits.argmax(dim=1)
-    right = said == labels
+    answers = logits.argmax(dim=1)
+    right = answers == labels
     log_probs = logits.log_softmax(dim=1)
 
-    pairs = labels * num_classes + said
+    pairs = labels * num_classes + answers
     confusion = pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
     count = confusion.sum(dim=1)
     return ClassScores(
         top1=int(right.sum()) / n,
         top5=int((_rank(logits, labels) < 5).sum()) / n if num_classes > 5 else None,
         loss=-float(log_probs[rows, labels].mean()),
-        ece=_calibration_error(log_probs[rows, said].exp(), right),
+        ece=_calibration_error(log_probs[rows, answers].exp(), right),
         per_class=confusion.diagonal().double() / count,  # 0 / 0 is NaN
         count=count,
         confusion=confusion,
@@ -92,22 +99,24 @@ def class_scores(logits: Tensor, labels: Tensor) -> ClassScores:
 def most_confused(
     scores: ClassScores, class_names: Sequence[str], num_pairs: int
 ) -> list[Confusion]:
-    """The pairs (truth, said) that differ, those of most photos first, each with one at least.
+    """The pairs (truth, answer) that differ and have photos, most photos first.
 
-    Of pairs with as many photos the one with the larger share of its class comes first, then the
-    one whose classes come first.
+    Of pairs with equally many photos the one with the larger share of its class comes first, then
+    the one whose classes come first.
 
     Args:
-        scores: From `class_scores`.
-        class_names: Of the K classes.
-        num_pairs: At most so many.
+        scores: Result of `class_scores`.
+        class_names: Names of the K classes.
+        num_pairs: Largest number of pairs.
     """
     _require_names(scores, class_names)
     pairs = [
-        Confusion(class_names[truth], class_names[said], photos, photos / int(scores.count[truth]))
+        Confusion(
+            class_names[truth], class_names[answer], photos, photos / int(scores.count[truth])
+        )
         for truth, row in enumerate(scores.confusion.tolist())
-        for said, photos in enumerate(row)
-        if photos and said != truth
+        for answer, photos in enumerate(row)
+        if photos and answer != truth
     ]
     return sorted(pairs, key=lambda pair: (-pair.photos, -pair.share))[:num_pairs]
 
@@ -118,7 +127,7 @@ def most_confidently_wrong(logits: Tensor, labels: Tensor, num_photos: int) -> l
     Args:
         logits: (n, K), finite.
         labels: (n,), whole numbers from 0 to K - 1.
-        num_photos: At most so many.
+        num_photos: Largest number of photos.
 
     Raises:
         ValueError: As `class_scores`.
@@ -131,12 +140,22 @@ def most_confidently_wrong(logits: Tensor, labels: Tensor, num_photos: int) -> l
     return chosen
 
 
+def summary(scores: ClassScores) -> str:
+    """One line of figures."""
+    top5 = "" if scores.top5 is None else f", {100 * scores.top5:.2f} % among the first five"
+    chance = 100 / len(scores.count)
+    return (
+        f"{100 * scores.top1:.2f} % right{top5} (chance {chance:.1f} %), cross-entropy "
+        f"{scores.loss:.3f}, expected calibration error {100 * scores.ece:.1f} %"
+    )
+
+
 def classes_table(scores: ClassScores, class_names: Sequence[str]) -> str:
-    """The accuracy of each class as a table in markdown, the worst first, without photos last.
+    """The accuracy of each class as a table in markdown: the worst first, without photos last.
 
     Args:
-        scores: From `class_scores`.
-        class_names: Of the K classes.
+        scores: Result of `class_scores`.
+        class_names: Names of the K classes.
     """
     _require_names(scores, class_names)
     accuracies, counts = scores.per_class.tolist(), scores.count.tolist()
@@ -154,7 +173,7 @@ def classes_table(scores: ClassScores, class_names: Sequence[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text in one line that markdown shows as it is, also in a cell of a table."""
+    """A text in one line that markdown shows literally, also in a cell of a table."""
     return _MARKS.sub(r"\\\1", " ".join(text.split()))
 
 
@@ -179,7 +198,7 @@ def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rank(logits: Tensor, labels: Tensor) -> Tensor:
-    """(n,): how many classes come before the right one: larger, or as large and earlier."""
+    """(n,): number of classes before the right one: larger logits, or equal ones and earlier."""
     own = logits.gather(1, labels[:, None])  # (n, 1)
     earlier = torch.arange(logits.shape[1]) < labels[:, None]  # (n, K)
     return ((logits > own) | ((logits == own) & earlier)).sum(dim=1)

@@ -1,4 +1,4 @@
-"""What a captioner is built from, and what it is trained on."""
+"""The plans of captioners: scenes and photos become samples, a captioner and a report."""
 
 from __future__ import annotations
 
@@ -13,106 +13,20 @@ from PIL import Image
 import train
 from minivit import load_model, save_model
 from minivit.captioner import Captioner
-from minivit.config import ResNetConfig
 from minivit.data.augmentation.pipeline import ColorJitter, RandomHorizontalFlip, RandomQuarterTurn
-from minivit.data.captions.dataset import BadCaptionsError, CaptionedPicture, CaptionSet
-from minivit.resnet import ResNet
-from minivit.tokenizer import WordLevel, WordPiece
+from minivit.data.captions.dataset import BadCaptionsError
 from minivit.training.caption import plan as caption_plan
-from minivit.training.caption.plan import (
-    make_augmentation,
-    make_captioner,
-    mentions_sides,
-    plan_captioner,
-)
-from minivit.training.caption.task import CaptionedPhotos
-from minivit.training.recipes import CaptionRecipe, make_recipe
+from minivit.training.caption import report as caption_report
+from minivit.training.caption.data import CaptionedPhotos, make_augmentation
+from minivit.training.caption.plan import plan_captioner
 from minivit.training.task import Plan
-from tests.training.tasks import small_model
+from tests.training.caption.recipes import SMALL, recipe
 
-SMALL = {
-    "dim": 32, "num_heads": 2, "hidden_dim": 32, "encoder_depth": 0, "decoder_depth": 1,
-    "head_dim": 16, "workers": 0,
-}  # fmt: skip
-VOCAB = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog", "left", "of", "cat", ".")
 SCORES = {"BLEU-4": 0.5, "ROUGE-L": 0.25, "CIDEr-D": 1.0}
-
-
-def recipe(name: str = "scenes_captioner", **values: Any) -> CaptionRecipe:
-    return make_recipe(CaptionRecipe, name, SMALL | values)
 
 
 def no_bar(_title: str, _total: int) -> Any:
     return lambda _done: None
-
-
-@pytest.fixture
-def vocab(tmp_path: Path) -> str:
-    path = tmp_path / "vocab.txt"
-    path.write_text("\n".join(VOCAB))
-    return str(path)
-
-
-# ---- the captioner -------------------------------------------------------------------------------
-
-
-def test_a_new_captioner_of_scenes_starts_from_the_shipped_vit() -> None:
-    captioner, shipped = make_captioner(recipe()), load_model("scenes")
-    for name, tensor in shipped.state_dict().items():
-        assert torch.equal(captioner.backbone.state_dict()[name], tensor)
-    assert captioner.preprocess == shipped.preprocess
-    assert isinstance(captioner.tokenizer, WordLevel)
-    assert captioner.config.dim == 32 and captioner.config.decoder_depth == 1
-
-
-def test_a_captioner_of_photos_needs_a_vocabulary(vocab: str) -> None:
-    with pytest.raises(ValueError, match=r"need a vocabulary: give BERT's with --vocab vocab.txt"):
-        make_captioner(recipe(data="photos"))
-    captioner = make_captioner(recipe(data="photos", vocab=vocab))
-    assert isinstance(captioner.tokenizer, WordPiece)
-    assert captioner.config.vocabulary_size == len(VOCAB) and captioner.config.max_length == 128
-    assert make_captioner(recipe(data="photos", vocab=vocab, max_length=9)).config.max_length == 9
-    with pytest.raises(ValueError, match=r"nowhere.txt: .*expected a vocabulary file"):
-        make_captioner(recipe(data="photos", vocab="nowhere.txt"))
-
-
-def test_a_given_captioner_is_trained_further(tmp_path: Path) -> None:
-    """As it is, whatever sizes the recipe has; photos need no vocabulary then."""
-    start = make_captioner(recipe())
-    save_model(start, tmp_path / "captioner.safetensors")
-    for data in ("scenes", "photos"):
-        weights = str(tmp_path / "captioner.safetensors")
-        again = make_captioner(recipe(weights=weights, data=data, dim=64, backbone="resnet50"))
-        assert again.config == start.config
-        for name, tensor in start.state_dict().items():
-            assert torch.equal(again.state_dict()[name], tensor)
-
-
-def test_a_given_vit_becomes_the_backbone(tmp_path: Path) -> None:
-    vit = small_model()
-    save_model(vit, tmp_path / "vit.safetensors")
-    weights = str(tmp_path / "vit.safetensors")
-    captioner = make_captioner(recipe(weights=weights))
-    for name, tensor in vit.state_dict().items():
-        assert torch.equal(captioner.backbone.state_dict()[name], tensor)
-    assert captioner.preprocess == vit.preprocess
-    with pytest.raises(ValueError, match=r"vit.safetensors: a vit, this recipe wants a resnet101"):
-        make_captioner(recipe("catr_coco", weights=weights))
-
-
-def test_a_resnet_is_a_backbone_with_or_without_training(tmp_path: Path) -> None:
-    resnet = ResNet(ResNetConfig(depth=50))
-    save_model(resnet, tmp_path / "resnet.safetensors")
-    weights = str(tmp_path / "resnet.safetensors")
-    captioner = make_captioner(recipe(weights=weights, backbone="resnet50"))
-    assert captioner.config.backbone == ResNetConfig(depth=50, dilate_last_stage=True)
-    for name, tensor in resnet.state_dict().items():
-        assert torch.equal(captioner.backbone.state_dict()[name], tensor)
-    assert isinstance(make_captioner(recipe(backbone="resnet50")).backbone, ResNet)
-    for backbone in ("resnet101", "vit"):
-        message = f"resnet.safetensors: a resnet50, this recipe wants a {backbone}$"
-        with pytest.raises(ValueError, match=message):
-            make_captioner(recipe(weights=weights, backbone=backbone))
 
 
 # ---- scenes --------------------------------------------------------------------------------------
@@ -220,30 +134,22 @@ def test_without_augmentation_nothing_is_said_of_flips(tmp_path: Path, vocab: st
     assert plan.train.photos.transform == plan.validation.photos.transform
 
 
-def test_how_many_captions_say_left_or_right() -> None:
-    pictures = (
-        CaptionedPicture(Path("a"), ("a dog", "a dog on the left", "Right. Left!")),
-        CaptionedPicture(Path("b"), ("bright lights", "left")),
-    )
-    assert mentions_sides(CaptionSet(pictures, "")) == 3
-
-
 def test_a_captioner_is_judged_by_its_best_checkpoint(
     tmp_path: Path, vocab: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the words of the report cannot be had: the package for BLEU is not installed."""
 
     def missing(*_: Any) -> Any:
-        raise caption_plan.MissingPackageError("not here")
+        raise caption_report.MissingPackageError("not here")
 
     plan = photo_plan(table(tmp_path, *["a dog of a cat"] * 4), vocab)
     model = plan.task.model
     assert isinstance(model, Captioner)
     save_model(model, tmp_path / "best.safetensors")
-    monkeypatch.setattr(caption_plan, "caption_scores", missing)
+    monkeypatch.setattr(caption_report, "caption_scores", missing)
     lines, _ = plan.report(tmp_path, torch.device("cpu"))
     assert lines == ["no BLEU and CIDEr: not here"]
-    monkeypatch.setattr(caption_plan, "caption_scores", lambda _truth, _texts: SCORES)
+    monkeypatch.setattr(caption_report, "caption_scores", lambda _truth, _texts: SCORES)
     (line,) = plan.report(tmp_path, torch.device("cpu")).lines
     assert line == (
         "1 held-out photos, greedy captions: BLEU-4 0.500, ROUGE-L 0.250, CIDEr-D 1.000"
@@ -257,7 +163,7 @@ def test_training_on_photos(
     tmp_path: Path, vocab: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A CSV of photos of several sizes and a small ResNet, the whole path."""
-    monkeypatch.setattr(caption_plan, "caption_scores", lambda _truth, _texts: SCORES)
+    monkeypatch.setattr(caption_report, "caption_scores", lambda _truth, _texts: SCORES)
     data = table(tmp_path, *[f"a dog of a cat {'.' * (index % 3)}" for index in range(6)])
     out = tmp_path / "run"
     settings = [f"--set={key}={value}" for key, value in SMALL.items()]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from minivit.data.scenes.captions import RELATIONS
 from minivit.data.scenes.dataset import COLOURS, SIZES, Scene, SceneObject, make_scene
-from minivit.training.caption.scores import scene_scores
+from minivit.training.caption.scene_truth import scene_scores
 
 SHORT = 64  # of the pictures, which are 64 × 96
 

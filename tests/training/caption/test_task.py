@@ -1,44 +1,31 @@
-"""Captioning as a task: what counts in the loss, which weights move, and how samples are got."""
+"""Captioning as a task: what counts in the loss, and which weights move."""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from minivit.captioner import Captioner
 from minivit.config import ResNetConfig
-from minivit.data.captions.dataset import (
-    CaptionBatch,
-    CaptionDataset,
-    CaptionedPicture,
-    CaptionSet,
-    collate_captions,
-)
+from minivit.data.captions.dataset import CaptionBatch
 from minivit.tokenizer import WordLevel
-from minivit.training.caption.task import (
-    CaptionedImages,
-    CaptionedPhotos,
-    CaptionTask,
-    caption_loss,
-)
+from minivit.training.caption.data import CaptionedImages
+from minivit.training.caption.task import CaptionTask, caption_loss
 from minivit.training.evaluation import evaluate
 from minivit.training.loop import Trainer
 from minivit.training.optimizers import make_optimizers
 from minivit.training.recipes import CaptionRecipe, make_recipe
-from minivit.training.settings import Settings, rate_share
+from minivit.training.settings import Settings, lr_fraction
 from minivit.training.task import Epoch, Piece
 from tests.test_captioner import WORDS, make_captioner
 from tests.training.tasks import ALONE, run
 
-SETTINGS = Settings(epochs=1, batch_size=4, lr=1e-3, clip=1.0)
+SETTINGS = Settings(epochs=1, batch_size=4, lr=1e-3, grad_clip=1.0)
 PAD = WordLevel(WORDS).pad_id
 
 
@@ -187,12 +174,19 @@ def test_a_backbone_with_a_rate_moves_at_it() -> None:
     task = CaptionTask(captioner, backbone_lr=2e-4)
     for lr in (1e-3, 1e-5):
         settings = dataclasses.replace(SETTINGS, lr=lr)
-        optimizers = make_optimizers(task, settings, partial(task.share, settings=settings))
+        optimizers = make_optimizers(task, settings, partial(task.lr_scale, settings=settings))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             backbone = {id(each) for each in captioner.backbone.parameters()}
             inside = {id(each) in backbone for each in group["params"]}
             assert inside in ({True}, {False})
             assert group["highest_lr"] == pytest.approx(2e-4 if inside == {True} else lr)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_backbone_keeps_or_computes_again_as_the_settings_say(chosen: bool) -> None:
+    trained = train(make_captioner(), 1e-3, gradient_checkpointing=chosen)
+    assert isinstance(trained.task.model, Captioner)
+    assert trained.task.model.backbone.gradient_checkpointing == chosen
 
 
 def test_a_backbone_that_stays_has_no_dropout() -> None:
@@ -222,7 +216,7 @@ def test_rates_of_catr() -> None:
     recipe = make_recipe(CaptionRecipe, "catr_coco")
     (settings,) = recipe.settings_of_phases()
     task = CaptionTask(captioner, backbone_lr=recipe.backbone_lr)
-    (optimizer,) = make_optimizers(task, settings, partial(task.share, settings=settings))
+    (optimizer,) = make_optimizers(task, settings, partial(task.lr_scale, settings=settings))
     rest, backbone = sorted(optimizer.param_groups, key=lambda group: -group["lr"])
     assert (rest["lr"], backbone["lr"]) == (pytest.approx(1e-4), pytest.approx(1e-5))
     assert rest["weight_decay"] == backbone["weight_decay"] == 1e-4  # norms and biases too
@@ -231,59 +225,8 @@ def test_rates_of_catr() -> None:
     assert not any(name.startswith("backbone.layer1") for name in moving)
     assert {"head.2.bias", "encoder.0.norm1.weight", "pos_embed"} <= moving
     assert len(rest["params"]) + len(backbone["params"]) == len(moving)
-    shares = [rate_share(epoch * 10, 10, settings) for epoch in (0, 19, 20, 29)]
+    shares = [lr_fraction(epoch * 10, 10, settings) for epoch in (0, 19, 20, 29)]
     assert shares == pytest.approx([1, 1, 0.1, 0.1])
 
 
 # ---- samples -------------------------------------------------------------------------------------
-
-
-def test_batches_in_memory_are_no_longer_than_their_longest_caption() -> None:
-    data = samples(6)
-    pieces = [Piece(0, [1, 4]), Piece(1, [0, 1]), Piece(2, [5])]
-    batches = list(data.load(0, pieces))
-    assert [batch.tokens.shape for batch in batches] == [(2, 3), (2, 5), (1, 7)]
-    for piece, batch in zip(pieces, batches, strict=True):
-        length = batch.tokens.shape[1]
-        assert torch.equal(batch.images, data.images[piece.indices])
-        assert torch.equal(batch.tokens, data.tokens[piece.indices][:, :length])
-        assert bool((data.tokens[piece.indices][:, length:] == PAD).all())
-    assert len(data) == 6
-
-
-def photos(folder: Path, workers: int) -> CaptionedPhotos:
-    """Three photos of different sizes with two captions each, noise added at random."""
-    pictures = []
-    for index in range(3):
-        path = folder / f"{index}.png"
-        Image.new("RGB", (12 + 3 * index, 10), (60 * index, 9, 200)).save(path)
-        pictures.append(CaptionedPicture(path, ("a blue circle", f"the red square {'a ' * index}")))
-
-    def transform(image: Image.Image, rng: np.random.Generator) -> torch.Tensor:
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
-        return pixels + float(rng.random())
-
-    captions = CaptionSet(tuple(pictures), "for tests")
-    data = CaptionDataset(captions, WordLevel(WORDS), transform=transform, seed=4)
-    return CaptionedPhotos(data, partial(collate_captions, pad_id=PAD), workers)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_photos_depend_on_epoch_and_index_alone(tmp_path: Path, workers: int) -> None:
-    """Not on workers, on the order, or on where a resumed run begins."""
-    data = photos(tmp_path, workers)
-    assert len(data) == 6
-    pieces = [Piece(0, [4, 0]), Piece(1, [5]), Piece(2, [1, 2, 3])]
-    plain = {index: next(photos(tmp_path, 0).load(1, [Piece(0, [index])])) for index in range(6)}
-    for chosen in (pieces, pieces[2:]):
-        for piece, batch in zip(chosen, data.load(1, chosen), strict=True):
-            for row, index in enumerate(piece.indices):
-                alone = plain[index]
-                height, width = alone.images.shape[2:]
-                assert torch.equal(batch.images[row, :, :height, :width], alone.images[0])
-                assert batch.image_mask is not None
-                assert int(batch.image_mask[row].sum()) == height * width
-                words = batch.tokens[row][batch.tokens[row] != PAD]
-                assert torch.equal(words, alone.tokens[0])
-    other = next(data.load(2, pieces[1:2]))
-    assert not torch.equal(other.images, plain[5].images)

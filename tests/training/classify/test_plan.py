@@ -1,4 +1,4 @@
-"""What is trained on what: the augmentation of a recipe, and a few photos of many."""
+"""The plans of classifiers: photos and IDX files become samples, a model and lines for the user."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from minivit.data.augmentation.pipeline import CutMix, MixUp, sample_rng
-from minivit.data.photos.sets import PhotoSet
-from minivit.training.classify.model import make_classifier
 from minivit.training.classify.plan import (
-    first_photos,
-    in_turn,
-    make_augmentation,
-    make_mixing,
     plan_classifier,
 )
-from minivit.training.recipes import ClassifyRecipe, make_recipe
+from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Piece
 from tests.training.photo_runs import make_photos
 
@@ -40,64 +32,7 @@ def no_bar(_title: str, _total: int) -> Any:
 # ---- augmentation --------------------------------------------------------------------------------
 
 
-def photo(width: int = 60, height: int = 40) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3))
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def test_without_a_recipe_the_photo_is_what_the_model_is_given() -> None:
-    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
-    plain = make_augmentation(None, preprocess)
-    for image in (photo(), photo(1, 1), photo(7, 90)):
-        assert torch.equal(plain(image, sample_rng(0, 0, 0)), preprocess(image))
-    assert make_augmentation(recipe(), preprocess) == plain
-
-
-def test_every_key_of_a_recipe_adds_its_transform() -> None:
-    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
-    said = make_augmentation(
-        recipe(
-            crop_scale=(0.7, 1.0), brightness=0.3, hue=0.1, flip=0.25, rotation=15.0,
-            rand_augment=2, rand_magnitude=7, erasing=0.4,
-        ),
-        preprocess,
-    ).describe()  # fmt: skip
-    for part in (
-        "RandomResizedCrop(size=(32, 32), scale=(0.7, 1.0)",
-        "ColorJitter(brightness=0.3, contrast=0.0, saturation=0.0, hue=0.1)",
-        "RandomHorizontalFlip(p=0.25)",
-        "RandomRotation(degrees=15.0",
-        "RandAugment(num_ops=2, magnitude=7",
-        "RandomErasing(p=0.4",
-    ):
-        assert part in said
-
-
-def test_the_published_recipe_augments_as_published() -> None:
-    pets = make_recipe(ClassifyRecipe, "pets_sgd")
-    preprocess = make_classifier(recipe(image_size=32), NAMES, None)[0].preprocess
-    names = [type(each).__name__ for each in make_augmentation(pets, preprocess).transforms]
-    assert names == ["RandomResizedCrop", "ColorJitter", "RandomHorizontalFlip", "RandomRotation"]
-
-
-def test_mixing_is_what_the_recipe_says() -> None:
-    assert make_mixing(recipe(), 3) == ()
-    assert make_mixing(recipe(mixup=0.8), 3) == (MixUp(3, alpha=0.8),)
-    assert make_mixing(recipe(mixup=0.8, cutmix=1.0), 3) == (MixUp(3, alpha=0.8), CutMix(3))
-
-
 # ---- the data ------------------------------------------------------------------------------------
-
-
-def test_a_few_photos_are_of_every_class() -> None:
-    labels = [0, 0, 0, 1, 1, 2]
-    assert in_turn(labels) == [0, 3, 5, 1, 4, 2]
-    photos = PhotoSet(tuple(Path(f"{n}.png") for n in range(6)), tuple(labels), tuple("abcdef"))
-    few = first_photos(photos, 4)
-    assert few.names == ("a", "b", "d", "f") and few.labels == (0, 0, 1, 2)
-    assert first_photos(photos, 0) is photos and first_photos(photos, 6) is photos
-    unlabelled = dataclasses.replace(photos, labels=())
-    assert first_photos(unlabelled, 2).names == ("a", "b")
 
 
 def test_photos_become_a_plan(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The CSV of answers: what is written is what a reader reads."""
+"""The answers of a classifier: its logits in order, and a CSV file that comes back as written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from minivit.training.classify.predictions import write_predictions
+from minivit.training.classify.predictions import predict, write_predictions
+from minivit.training.task import Piece
+from tests.training.tasks import CPU, bright_side, small_model
 
 NAMES = ["26_5064.jpg", 'a "quoted", name.png', "two\nlines.png", "one\rline.png", "ünï.jpg", ""]
+
+
+def test_predictions_are_the_models_own_in_order() -> None:
+    model, data, done = small_model(), bright_side(7, seed=7), []
+    pieces = [Piece(0, [0, 1, 2]), Piece(0, [3, 4, 5, 6])]
+    logits, labels = predict(model.train(), data.load(0, pieces), device=CPU, on_batch=done.append)
+    with torch.no_grad():
+        expected = model.eval()(model.preprocess.normalize(data.images))
+    torch.testing.assert_close(logits, expected)
+    assert torch.equal(labels, data.labels) and done == [3, 4]
 
 
 def test_every_name_and_label_comes_back(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""The files that follow a training: checkpoints, metrics, curves and events after each epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from minivit.checkpoint import save_model
+from minivit.files import save_figure
+from minivit.training.loop import Trainer
+from minivit.training.run_folder import RunFolder
+from minivit.training.task import Plan
+from minivit.training.tensorboard import Events
+from minivit.viz import curves_figure
+
+if TYPE_CHECKING:
+    from minivit.captioner import Captioner
+    from minivit.vit import VisionTransformer
+
+
+class Record:
+    """Writes the results so far into a run folder.
+
+    Args:
+        folder: Run folder.
+        plan: Plan of the run, with the titles of the curves.
+        trainer: Trainer of the run, already in the state from which it goes on.
+    """
+
+    def __init__(self, folder: RunFolder, plan: Plan, trainer: Trainer) -> None:
+        self.folder, self.plan, self.trainer = folder, plan, trainer
+        self.events = Events(folder.path / "tensorboard", len(trainer.epochs))
+
+    def write(self) -> None:
+        """Writes everything that is known after an epoch; the model also as the best, if it is."""
+        model = cast("VisionTransformer | Captioner", self.trainer.model)
+        epochs, (loss, accuracy) = self.trainer.epochs, self.plan.axes
+        save_model(model, self.folder.last)
+        if self.trainer.is_best():
+            save_model(model, self.folder.best)
+        self.folder.write_metrics(epochs)
+        curves = curves_figure(epochs, chance=self.plan.chance, loss=loss, accuracy=accuracy)
+        save_figure(curves, self.folder.path / "curves.png")
+        self.events.add(epochs[-1])

@@ -37,6 +37,7 @@ from minivit.cpu import (
     is_faster_by_entry,
     linear,
     may_write_in_place,
+    weights_in_place,
 )
 from minivit.fields import renamed_arguments, warn_renamed
 
@@ -98,17 +99,11 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
     Returns:
         (B, H, N, M).
     """
+    mask = _fit_mask(mask, query)
+    if may_write_in_place(query, key, mask):
+        return weights_in_place(query, key, mask)
     no_value = key[..., :0]  # (B, H, M, 0): nothing is computed for an output that nobody wants
-    return _explicit_attention(query, key, no_value, _fit_mask(mask, query))[1]
-
-
-def _explicit_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, dropout: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """`plain_attention`, or without gradients on a CPU its variant in place."""
-    in_place = may_write_in_place(query, key, mask)
-    compute = attention_in_place if in_place else plain_attention
-    return compute(query, key, value, mask, dropout=dropout)
+    return plain_attention(query, key, no_value, mask)[1]
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,9 @@ def scaled_dot_product_attention(
     if need_weights and rows is None:
         if is_causal:
             mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
-        return _explicit_attention(query, key, value, mask, dropout=dropout)
+        in_place = may_write_in_place(query, key, mask)
+        explicit_attention = attention_in_place if in_place else plain_attention
+        return explicit_attention(query, key, value, mask, dropout=dropout)
 
     plain = mask is None and not is_causal and dropout == 0
     if plain and is_faster_by_entry(query, key, value):

@@ -1,7 +1,7 @@
-"""The same numbers sooner: what a CPU wants done in another way than it reads.
+"""What makes a CPU faster: the numbers of the plain code, computed in another way.
 
-Nothing here says what is computed; `attention.py` and `blocks.py` do, and call this where it is
-faster. Three things cost a CPU more than arithmetic:
+What is computed is said by `attention.py`, `blocks.py` and `captioner.py`, which call this where it
+is faster. Three things cost a CPU more than arithmetic:
 
 * A word that is being written is one token, or one a beam: each matrix is read from memory for a
   few products with it, and torch gives such a product to a single core, which cannot read as fast
@@ -70,7 +70,7 @@ class Linear(nn.Linear):
 
 
 def may_write_in_place(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
-    """Whether `attention_in_place` may stand for the plain equation: on a CPU, without gradients.
+    """Whether the next two may stand for the plain equation: on a CPU, without gradients.
 
     Not where autocast chooses the precision: it does not look at what writes into given memory.
     """
@@ -86,9 +86,14 @@ def attention_in_place(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """`minivit.attention.plain_attention` with one piece of memory for scores and weights."""
-    memory = query.new_empty(*query.shape[:-1], key.shape[-2])  # (B, H, N, M)
-    weights = _write_weights(memory, query, key, mask)
+    weights = weights_in_place(query, key, mask)
     return F.dropout(weights, dropout, training=dropout > 0) @ value, weights
+
+
+def weights_in_place(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The weights of `attention_in_place` alone, (B, H, N, M)."""
+    memory = query.new_empty(*query.shape[:-1], key.shape[-2])
+    return _write_weights(memory, query, key, mask)
 
 
 def _write_weights(memory: Tensor, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:

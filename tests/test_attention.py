@@ -278,8 +278,8 @@ def test_bfloat16_autocast_serves_both_paths(recorded: bool) -> None:
         masked = attention(x, mask=torch.zeros(N, N), need_weights=True)[0]
     assert fused.dtype == output.dtype == beside.dtype == torch.bfloat16
     assert torch.equal(beside, fused)
-    for found in (fused, output, masked):
-        torch.testing.assert_close(found.float(), exact, atol=2e-2, rtol=0)
+    for result in (fused, output, masked):
+        torch.testing.assert_close(result.float(), exact, atol=2e-2, rtol=0)
     torch.testing.assert_close(weights.float(), exact_weights, atol=1e-2, rtol=0)
     torch.testing.assert_close(rows.float(), exact_weights[:, :, [0, 2]], atol=1e-2, rtol=0)
     if recorded:
@@ -401,8 +401,10 @@ def test_gradcheck(kind: str, m: int, way: str) -> None:
         mask = mask[:1, :1]
 
     def function(*tensors: Tensor) -> tuple[Tensor, ...]:
-        found = scaled_dot_product_attention(*tensors, mask=mask, is_causal=is_causal, **WAYS[way])
-        return tuple(tensor for tensor in found if tensor is not None)
+        results = scaled_dot_product_attention(
+            *tensors, mask=mask, is_causal=is_causal, **WAYS[way]
+        )
+        return tuple(tensor for tensor in results if tensor is not None)
 
     assert torch.autograd.gradcheck(function, inputs)
 
@@ -414,8 +416,8 @@ def test_gradcheck_of_a_learned_additive_mask(way: str) -> None:
     bias = torch.randn(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
 
     def function(bias: Tensor) -> tuple[Tensor, ...]:
-        found = scaled_dot_product_attention(query, key, value, mask=bias, **WAYS[way])
-        return tuple(tensor for tensor in found if tensor is not None)
+        results = scaled_dot_product_attention(query, key, value, mask=bias, **WAYS[way])
+        return tuple(tensor for tensor in results if tensor is not None)
 
     assert torch.autograd.gradcheck(function, [bias])
 

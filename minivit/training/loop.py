@@ -12,6 +12,8 @@ All chance comes from numbers that are known beforehand: the order of an epoch f
 sample's augmentation from (seed, epoch, index), dropout from (seed, step, process). There is no
 hidden state of a generator to lose, so that a run that was killed and resumed ends with the same
 bits as one that was not.
+
+Next: `minivit/training/optimizers.py`, how a step moves the weights.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Parameters are sorted into groups: by the factor of their learning rate (0: they stay), by whether
 they are decayed, and, with "muon", by whether they are a matrix inside a block.
+
+Next: `minivit/training/run_folder.py`, what a run leaves behind.
 """
 
 from __future__ import annotations

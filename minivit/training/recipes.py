@@ -8,6 +8,8 @@ result is saved in the run folder, and `--recipe RUN/recipe.toml` does the same 
 
 The recipes of the package lie in `recipes/` beside this module, as lab notes: the command, the
 machine, the time and the number to expect.
+
+Next: `minivit/training/task.py`, what the loop asks of a model and its data.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A loss is a sum over terms (pictures or words), divided by their number. Tasks give the sums and the
 loop divides, so that a step is the same however its samples are split: into parts or among
 processes, also when these are of different size.
+
+Next: `minivit/training/classify/task.py`, a classifier's answers.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The loss is the cross-entropy of the class; where the data says what each patch shows, cross-entropy
 of every patch token is added (token labelling: Jiang et al. 2021, arXiv:2104.10858, equation 2).
 The layer that reads the patch tokens is not saved with the model.
+
+Next: `minivit/training/loop.py`, epochs and steps.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def attention(arguments: argparse.Namespace) -> int:
     model = load(arguments, minivit.VisionTransformer)
     check_attention_flags(model, arguments)
     return draw_pictures(
-        arguments.images,
+        arguments.pictures,
         arguments.out,
         partial(draw_attention, model, arguments),
         scene=arguments.seed,
@@ -183,7 +183,7 @@ def caption(arguments: argparse.Namespace) -> int:
     captioner = load(arguments, Captioner)
     check_caption_flags(captioner, arguments)
     return draw_pictures(
-        arguments.images,
+        arguments.pictures,
         arguments.out,
         partial(draw_caption, captioner, arguments),
         scene=arguments.seed,

@@ -59,7 +59,7 @@ def draw_pictures(
 
     Args:
         paths: Files of photos; none: a built-in scene.
-        folder: Where the figures go; made when it is not there.
+        folder: Folder of the figures; made when it is not there.
         draw: Makes a figure.
         scene: Number of the built-in scene.
         scene_size: Height and width of a scene as the model sees it.

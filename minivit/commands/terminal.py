@@ -20,8 +20,8 @@ def add_common_flags(parser: argparse.ArgumentParser, *, seed: int | None = 0) -
     """Adds --seed, --device and --debug.
 
     Args:
-        parser: Gets them.
-        seed: What stands for it when it is not given; None: what the recipe says.
+        parser: Parser that gets them.
+        seed: Default of --seed; None: the recipe's.
     """
     group = parser.add_argument_group("common options")
     default = "the recipe's, 0" if seed is None else str(seed)
@@ -36,7 +36,7 @@ def add_common_flags(parser: argparse.ArgumentParser, *, seed: int | None = 0) -
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line."""
+    """An argument parser that complains in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Ends with status 2 and the message alone."""
@@ -44,11 +44,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
-    """Calls a command and turns what happens into an exit status.
+    """Calls a command and turns its result, or its error, into an exit status.
 
     Args:
-        command: Gets the parsed arguments; what it returns is the exit status, None meaning 0.
-        arguments: Parsed, with a `debug` field.
+        command: Function of the parsed arguments; returns the exit status, None meaning 0.
+        arguments: Parsed arguments, with a `debug` field.
 
     Returns:
         The exit status.
@@ -71,31 +71,31 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks; of a system error its file and reason."""
+    """The message of an error without line breaks; for a system error its file and reason."""
     if isinstance(error, OSError) and error.strerror:
-        named = f"{error.filename}: " if error.filename else ""
-        return f"error: {named}{error.strerror}"
+        file = f"{error.filename}: " if error.filename else ""
+        return f"error: {file}{error.strerror}"
     return "error: " + " ".join(str(error).split())
 
 
 def pick_device(name: str) -> torch.device:
-    """The device behind --device.
+    """The device that --device names.
 
     Args:
-        name: "auto", "cpu", "cuda" or "mps".
+        name: Name of a device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
         ValueError: The device is not there.
     """
     import torch
 
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        name = next(device for device, available in there.items() if available)
-    if not there[name]:
+        name = next(device for device, there in available.items() if there)
+    if not available[name]:
         raise ValueError(f"--device {name}: this machine has no {name} device; use --device cpu")
     return torch.device(name)

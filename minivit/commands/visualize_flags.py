@@ -36,7 +36,7 @@ def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
         "class token averaged over heads, and one panel a head. Blocks, heads, rows and cols are "
         "counted from 0.",
     )
-    _add_images(command)
+    _add_pictures(command)
     _add_model_flags(command)
     command.add_argument(
         "--block",
@@ -101,7 +101,7 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         "one panel a word with what the captioner looked at. Prints the captions. Blocks and heads "
         "are counted from 0.",
     )
-    _add_images(command)
+    _add_pictures(command)
     _add_model_flags(command, "scenes_captioner")
     command.add_argument(
         "--beam-size",
@@ -152,9 +152,9 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
 # ---- flags of several commands -------------------------------------------------------------------
 
 
-def _add_images(command: argparse.ArgumentParser) -> None:
+def _add_pictures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "images",
+        "pictures",
         metavar="IMAGE",
         nargs="*",
         help="photos; none: a built-in scene that was held out from training, number --seed",

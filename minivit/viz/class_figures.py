@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from minivit.fields import renamed_arguments
 from minivit.preprocess import to_rgb
 from minivit.viz.page import (
     MARGIN,
@@ -207,14 +208,15 @@ _PAIR_TITLE_SIZE, _TITLE_LINES = 8.5, 3
 _SCALE, _NOTES = 1.6, 2.2  # width of the bar of colours, and where the notes beside it begin
 
 
-def mistakes_figure(images: Sequence[Image.Image], maps: Tensor, titles: Sequence[str]) -> Figure:
+@renamed_arguments(images="pictures")
+def mistakes_figure(pictures: Sequence[Image.Image], maps: Tensor, titles: Sequence[str]) -> Figure:
     """Photos, each beside what the class token looked at, in rows of three pairs.
 
     Panels are `figure.axes`, photo and overlay of the first picture first, the bar of colours last.
     Every picture keeps its shape.
 
     Args:
-        images: Pictures whole as the model saw them, `Preprocess.view`; of any sizes.
+        pictures: Pictures whole as the model saw them, `Preprocess.view`; of any sizes.
         maps: Maps (n, rows, cols), one a picture.
         titles: Titles, one a picture; at most three lines of each are shown.
 
@@ -222,15 +224,15 @@ def mistakes_figure(images: Sequence[Image.Image], maps: Tensor, titles: Sequenc
         ValueError: No picture, not as many of each, or maps that are not finite.
     """
     require_finite("attention", maps, "(pictures, rows, cols)", 3)
-    if not len(images) == len(maps) == len(titles) or not images:
+    if not len(pictures) == len(maps) == len(titles) or not pictures:
         raise ValueError(
-            f"{len(images)} pictures, {len(maps)} maps and {len(titles)} titles; expected as many "
+            f"{len(pictures)} pictures, {len(maps)} maps and {len(titles)} titles; expected as many "
             "of each, one or more"
         )
     maps = maps.detach().float().cpu()
-    sizes = [_fit(image) for image in images]
+    sizes = [_fit(picture) for picture in pictures]
     lines = [wrap_lines(title, _PAIR, _PAIR_TITLE_SIZE, _TITLE_LINES) for title in titles]
-    cols = min(_PAIRS_IN_ROW, len(images))
+    cols = min(_PAIRS_IN_ROW, len(pictures))
     tops, bottom = stack_rows(
         [len(title) * line_height(_PAIR_TITLE_SIZE) for title in lines],
         [height for _, height in sizes],
@@ -241,12 +243,12 @@ def mistakes_figure(images: Sequence[Image.Image], maps: Tensor, titles: Sequenc
     width = cols * (_PAIR + _BETWEEN) - _BETWEEN
     page = Page(max(width + 2 * MARGIN, 6.0), bottom + 0.65)
 
-    for index, (image, size) in enumerate(zip(images, sizes, strict=True)):
+    for index, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
         left = (page.width - width) / 2 + index % cols * (_PAIR + _BETWEEN)
         top = tops[index // cols]
         text, at = "\n".join(lines[index]), (left, top - 0.04)
         page.write(text, at, room=_PAIR, size=_PAIR_TITLE_SIZE, above=True, align="left")
-        _show_pair(page, Slot(left, top, *size), to_rgb(image), maps[index])
+        _show_pair(page, Slot(left, top, *size), to_rgb(picture), maps[index])
     note = "colour: attention of the class token, each picture from 0 to its own maximum"
     room = page.room - _NOTES
     text, at = "\n".join(wrap_lines(note, room, NOTE_SIZE, 2)), (MARGIN + _NOTES, bottom + 0.1)
@@ -255,17 +257,17 @@ def mistakes_figure(images: Sequence[Image.Image], maps: Tensor, titles: Sequenc
     return page.figure
 
 
-def _fit(image: Image.Image) -> tuple[float, float]:
+def _fit(picture: Image.Image) -> tuple[float, float]:
     """Width and height in inches of one half of a pair."""
-    width = min((_PAIR - _GAP) / 2, _TALLEST * image.width / image.height)
-    return width, width * image.height / image.width
+    width = min((_PAIR - _GAP) / 2, _TALLEST * picture.width / picture.height)
+    return width, width * picture.height / picture.width
 
 
-def _show_pair(page: Page, slot: Slot, image: Image.Image, weights: Tensor) -> None:
+def _show_pair(page: Page, slot: Slot, picture: Image.Image, weights: Tensor) -> None:
     """A picture in its slot, and at its right the same under its map."""
-    whole = whole_box(image)
+    whole = whole_box(picture)
     plain = page.axes(slot)
     painted = page.axes(Slot(slot.left + slot.width + _GAP, slot.top, slot.width, slot.height))
-    show_pixels(plain, region_pixels(image, whole), whole)
-    show_pixels(painted, region_pixels(image, whole, grey=True), whole)
+    show_pixels(plain, region_pixels(picture, whole), whole)
+    show_pixels(painted, region_pixels(picture, whole, grey=True), whole)
     overlay(painted, weights, whole)

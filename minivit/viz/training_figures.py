@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
+from minivit.fields import renamed_arguments
 from minivit.viz.page import (
     DPI,
     MARGIN,
@@ -161,19 +162,20 @@ _PAIRS_IN_ROW = 4
 _PAIR_TITLE_SIZE = 7.0  # points
 
 
+@renamed_arguments(images="pictures")
 def gallery_figure(
-    images: Sequence[Image.Image], maps: Tensor, titles: Sequence[str], *, heading: str = ""
+    pictures: Sequence[Image.Image], maps: Tensor, titles: Sequence[str], *, heading: str = ""
 ) -> Figure:
     """Pairs of pictures: what the model was given, and the same under its attention map.
 
     Args:
-        images: Pictures of one size, whole as the model saw them.
+        pictures: Pictures of one size, whole as the model saw them.
         maps: Maps (n, rows, cols), one a picture.
         titles: Titles, one short line a picture.
         heading: Text above the figure.
     """
-    rows = math.ceil(len(images) / _PAIRS_IN_ROW)
-    width, height = images[0].size
+    rows = math.ceil(len(pictures) / _PAIRS_IN_ROW)
+    width, height = pictures[0].size
     figure = Figure(
         figsize=(2.6 * _PAIRS_IN_ROW, 0.4 + rows * (1.3 * height / width + 0.2)),
         dpi=DPI,
@@ -183,13 +185,13 @@ def gallery_figure(
     grid = figure.subplots(rows, 2 * _PAIRS_IN_ROW, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for index, (image, weights, title) in enumerate(zip(images, maps, titles, strict=True)):
+    for index, (picture, weights, title) in enumerate(zip(pictures, maps, titles, strict=True)):
         row, pair = divmod(index, _PAIRS_IN_ROW)
         plain, painted = grid[row, 2 * pair], grid[row, 2 * pair + 1]
-        show_photo(plain, image, whole_box(image))
+        show_photo(plain, picture, whole_box(picture))
         plain.set_title(title, fontsize=_PAIR_TITLE_SIZE, loc="left")
-        show_photo(painted, image, whole_box(image), grey=True)
-        overlay(painted, weights, whole_box(image))
+        show_photo(painted, picture, whole_box(picture), grey=True)
+        overlay(painted, weights, whole_box(picture))
         for axes in (plain, painted):
             axes.set_aspect("equal")
     return figure

@@ -173,14 +173,24 @@ def renamed_arguments(
 
 
 def renamed_fields(old_names: Mapping[str, str]) -> Callable[[type[Kind]], type[Kind]]:
-    """Lets a dataclass be made, and be read, by the old names of its fields for one more release.
+    """Lets a dataclass be made, replaced and read by old names of its fields for one more release.
 
     Args:
         old_names: Old name -> name now.
     """
 
     def decorate(kind: type[Kind]) -> type[Kind]:
-        kind.__init__ = renamed_arguments(**old_names)(kind.__init__)  # type: ignore[method-assign]
+        plain_init = kind.__init__
+
+        @functools.wraps(plain_init)
+        def init(self: Kind, *args: Any, **kwargs: Any) -> None:
+            for old in old_names.keys() & kwargs.keys():
+                warn_renamed(old, old_names[old])
+                # Also where the new name is there: dataclasses.replace gives all fields by it.
+                kwargs[old_names[old]] = kwargs.pop(old)
+            plain_init(self, *args, **kwargs)
+
+        kind.__init__ = init  # type: ignore[assignment, method-assign]
         for old, new in old_names.items():
             setattr(kind, old, property(functools.partial(_read_old, old=old, new=new)))
         return kind

@@ -226,8 +226,8 @@ def mistakes_figure(pictures: Sequence[Image.Image], maps: Tensor, titles: Seque
     require_finite("attention", maps, "(pictures, rows, cols)", 3)
     if not len(pictures) == len(maps) == len(titles) or not pictures:
         raise ValueError(
-            f"{len(pictures)} pictures, {len(maps)} maps and {len(titles)} titles; expected as many "
-            "of each, one or more"
+            f"{len(pictures)} pictures, {len(maps)} maps and {len(titles)} titles; expected as "
+            "many of each, one or more"
         )
     maps = maps.detach().float().cpu()
     sizes = [_fit(picture) for picture in pictures]

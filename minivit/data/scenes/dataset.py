@@ -35,8 +35,7 @@ from minivit.data.seeds import scene_rng
 
 VALIDATION_SEED = 1_000_001
 TEST_SEED = 1_000_002
-NUM_HELD_OUT = 2000
-"""Number of scenes for validation while training, and for the test after it."""
+NUM_HELD_OUT = 2000  # scenes of each of these two splits that measure a model
 
 BACKGROUND = len(CLASS_NAMES)
 """The label of a patch that shows no object."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import minivit
 from minivit.commands.pictures import Picture, draw_pictures, write_figure
@@ -180,12 +180,13 @@ def caption(arguments: argparse.Namespace) -> int:
     """One figure a photo: the photo under its caption, and each word's map."""
     from minivit.captioner import Captioner
 
+    drawing = sampling_options(arguments)
     captioner = load(arguments, Captioner)
     check_caption_flags(captioner, arguments)
     return draw_pictures(
         arguments.pictures,
         arguments.out,
-        partial(draw_caption, captioner, arguments),
+        partial(draw_caption, captioner, arguments, drawing),
         scene=arguments.seed,
         scene_size=captioner.preprocess.image_size,
         debug=arguments.debug,
@@ -193,9 +194,18 @@ def caption(arguments: argparse.Namespace) -> int:
 
 
 def draw_caption(
-    captioner: Captioner, arguments: argparse.Namespace, picture: Picture
+    captioner: Captioner,
+    arguments: argparse.Namespace,
+    drawing: dict[str, Any],
+    picture: Picture,
 ) -> tuple[Figure, str]:
     """Captions a picture and draws where the captioner looked for each word.
+
+    Args:
+        captioner: The captioner.
+        arguments: Parsed flags.
+        drawing: Options for words drawn by chance; none: the likeliest sentence.
+        picture: The picture.
 
     Raises:
         minivit.BadImageError: The picture cannot be used.
@@ -207,21 +217,44 @@ def draw_caption(
         beam_size=arguments.beam_size,
         max_length=arguments.max_length,
         align=arguments.align,
-        block=arguments.layer,
+        block=arguments.block,
         head=arguments.head,
+        **drawing,
     )
     depth = captioner.config.decoder_depth
     heads = "mean over heads" if arguments.head is None else f"head {arguments.head}"
+    how = "".join(f", {name.replace('_', '-')} {value}" for name, value in drawing.items())
     figure = caption_figure(
         picture.photo,
         replace(sentence, box=picture.in_photo(sentence.box)),
         layout=arguments.layout,
         relative=arguments.relative,
-        heading=f"{picture.name}; weights: {arguments.weights.name}\n"
-        f"decoder block {arguments.layer % depth} (of 0–{depth - 1}), {heads}, at the step that "
+        heading=f"{picture.name}; weights: {arguments.weights.name}{how}\n"
+        f"decoder block {arguments.block % depth} (of 0–{depth - 1}), {heads}, at the step that "
         f"{arguments.align} the word",
     )
     return figure, sentence.text or "(no word)"
+
+
+def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that draw words by chance, as `Captioner.caption` takes them.
+
+    Raises:
+        ValueError: --sample beside a search with beams, or one of the others without --sample.
+    """
+    restrictions = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k")}
+    given = {name: value for name, value in restrictions.items() if value is not None}
+    if arguments.sample is None:
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ValueError(f"{flags}: only where words are drawn by chance; add --sample SEED")
+        return {}
+    if arguments.beam_size > 1:
+        raise ValueError(
+            f"--sample {arguments.sample} --beam-size {arguments.beam_size}: a sentence is either "
+            "drawn by chance or searched for with beams; leave out one of the two"
+        )
+    return {"sample": arguments.sample, **given}
 
 
 def check_caption_flags(captioner: Captioner, arguments: argparse.Namespace) -> None:
@@ -232,7 +265,7 @@ def check_caption_flags(captioner: Captioner, arguments: argparse.Namespace) -> 
     """
     config = captioner.config
     for flag, value, lowest, highest in (
-        ("--layer", arguments.layer, -config.decoder_depth, config.decoder_depth - 1),
+        ("--block", arguments.block, -config.decoder_depth, config.decoder_depth - 1),
         ("--head", arguments.head, 0, config.num_heads - 1),
         ("--beam-size", arguments.beam_size, 1, config.vocabulary_size // 2),
         ("--max-length", arguments.max_length, 2, config.max_length),

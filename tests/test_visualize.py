@@ -589,9 +589,16 @@ def test_a_caption_is_drawn_and_printed_beside_the_name_of_its_picture(
     ("flags", "options", "heading"),
     [
         ([], {}, "block 1 (of 0–1), mean over heads, at the step that predicts the word"),
-        (["--layer", "0", "--head", "1"], {"layer": 0, "head": 1}, "block 0 (of 0–1), head 1,"),
+        (["--block", "0", "--head", "1"], {"block": 0, "head": 1}, "block 0 (of 0–1), head 1,"),
+        (["--layer", "0"], {"block": 0}, "block 0 (of 0–1), mean"),
         (["--align", "reads"], {"align": "reads"}, "the step that reads the word"),
         (["--beam-size", "3", "--max-length", "5"], {"beam_size": 3, "max_length": 5}, "block 1"),
+        (["--sample", "4"], {"sample": 4}, "weights: captioner.safetensors, sample 4\n"),
+        (
+            ["--sample", "4", "--temperature", "5", "--top-p", "0.9", "--top-k", "3"],
+            {"sample": 4, "temperature": 5.0, "top_p": 0.9, "top_k": 3},
+            ", sample 4, temperature 5.0, top-p 0.9, top-k 3\n",
+        ),
     ],
 )
 def test_the_flags_choose_sentence_and_maps(
@@ -616,7 +623,7 @@ def test_the_flags_choose_sentence_and_maps(
     assert torch.equal(call.caption.attention, expected.attention)
     assert call.caption.box == expected.box == pytest.approx((20, 0, 100, 80))  # the middle square
     assert call.photo.size == (120, 80)
-    assert call.heading.startswith("photo.png; weights: captioner.safetensors\n")
+    assert call.heading.startswith("photo.png; weights: captioner.safetensors")
     assert heading in call.heading
     assert call.layout is None and call.relative is False
 
@@ -686,12 +693,15 @@ def test_captions_of_good_pictures_come_out_beside_bad_ones(
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--layer", "2"], "--layer 2: {weights} takes numbers from -2 to 1"),
-        (["--layer", "-3"], "--layer -3: {weights} takes numbers from -2 to 1"),
+        (["--block", "2"], "--block 2: {weights} takes numbers from -2 to 1"),
+        (["--layer", "-3"], "--block -3: {weights} takes numbers from -2 to 1"),
         (["--head", "2"], "--head 2: {weights} takes numbers from 0 to 1"),
         (["--head=-1"], "--head -1: {weights} takes numbers from 0 to 1"),
         (["--beam-size", "0"], "--beam-size 0: {weights} takes numbers from 1 to 5"),
         (["--max-length", "9"], "--max-length 9: {weights} takes numbers from 2 to 8"),
+        (["--sample", "1", "--beam-size", "2"], "--sample 1 --beam-size 2: a sentence is either"),
+        (["--temperature", "2"], "--temperature: only where words are drawn by chance; add --sam"),
+        (["--top-k", "2", "--top-p", "0.5"], "--top-p, --top-k: only where words are drawn"),
     ],
 )
 def test_a_choice_that_the_captioner_does_not_have_is_one_line(
@@ -718,6 +728,15 @@ def test_a_choice_that_the_captioner_does_not_have_is_one_line(
         ["--layout", "axb"],
         ["--align", "writes"],
         ["--layer", "last"],
+        ["--sample=-1"],
+        ["--sample", str(2**63)],
+        ["--temperature", "0"],
+        ["--temperature", "nan"],
+        ["--temperature", "warm"],
+        ["--top-p", "0"],
+        ["--top-p", "1.5"],
+        ["--top-k", "0"],
+        ["--top-k", "2.5"],
     ],
 )
 def test_a_malformed_flag_of_caption_is_one_line(
@@ -726,7 +745,7 @@ def test_a_malformed_flag_of_caption_is_one_line(
     with pytest.raises(SystemExit) as stop:
         caption("photo.png", *flags)
     assert stop.value.code == 2
-    assert flags[0] in complaint(capsys)
+    assert flags[0].split("=")[0] in complaint(capsys)
 
 
 def test_weights_of_another_kind_are_refused_with_the_command_that_takes_them(

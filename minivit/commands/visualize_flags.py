@@ -112,13 +112,40 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         "(default: %(default)s)",
     )
     command.add_argument(
+        "--sample",
+        type=_seed,
+        metavar="SEED",
+        help="draw each word by chance instead: another seed, another sentence",
+    )
+    command.add_argument(
+        "--temperature",
+        type=_temperature,
+        metavar="T",
+        help="with --sample: below 1 likely words become likelier, above 1 less so (default: 1)",
+    )
+    command.add_argument(
+        "--top-p",
+        type=_probability,
+        metavar="P",
+        help="with --sample: draw from the fewest words that reach this probability together "
+        "(default: 1, all words)",
+    )
+    command.add_argument(
+        "--top-k",
+        type=_positive,
+        metavar="K",
+        help="with --sample: draw from the K likeliest words (default: all)",
+    )
+    command.add_argument(
         "--max-length",
         type=int,
         metavar="N",
         help="most word-pieces of a sentence, its start counted (default: what the weights allow)",
     )
     command.add_argument(
+        "--block",
         "--layer",
+        dest="block",
         type=int,
         default=-1,
         metavar="N",
@@ -212,3 +239,39 @@ def _layout(text: str) -> tuple[int, int]:
             f"expected ROWSxCOLS from 1x1 to 20x20, such as 4x4; found {text!r}"
         )
     return int(parts[0]), int(parts[1])
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, 0, 2**63 - 1)
+
+
+def _positive(text: str) -> int:
+    return _whole_number(text, 1, 2**31 - 1)
+
+
+def _whole_number(text: str, lowest: int, highest: int) -> int:
+    if not text.isdecimal() or not lowest <= int(text) <= highest:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from {lowest} to {highest}; found {text!r}"
+        )
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    return _number(text, 0.01, 100)  # a smaller one would make logits infinite
+
+
+def _probability(text: str) -> float:
+    return _number(text, 0.001, 1)
+
+
+def _number(text: str, lowest: float, highest: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not lowest <= value <= highest:
+        raise argparse.ArgumentTypeError(
+            f"expected a number from {lowest} to {highest}; found {text!r}"
+        )
+    return value

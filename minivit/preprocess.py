@@ -1,6 +1,6 @@
 """From a photo to the tensor that a model was trained on: open, resize, crop, normalise.
 
-    x = (pixels / 255 - mean) / std,   pixels: uint8, (height, width, 3)  ->  x: float32, (3, H, W)
+    x = (pixels / 255 - mean) / std,   pixels: uint8, (height, width, C)  ->  x: float32, (C, H, W)
 
 Sizes are rounded as the code behind the public weights rounds them: torchvision's Resize and
 CenterCrop, timm's ResizeKeepRatio, CATR's under_max; the tensor equals theirs bit for bit. One
@@ -177,7 +177,9 @@ class Preprocess:
         crop_rounding: of a centre that lies between two pixels: even as torchvision and timm
             (Python's round), down as transformers; matters where the crop is not the whole.
         filter: Pillow's resampling filter.
-        mean, std: of red, green, blue, on the scale 0..1.
+        mean, std: of red, green, blue, on the scale 0..1; or one number each: the model sees grey
+            pictures, and colours are made grey before they are resized (Pillow's mode L, which
+            torchvision's Grayscale and timm take too: 0.299 R + 0.587 G + 0.114 B).
         multiple_of: the patch size, or 1; each side of the result is a multiple of it.
     """
 
@@ -185,8 +187,8 @@ class Preprocess:
     mode: Mode
     crop_fraction: float = 1.0
     filter: Filter
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     multiple_of: int = 1
     crop_rounding: CropRounding = "even"
 
@@ -198,8 +200,11 @@ class Preprocess:
 
         step, fraction = self.multiple_of, self.crop_fraction
         require(_numbers(self.image_size, 2, (int,), 0), "image_size", "(height, width), above 0")
-        require(_numbers(self.mean, 3, (int, float), -math.inf), "mean", "3 finite numbers")
-        require(_numbers(self.std, 3, (int, float), 0), "std", "3 finite numbers above 0")
+        count = 1 if isinstance(self.mean, tuple) and len(self.mean) == 1 else 3
+        known = _numbers(self.mean, count, (int, float), -math.inf)
+        require(known, "mean", "3 finite numbers, or 1 for grey")
+        known = _numbers(self.std, count, (int, float), 0)
+        require(known, "std", f"{count} finite numbers above 0, as many as mean has")
         require(_numbers((step,), 1, (int,), 0), "multiple_of", "a whole number above 0")
         known = _numbers((fraction,), 1, (int, float), 0) and fraction <= 1
         require(known, "crop_fraction", "a number in (0, 1]")
@@ -212,6 +217,11 @@ class Preprocess:
         require(self.mode != "fit_longest" or step == 1, "multiple_of", "1 in mode fit_longest")
         whole = self.mode == "fit_shortest" or all(side % step == 0 for side in self.image_size)
         require(whole, "image_size", f"multiples of multiple_of={step}")
+
+    @property
+    def channels(self) -> int:
+        """3 for colour, 1 for grey."""
+        return len(self.mean)
 
     def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The region that the model sees, (left, top, right, bottom) in the photo's own pixels.
@@ -228,44 +238,57 @@ class Preprocess:
         return right - left, bottom - top
 
     def view(self, image: Image.Image) -> Image.Image:
-        """The RGB picture that the model sees, resized and cropped, before normalisation.
+        """The picture that the model sees, resized and cropped, before normalisation.
+
+        Its mode is RGB, or L where the model sees grey.
 
         Raises BadImageError for no pixels, or where mode fit_shortest makes a strip of too many.
         """
-        rgb = to_rgb(image)
-        size, cut = self._plan(*rgb.size)
+        picture = to_rgb(image)
+        if self.channels == 1:  # before the resize: a grey file keeps the levels that it has
+            picture = picture.convert("L")
+        size, cut = self._plan(*picture.size)
         seen = (cut[2] - cut[0], cut[3] - cut[1])
         resample = Image.Resampling[self.filter.upper()]
         if seen == size and math.prod(size) > (Image.MAX_IMAGE_PIXELS or math.inf):
-            found = f"the picture is {rgb.size} pixels, in mode {self.mode} it becomes {size}"
+            found = f"the picture is {picture.size} pixels, in mode {self.mode} it becomes {size}"
             raise BadImageError(f"{found}: too many; crop it, or use mode crop or squash")
-        if seen == size or math.prod(size) <= max(_MOST_PIXELS, math.prod(rgb.size)):
-            return rgb.resize(size, resample).crop(cut)
+        if seen == size or math.prod(size) <= max(_MOST_PIXELS, math.prod(picture.size)):
+            return picture.resize(size, resample).crop(cut)
         # A long strip: resize only what is seen, with 4 pixels beside it (Lanczos reaches 3).
-        box = self.crop_box(*rgb.size)
+        box = self.crop_box(*picture.size)
         left, top = (max(0, math.floor(edge) - 4) for edge in box[:2])
-        right, bottom = (min(s, math.ceil(e) + 4) for s, e in zip(rgb.size, box[2:], strict=True))
+        right, bottom = (
+            min(s, math.ceil(e) + 4) for s, e in zip(picture.size, box[2:], strict=True)
+        )
         inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-        return rgb.crop((left, top, right, bottom)).resize(seen, resample, box=inner)
+        return picture.crop((left, top, right, bottom)).resize(seen, resample, box=inner)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """A photo in any Pillow mode -> (3, H, W) float32, normalised; raises as `view` does."""
+        """A photo in any Pillow mode -> (C, H, W) float32, normalised; raises as `view` does.
+
+        C is 3, or 1 for grey.
+        """
         pixels = torch.from_numpy(np.array(self.view(image)))
+        if self.channels == 1:
+            return self.normalize(pixels[None])  # (H, W) -> (1, H, W)
         return self.normalize(pixels.permute(2, 0, 1).contiguous())  # (H, W, 3) -> (3, H, W)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """The last step alone: uint8 (..., 3, H, W), already of the size, to float32."""
+        """The last step alone: uint8 (..., C, H, W), already of the size, to float32."""
         mean, std = self._statistics(pixels.device)
         # in place, in memory of its own: three tensors less for the same bits
         return pixels.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
     def denormalize(self, images: Tensor) -> Tensor:
-        """Normalised (..., 3, H, W) -> colours in 0..1, same shape; half precision gives float32.
+        """Normalised (..., C, H, W) -> colours in 0..1, same shape; half precision gives float32.
 
-        Raises ValueError where the third dimension from the end is not 3.
+        Raises ValueError where the third dimension from the end is not the number of channels.
         """
-        if images.ndim < 3 or images.shape[-3] != 3:
-            raise ValueError(f"images: found shape {tuple(images.shape)}, expected (..., 3, H, W)")
+        if images.ndim < 3 or images.shape[-3] != self.channels:
+            raise ValueError(
+                f"images: found shape {tuple(images.shape)}, expected (..., {self.channels}, H, W)"
+            )
         mean, std = self._statistics(images.device)
         return (images * std + mean).clamp(0, 1)
 
@@ -286,9 +309,9 @@ class Preprocess:
         return cls(**tuples)
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each (3, 1, 1) float32."""
+        """Mean and standard deviation, each (C, 1, 1) float32."""
         mean, std = torch.tensor([self.mean, self.std], dtype=torch.float32, device=device)
-        return mean.view(3, 1, 1), std.view(3, 1, 1)
+        return mean.view(-1, 1, 1), std.view(-1, 1, 1)
 
     def _plan(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
         """(width, height) of the resized picture, and the box that is cut out of it."""

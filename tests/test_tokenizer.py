@@ -153,7 +153,7 @@ def test_a_file_holds_one_token_a_line(tmp_path: Path) -> None:
     [
         (b"", "the vocabulary is empty"),
         (b"\n\n", "the vocabulary is empty"),
-        (b"[PAD]\n[UNK]\n[CLS]\nthe\n", r"\[SEP\], \[MASK\] missing among 4 tokens"),
+        (b"[PAD]\n[UNK]\n[CLS]\nthe\n", r"\[SEP\] missing among 4 tokens"),
         (b"\n".join(map(str.encode, SPECIAL)) + b"\na\nb\nb\na\nb", r"'a' .*repeated tokens: 2"),
         (b"\n".join(map(str.encode, SPECIAL)) + b"\n\na", "token 5 is ''"),
         (b"[PAD]\n\xff\xfe", r"not UTF-8 text \(byte 6\)"),
@@ -237,7 +237,7 @@ def test_a_dictionary_brings_it_back(tokenizer: Tokenizer) -> None:
         ({"kind": ["words"]}, r"kind: found \['words'\], expected wordpiece \| words"),
         ({"vocabulary": "abc"}, "vocabulary: found str, expected a list"),
         ({"vocabulary": []}, "the vocabulary is empty"),
-        ({"vocabulary": ["a"]}, r"\[PAD\], \[CLS\], \[SEP\], \[UNK\], \[MASK\] missing among 1"),
+        ({"vocabulary": ["a"]}, r"\[PAD\], \[CLS\], \[SEP\], \[UNK\] missing among 1"),
         ({"vocabulary": [*SPECIAL, 3]}, "token 5 is 3"),
         ({"vocabulary": [*SPECIAL, "a\nb", "a\nb"]}, r"'a\\nb' stands"),
         ({"lower": True}, r"fields \['kind', 'lower', 'vocabulary'\], expected \['kind', 'voc"),

@@ -170,11 +170,13 @@ FAMILIES: dict[str, Family] = {
         photos={"size": _MODELS_SIZE},
     ),
 } | {
-    kind: Family(_clip(stem), "quick_gelu", 1e-5, processor, _CLIP_PHOTOS)
-    for kind, stem, processor in (
-        ("clip", "CLIP", "CLIP"),
-        ("metaclip_2", "MetaClip2", "CLIP"),
-        ("chinese_clip", "ChineseCLIP", "ChineseCLIP"),
+    kind: Family(_clip(stem), "quick_gelu", 1e-5, processor, photos)
+    for kind, stem, processor, photos in (
+        ("clip", "CLIP", "CLIP", _CLIP_PHOTOS),
+        ("metaclip_2", "MetaClip2", "CLIP", _CLIP_PHOTOS),
+        ("chinese_clip", "ChineseCLIP", "ChineseCLIP", _CLIP_PHOTOS),
+        ("altclip", "AltCLIP", "CLIP", _CLIP_PHOTOS),
+        ("clipseg", "CLIPSeg", "ViT", {"size": _MODELS_SIZE} | _IMAGENET),
     )
 }
 

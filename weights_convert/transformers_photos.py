@@ -95,7 +95,12 @@ def read_photos(
             raise _refusal(where, f"{key} is on, a step that minivit does not have", values)
     try:
         plan = _plan(values, config, hints, where)
-        mean, std = _statistics(values)
+        mean, std = _statistics(values, config.in_channels)
+        if stated and {len(mean), len(std)} != {config.in_channels}:
+            raise ValueError(
+                f"image_mean and image_std have {len(mean)} and {len(std)} numbers, the model "
+                f"takes pictures of {config.in_channels} channels"
+            )
         image_filter = Image.Resampling(values["resample"]).name.lower()
         preprocess = photo(
             plan.seen,
@@ -110,11 +115,6 @@ def read_photos(
         raise
     except (ValueError, TypeError, KeyError) as error:
         raise ConvertError(f"{where}: {_FILE}: {error}") from None
-    if stated and len(mean) not in (1, config.in_channels):
-        raise ConvertError(
-            f"{where}: {_FILE}: image_mean has {len(mean)} numbers, the model takes pictures of "
-            f"{config.in_channels} channel"
-        )
     for pixels, patch in zip(plan.seen, config.patch_size, strict=True):
         if pixels % patch:
             raise ConvertError(
@@ -194,13 +194,15 @@ def _crop_size(values: Mapping[str, Any]) -> tuple[int, int] | None:
     return (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) else (size, size)
 
 
-def _statistics(values: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(
+    values: Mapping[str, Any], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std for pixels / 255, where the processor has pixels times its own factor f.
 
     (pixels f - mean) / std = (pixels / 255 - mean / (255 f)) / (std / (255 f))
     """
     mean, std = (
-        (float(value),) if isinstance(value, (int, float)) else tuple(map(float, value))
+        (float(value),) * channels if isinstance(value, (int, float)) else tuple(map(float, value))
         for value in (values["image_mean"], values["image_std"])
     )
     if not values["do_normalize"]:

@@ -70,9 +70,9 @@ def convert(source: Source, hints: Hints) -> Parts:
     if not registers:
         rows, cols = config.grid_size
         hints.notes.append(
-            f"positions of {rows}x{cols} patches are resized to other grids as Facebook's code does "
-            "it, with 0.1 added to rows and columns; the same weights from the Hugging Face hub "
-            "(transformers) resize without"
+            f"positions of {rows}x{cols} patches are resized to other grids as Facebook's code "
+            "does it, with 0.1 added to rows and columns; the same weights from the Hugging Face "
+            "hub (transformers) resize without"
         )
     hints.assume("photos as the published models take them: 256 pixels, the middle 224")
     preprocess = photo(

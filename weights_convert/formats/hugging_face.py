@@ -61,12 +61,6 @@ KEYS = {
     "embeddings.position_embedding.weight": "pos_embed",
     "embeddings.position_ids": None,
     "pre_layrnorm.{part}": "norm_pre.{part}",  # so spelled
-    "encoder.layers.{i}.layer_norm1.{part}": "blocks.{i}.norm1.{part}",
-    "encoder.layers.{i}.layer_norm2.{part}": "blocks.{i}.norm2.{part}",
-    "encoder.layers.{i}.self_attn.q_proj.{part}": "blocks.{i}.attn.qkv.{part}:q",
-    "encoder.layers.{i}.self_attn.k_proj.{part}": "blocks.{i}.attn.qkv.{part}:k",
-    "encoder.layers.{i}.self_attn.v_proj.{part}": "blocks.{i}.attn.qkv.{part}:v",
-    "encoder.layers.{i}.self_attn.out_proj.{part}": "blocks.{i}.attn.proj.{part}",
     "encoder.layers.{i}.mlp.fc1.{part}": "blocks.{i}.mlp.fc1.{part}",
     "encoder.layers.{i}.mlp.fc2.{part}": "blocks.{i}.mlp.fc2.{part}",
     "post_layernorm.{part}": "norm.{part}",
@@ -85,6 +79,17 @@ KEYS = {
         ("k", "qkv.{part}:k"),
         ("v", "qkv.{part}:v"),
         ("o", "proj.{part}"),
+    )
+} | {  # CLIP's attention and norms; version 5 saves AltCLIP's blocks as "layer"
+    f"encoder.{layers}.{{i}}.{theirs}.{{part}}": f"blocks.{{i}}.{ours}"
+    for layers in ("layers", "layer")
+    for theirs, ours in (
+        ("layer_norm1", "norm1.{part}"),
+        ("layer_norm2", "norm2.{part}"),
+        ("self_attn.q_proj", "attn.qkv.{part}:q"),
+        ("self_attn.k_proj", "attn.qkv.{part}:k"),
+        ("self_attn.v_proj", "attn.qkv.{part}:v"),
+        ("self_attn.out_proj", "attn.proj.{part}"),
     )
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ from minivit.data.augmentation.transform import (
     require,
     rgb,
 )
-from minivit.preprocess import Filter, Mode, Preprocess
+from minivit.preprocess import CropRounding, Filter, Mode, Preprocess
 
 _STRIP_PIXELS = 2**22  # 16 MB in Pillow's memory: a larger box is not copied as a whole
 
@@ -148,6 +148,7 @@ class Resize(Transform[None]):
     filter: Filter
     crop_fraction: float = 1.0
     multiple_of: int = 1
+    crop_rounding: CropRounding = "even"
 
     def __post_init__(self) -> None:
         self._preprocess()

@@ -96,6 +96,15 @@ def test_special_tokens_are_found_by_name() -> None:
     assert text == "[CLS] xx [UNK] [MASK] y [SEP] [PAD]"
 
 
+def test_a_vocabulary_without_a_mask_is_enough() -> None:
+    """Nothing here masks words: [MASK] is special where it is there, and text where it is not."""
+    tokenizer = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog"])
+    assert tokenizer.special_tokens == ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
+    assert tokenizer.tokenize("a [MASK]") == ["a", "[UNK]", "[UNK]", "[UNK]"]
+    assert tokenizer_from_dict(tokenizer.to_dict()).encode("a dog") == [4, 5]
+    assert "[MASK]" in WordPiece([*tokenizer.vocabulary, "[MASK]"]).special_tokens
+
+
 @pytest.mark.parametrize("index", [-1, 8])
 def test_an_id_that_is_not_in_the_vocabulary_is_an_error(index: int) -> None:
     with pytest.raises(ValueError, match=rf"token id: found {index}, expected 0 to 7"):

@@ -95,6 +95,13 @@ def _dinov2(stem: str) -> dict[str, Rule]:
     }
 
 
+def _two_towers(stem: str) -> dict[str, Rule]:
+    return {
+        f"{stem}VisionModel": Rule(),
+        f"{stem}Model": Rule(("visual_projection",), unused=_TEXT),
+    }
+
+
 def _clip(stem: str) -> dict[str, Rule]:
     return {
         f"{stem}VisionModel": Rule(),
@@ -170,13 +177,13 @@ FAMILIES: dict[str, Family] = {
         photos={"size": _MODELS_SIZE},
     ),
 } | {
-    kind: Family(_clip(stem), "quick_gelu", 1e-5, processor, photos)
-    for kind, stem, processor, photos in (
-        ("clip", "CLIP", "CLIP", _CLIP_PHOTOS),
-        ("metaclip_2", "MetaClip2", "CLIP", _CLIP_PHOTOS),
-        ("chinese_clip", "ChineseCLIP", "ChineseCLIP", _CLIP_PHOTOS),
-        ("altclip", "AltCLIP", "CLIP", _CLIP_PHOTOS),
-        ("clipseg", "CLIPSeg", "ViT", {"size": _MODELS_SIZE} | _IMAGENET),
+    kind: Family(classes, "quick_gelu", 1e-5, processor, photos)
+    for kind, classes, processor, photos in (
+        ("clip", _clip("CLIP"), "CLIP", _CLIP_PHOTOS),
+        ("metaclip_2", _clip("MetaClip2"), "CLIP", _CLIP_PHOTOS),
+        ("chinese_clip", _two_towers("ChineseCLIP"), "ChineseCLIP", _CLIP_PHOTOS),
+        ("altclip", _two_towers("AltCLIP"), "CLIP", _CLIP_PHOTOS),
+        ("clipseg", _two_towers("CLIPSeg"), "ViT", {"size": _MODELS_SIZE} | _IMAGENET),
     )
 }
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tests.references.seeded import foreign_weights, seeded
 from weights_convert import ConvertError, convert
+from weights_convert.transformers_classes import FAMILIES
 
 pytestmark = pytest.mark.parity
 
@@ -85,7 +86,9 @@ CLASSES = [
     Case("Dinov2Model", {"use_swiglu_ffn": True}),
     Case("Dinov2ForImageClassification"),
     Case("Dinov2ForImageClassification", {"num_channels": 1}),
+    Case("Dinov2Backbone"),
     Case("Dinov2WithRegistersModel"),
+    Case("Dinov2WithRegistersBackbone"),
     Case("Dinov2WithRegistersForImageClassification", {"num_register_tokens": 3}),
     Case("CLIPVisionModel"),
     Case("CLIPVisionModelWithProjection"),
@@ -96,10 +99,13 @@ CLASSES = [
     Case("MetaClip2VisionModel"),
     Case("MetaClip2Model"),
     Case("MetaClip2ForImageClassification"),
+    Case("MetaClip2VisionModelWithProjection"),
     Case("ChineseCLIPVisionModel"),
     Case("ChineseCLIPModel"),
     Case("AltCLIPModel"),
+    Case("AltCLIPVisionModel"),
     Case("CLIPSegModel"),
+    Case("CLIPSegVisionModel"),
     Case("SiglipForImageClassification"),
     Case("SiglipVisionModel", {"vision_use_head": False}),
 ]
@@ -117,6 +123,7 @@ def make(case: Case) -> nn.Module:
             "VisionModelWithProjection",
             "VisionModel",
             "Model",
+            "Backbone",
             "ForPreTraining",
             "ForMaskedImageModeling",
             "ForImageClassificationWithTeacher",
@@ -177,6 +184,8 @@ def run(model: Any, pictures: Tensor) -> tuple[Tensor, Tensor]:
     else:
         result = model(pictures, **options)
     tokens = getattr(result, "last_hidden_state", None)
+    if name.endswith("Backbone"):  # its output is maps of features: the tokens by hand
+        tokens = model.layernorm(model.encoder(model.embeddings(pictures)).last_hidden_state)
     for key in ("logits", "image_embeds", "pooler_output"):
         output = getattr(result, key, None)
         if output is not None:
@@ -467,6 +476,26 @@ COUNTED: dict[str, Callable[[], int]] = {
     "processors": lambda: len(PROCESSORS) * 3,
     "refused switches": lambda: len(SWITCHES_REFUSED),
 }
+
+
+def test_every_class_of_these_towers_is_here() -> None:
+    """Each class of transformers with such a tower is compared, or refused by its name."""
+    import transformers
+
+    compared = {case.name for case in CLASSES} | {case.name for case, _ in REFUSED}
+    stems = ("ViT", "DeiT", "IJepa", "Dinov2", "CLIP", "MetaClip2", "ChineseCLIP", "AltCLIP")
+    of_transformers = set()
+    for name in dir(transformers):
+        if not name.startswith((*stems, "Siglip")) or name.endswith("PreTrainedModel"):
+            continue
+        kind = getattr(transformers, name, None)
+        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel):
+            model_type = getattr(kind.config_class, "model_type", "")
+            if model_type.removesuffix("_vision_model") in FAMILIES:
+                of_transformers.add(name)
+    assert len(of_transformers) > 30
+    assert of_transformers <= compared
+    assert {name for family in FAMILIES.values() for name in family.classes} <= compared
 
 
 def test_there_are_enough_situations() -> None:

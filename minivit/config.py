@@ -126,6 +126,8 @@ class ViTConfig:
         norm_pre: LayerNorm between embedding and blocks (CLIP).
         fc_norm: LayerNorm after pooling instead of before it; `encode` then returns tokens that
             were not normalised.
+        final_norm: Whether there is a LayerNorm after the blocks at all, be it before or after
+            pooling.
         representation_dim: Width of the tanh layer before the head (the paper's pre-training
             head); 0: none.
         qkv_bias: Whether Q, K and V have a bias.
@@ -159,6 +161,7 @@ class ViTConfig:
     pos_embed_offset: float = 0.0
     norm_pre: bool = False
     fc_norm: bool = False
+    final_norm: bool = True
     representation_dim: int = 0
     qkv_bias: bool = True
     patch_bias: bool = True
@@ -182,6 +185,8 @@ class ViTConfig:
             raise ValueError(
                 f"pooling is {self.pooling!r} but class_token is False: use pooling='mean'"
             )
+        if self.fc_norm and not self.final_norm:
+            raise ValueError("fc_norm is the final norm, so final_norm cannot be False with it")
         most = self.depth if self.pooling == "cls_and_mean" else 1
         if not 1 <= self.head_blocks <= most:
             raise ValueError(

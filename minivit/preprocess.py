@@ -1,6 +1,6 @@
 """From a photo to the tensor that a model was trained on: open, resize, crop, normalise.
 
-    x = (pixels / 255 - mean) / std,   pixels: uint8, (height, width, 3)  ->  x: float32, (3, H, W)
+    x = (pixels / 255 - mean) / std,   pixels: uint8, (height, width, C)  ->  x: float32, (C, H, W)
 
 Sizes are rounded as the code behind the public weights rounds them: torchvision's Resize and
 CenterCrop, timm's ResizeKeepRatio, CATR's under_max; the tensor equals theirs bit for bit. One
@@ -192,8 +192,10 @@ class Preprocess:
             torchvision and timm (Python's round), down as transformers; matters where the crop is
             not the whole.
         filter: Pillow's resampling filter.
-        mean: Mean of red, green and blue on the scale 0..1, which is subtracted.
-        std: Standard deviation of the three, by which the rest is divided.
+        mean: Mean of red, green and blue on the scale 0..1, which is subtracted; or one number: the
+            model sees grey pictures, and colours are made grey before they are resized (Pillow's
+            mode L, which torchvision's Grayscale and timm take too: 0.299 R + 0.587 G + 0.114 B).
+        std: Standard deviation of the three, or of grey, by which the rest is divided.
         multiple_of: Patch size, or 1; each side of the result is a multiple of it.
     """
 
@@ -201,8 +203,8 @@ class Preprocess:
     mode: Mode
     crop_fraction: float = 1.0
     filter: Filter
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     multiple_of: int = 1
     crop_rounding: CropRounding = "even"
 
@@ -213,9 +215,10 @@ class Preprocess:
         sides, step = self.image_size, self.multiple_of
         good = is_tuple(sides, 2, lambda side: is_whole(side, 1))
         check("image_size", good, "(height, width), above 0")
-        check("mean", is_tuple(self.mean, 3, is_number), "3 finite numbers")
-        good = is_tuple(self.std, 3, is_number) and min(self.std) > 0
-        check("std", good, "3 finite numbers above 0")
+        count = 1 if is_tuple(self.mean, 1, is_number) else 3
+        check("mean", is_tuple(self.mean, count, is_number), "3 finite numbers, or 1 for grey")
+        good = is_tuple(self.std, count, is_number) and min(self.std) > 0
+        check("std", good, f"{count} finite numbers above 0, as many as mean has")
         check("multiple_of", is_whole(step, 1), "a whole number above 0")
         good = is_number(self.crop_fraction, 0, 1) and self.crop_fraction > 0
         check("crop_fraction", good, "a number in (0, 1]")
@@ -224,6 +227,11 @@ class Preprocess:
         check("multiple_of", self.mode != "fit_longest" or step == 1, "1 in mode fit_longest")
         good = self.mode == "fit_shortest" or all(side % step == 0 for side in sides)
         check("image_size", good, f"multiples of multiple_of={step}")
+
+    @property
+    def channels(self) -> int:
+        """3 for colour, 1 for grey."""
+        return len(self.mean)
 
     def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The region that the model sees, (left, top, right, bottom) in the photo's own pixels.
@@ -240,37 +248,48 @@ class Preprocess:
         return right - left, bottom - top
 
     def view(self, image: Image.Image) -> Image.Image:
-        """The RGB picture that the model sees, resized and cropped, before normalisation.
+        """The picture that the model sees, resized and cropped, before normalisation.
+
+        Its mode is RGB, or L where the model sees grey.
 
         Raises BadImageError for no pixels, or where mode fit_shortest makes a strip of too many.
         """
-        rgb = to_rgb(image)
-        size, cut = self._plan(*rgb.size)
+        picture = to_rgb(image)
+        if self.channels == 1:  # before the resize: a grey file keeps the levels that it has
+            picture = picture.convert("L")
+        size, cut = self._plan(*picture.size)
         seen = (cut[2] - cut[0], cut[3] - cut[1])
         resample = Image.Resampling[self.filter.upper()]
         if seen == size and math.prod(size) > (Image.MAX_IMAGE_PIXELS or math.inf):
             raise BadImageError(
-                f"the picture is {rgb.size} pixels, in mode {self.mode} it becomes {size}: too "
+                f"the picture is {picture.size} pixels, in mode {self.mode} it becomes {size}: too "
                 "many; crop it, or use mode crop or squash"
             )
-        if seen == size or math.prod(size) <= max(_MOST_PIXELS, math.prod(rgb.size)):
-            return rgb.resize(size, resample).crop(cut)
+        if seen == size or math.prod(size) <= max(_MOST_PIXELS, math.prod(picture.size)):
+            return picture.resize(size, resample).crop(cut)
         # A long strip: resize only what is seen, with 4 pixels beside it (Lanczos reaches 3).
-        box = self.crop_box(*rgb.size)
+        box = self.crop_box(*picture.size)
         left, top = (max(0, math.floor(edge) - 4) for edge in box[:2])
-        right, bottom = (min(s, math.ceil(e) + 4) for s, e in zip(rgb.size, box[2:], strict=True))
+        right, bottom = (
+            min(s, math.ceil(e) + 4) for s, e in zip(picture.size, box[2:], strict=True)
+        )
         inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-        return rgb.crop((left, top, right, bottom)).resize(seen, resample, box=inner)
+        return picture.crop((left, top, right, bottom)).resize(seen, resample, box=inner)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """A photo in any Pillow mode -> (3, H, W) float32, normalised; raises as `view` does."""
+        """A photo in any Pillow mode -> (C, H, W) float32, normalised; raises as `view` does.
+
+        C is 3, or 1 for grey.
+        """
         pixels = torch.from_numpy(np.array(self.view(image)))
+        if self.channels == 1:
+            return self.normalize(pixels[None])  # (H, W) -> (1, H, W)
         return self.normalize(pixels.permute(2, 0, 1).contiguous())  # (H, W, 3) -> (3, H, W)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """The last step alone: uint8 (..., 3, H, W), already of the size, to float32."""
+        """The last step alone: uint8 (..., C, H, W), already of the size, to float32."""
         statistics = torch.tensor([self.mean, self.std], dtype=torch.float32, device=pixels.device)
-        mean, std = statistics.view(2, 3, 1, 1)  # (2, 3) -> twice (3, 1, 1)
+        mean, std = statistics[:, :, None, None]  # (2, C) -> twice (C, 1, 1)
         # in place, in memory of its own: three tensors less for the same bits
         return pixels.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 

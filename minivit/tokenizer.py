@@ -87,14 +87,16 @@ class Tokenizer:
 
     Attributes:
         kind: Name of the class in a checkpoint.
-        special_tokens: Tokens for padding, start, end and unknown words, and others that stand for
-            no text.
+        required_tokens: Tokens for padding, start, end and unknown words.
+        optional_tokens: Tokens that stand for no text either, where the vocabulary has them.
+        special_tokens: Both, as far as they are in this vocabulary.
         vocabulary: All tokens, special ones too.
         pad_id, start_id, end_id, unknown_id: Ids of the first four special tokens.
     """
 
     kind: ClassVar[str]
-    special_tokens: ClassVar[tuple[str, ...]]
+    required_tokens: ClassVar[tuple[str, ...]]
+    optional_tokens: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = tuple(vocabulary)
@@ -108,9 +110,11 @@ class Tokenizer:
             problem = f"{repeated[0][:40]!r} stands in the vocabulary more than once"
             raise BadVocabularyError(f"{problem}; repeated tokens: {len(repeated)}, expected none")
         self._ids = {token: index for index, token in enumerate(self.vocabulary)}
-        if missing := [token for token in self.special_tokens if token not in self._ids]:
+        if missing := [token for token in self.required_tokens if token not in self._ids]:
             problem = f"{', '.join(missing)} missing among {len(self)} tokens"
-            raise BadVocabularyError(f"{problem}; expected {' '.join(self.special_tokens)}")
+            raise BadVocabularyError(f"{problem}; expected {' '.join(self.required_tokens)}")
+        optional = (token for token in self.optional_tokens if token in self._ids)
+        self.special_tokens = (*self.required_tokens, *optional)
         self._special_ids = [self._ids[token] for token in self.special_tokens]
         self.pad_id, self.start_id, self.end_id, self.unknown_id = self._special_ids[:4]
         self._special = re.compile(f"({'|'.join(map(re.escape, self.special_tokens))})")
@@ -174,14 +178,17 @@ class Tokenizer:
 
 
 class WordPiece(Tokenizer):
-    """BERT's uncased tokenizer; [PAD] [CLS] [SEP] [UNK] [MASK] stand anywhere in its vocabulary.
+    """BERT's uncased tokenizer; [PAD] [CLS] [SEP] [UNK] stand anywhere in its vocabulary.
+
+    [MASK] is special too where the vocabulary has it; nothing here needs it.
 
     Raises:
         BadVocabularyError: One of these is missing, or a token is there twice or is empty.
     """
 
     kind = "wordpiece"
-    special_tokens = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+    required_tokens = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
+    optional_tokens = ("[MASK]",)
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         super().__init__(vocabulary)
@@ -242,7 +249,7 @@ class WordLevel(Tokenizer):
     """
 
     kind = "words"
-    special_tokens = ("<pad>", "<start>", "<end>", "<unknown>")
+    required_tokens = ("<pad>", "<start>", "<end>", "<unknown>")
 
     def __init__(self, words: Sequence[str]) -> None:
         """Takes the words, or a whole vocabulary that begins with the four special tokens.
@@ -250,9 +257,9 @@ class WordLevel(Tokenizer):
         Raises:
             BadVocabularyError: No words, a word that is there twice, or one that no text contains.
         """
-        number = len(self.special_tokens)
-        whole = tuple(words[:number]) == self.special_tokens
-        super().__init__((*([] if whole else self.special_tokens), *words))
+        number = len(self.required_tokens)
+        whole = tuple(words[:number]) == self.required_tokens
+        super().__init__((*([] if whole else self.required_tokens), *words))
         if len(self) == number:
             raise BadVocabularyError("there are no words; expected one or more")
         for word in self.vocabulary[number:]:

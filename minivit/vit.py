@@ -64,12 +64,9 @@ class VisionTransformer(nn.Module):
             raise ValueError(f"{len(labels)} labels for {config.num_classes} classes")
         self.config = config
         self.labels = None if labels is None else tuple(labels)
+        half = (0.5,) if config.in_channels == 1 else (0.5, 0.5, 0.5)
         self.preprocess = preprocess or Preprocess(
-            image_size=config.image_size,
-            mode="crop",
-            filter="bicubic",
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
+            image_size=config.image_size, mode="crop", filter="bicubic", mean=half, std=half
         )
         self.gradient_checkpointing = False
         dim, norm_eps = config.dim, config.layer_norm_eps
@@ -91,7 +88,8 @@ class VisionTransformer(nn.Module):
             EncoderBlock(block, drop_path=config.drop_path * index / last)
             for index in range(config.depth)
         )
-        self.norm = nn.Identity() if config.fc_norm else nn.LayerNorm(dim, norm_eps)
+        has_norm = config.final_norm and not config.fc_norm
+        self.norm = nn.LayerNorm(dim, norm_eps) if has_norm else nn.Identity()
         self.fc_norm = nn.LayerNorm(dim, norm_eps) if config.fc_norm else nn.Identity()
         self.pre_logits = (
             nn.Sequential(nn.Linear(config.pooled_dim, config.representation_dim), nn.Tanh())

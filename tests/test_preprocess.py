@@ -648,3 +648,65 @@ def test_equal_to_timm_bit_for_bit(size, mode, fraction):
     for photo in PHOTOS:
         image = noise(*photo)
         assert torch.equal(ours(image), theirs(image)), photo
+
+
+# --- grey --------------------------------------------------------------------------------------
+
+
+def grey(**changes) -> Preprocess:
+    return make(mean=(0.4,), std=(0.2,), image_size=(32, 48), **changes)
+
+
+def test_one_number_as_mean_makes_grey_pictures():
+    """0.299 R + 0.587 G + 0.114 B, rounded (ITU-R BT.601, Pillow's L), before the resize."""
+    picture = noise(60, 40)
+    red, green, blue = np.asarray(picture).astype(float).transpose(2, 0, 1)
+    levels = np.asarray(picture.convert("L"))
+    assert np.abs(levels - (0.299 * red + 0.587 * green + 0.114 * blue)).max() <= 0.51
+    preprocess = grey(crop_fraction=0.9)
+    view = preprocess.view(picture)
+    assert view.mode == "L" and view.size == (48, 32)
+    assert view.tobytes() == preprocess.view(picture.convert("L")).tobytes()
+    x = preprocess(picture)
+    assert x.shape == (1, 32, 48) and x.dtype == torch.float32
+    torch.testing.assert_close(x[0], (torch.from_numpy(np.array(view)) / 255 - 0.4) / 0.2)
+    colours = preprocess.denormalize(x)
+    torch.testing.assert_close(colours[0] * 255, torch.from_numpy(np.array(view)).float())
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "I;16"])
+def test_a_grey_file_keeps_its_levels_in_any_mode(mode):
+    levels = np.arange(32 * 48, dtype=np.uint32).reshape(32, 48) % 256
+    picture = Image.fromarray(levels.astype(np.uint8))
+    if mode == "I;16":
+        picture = Image.fromarray((levels * 257).astype(np.uint16))
+    else:
+        picture = picture.convert(mode)
+    view = grey(mode="squash").view(picture)
+    assert np.array_equal(np.asarray(view), levels)
+
+
+def test_a_long_strip_in_grey_is_resized_where_it_is_seen():
+    view = grey().view(noise(20_000, 4))
+    assert view.mode == "L" and view.size == (48, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": (0.5, 0.5)}, "mean: found .*3 finite numbers, or 1 for grey"),
+        ({"mean": (0.5,)}, "std: found .*1 finite numbers above 0, as many as mean has"),
+        ({"std": (0.5,)}, "std: found .*3 finite numbers above 0, as many as mean has"),
+        ({"mean": (0.5,), "std": (0.0,)}, "std: found"),
+    ],
+)
+def test_means_and_deviations_come_in_equal_numbers(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(**changes)
+
+
+def test_colours_of_another_number_of_channels_are_refused():
+    assert grey().channels == 1 and make().channels == 3
+    with pytest.raises(ValueError, match=r"expected \(..., 1, H, W\)"):
+        grey().denormalize(torch.zeros(3, 32, 48))
+    assert Preprocess.from_dict(grey().to_dict()) == grey()

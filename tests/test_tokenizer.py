@@ -108,6 +108,15 @@ def test_special_tokens_are_found_by_name() -> None:
     assert text == "[CLS] xx [UNK] [MASK] y [SEP] [PAD]"
 
 
+def test_a_vocabulary_without_a_mask_is_enough() -> None:
+    """Nothing here masks words: [MASK] is special where it is there, and text where it is not."""
+    tokenizer = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog"])
+    assert tokenizer.special_tokens == ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
+    assert tokenizer.tokenize("a [MASK]") == ["a", "[UNK]", "[UNK]", "[UNK]"]
+    assert tokenizer_from_dict(tokenizer.to_dict()).encode("a dog") == [4, 5]
+    assert "[MASK]" in WordPiece([*tokenizer.vocabulary, "[MASK]"]).special_tokens
+
+
 @pytest.mark.parametrize("index", [-1, 8])
 def test_an_id_that_is_not_in_the_vocabulary_is_an_error(index: int) -> None:
     with pytest.raises(ValueError, match=rf"token id: found {index}, expected 0 to 7"):
@@ -191,7 +200,7 @@ def test_a_file_holds_one_token_a_line(tmp_path: Path) -> None:
     [
         (b"", "the vocabulary is empty"),
         (b"\n\n", "the vocabulary is empty"),
-        (b"[PAD]\n[UNK]\n[CLS]\nthe\n", r"\[SEP\], \[MASK\] missing among 4 tokens"),
+        (b"[PAD]\n[UNK]\n[CLS]\nthe\n", r"\[SEP\] missing among 4 tokens"),
         (b"\n".join(map(str.encode, SPECIAL)) + b"\na\nb\nb\na\nb", r"'a' .*repeated tokens: 2"),
         (b"\n".join(map(str.encode, SPECIAL)) + b"\n\na", "token 5 is ''"),
         (b"[PAD]\n\xff\xfe", r"not UTF-8 text \(byte 6\)"),
@@ -277,7 +286,7 @@ def test_a_dictionary_brings_it_back(tokenizer: Tokenizer) -> None:
         ({"kind": ["words"]}, r"kind: found \['words'\], expected wordpiece \| words"),
         ({"vocabulary": "abc"}, "vocabulary: found str, expected a list"),
         ({"vocabulary": []}, "the vocabulary is empty"),
-        ({"vocabulary": ["a"]}, r"\[PAD\], \[CLS\], \[SEP\], \[UNK\], \[MASK\] missing among 1"),
+        ({"vocabulary": ["a"]}, r"\[PAD\], \[CLS\], \[SEP\], \[UNK\] missing among 1"),
         ({"vocabulary": [*SPECIAL, 3]}, "token 5 is 3"),
         ({"vocabulary": [*SPECIAL, "a\nb", "a\nb"]}, r"'a\\nb' stands"),
         ({"lower": True}, r"fields \['kind', 'lower', 'vocabulary'\], expected \['kind', 'voc"),

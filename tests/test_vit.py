@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -722,3 +723,22 @@ def test_gradients_are_timms() -> None:
             rtol=1e-3,
             msg=lambda m, k=key: f"{k}: {m}",
         )
+
+
+def test_without_a_final_norm_the_head_sees_what_the_last_block_gives(images: Tensor) -> None:
+    """CLIP's classifier in transformers: mean of the patches, no LayerNorm after the blocks."""
+    model = make_model(config(pooling="mean", final_norm=False))
+    assert not any(name.startswith(("norm.", "fc_norm.")) for name in model.state_dict())
+    tokens = model.embed(images)
+    for block in model.blocks:
+        tokens, _ = block(tokens)
+    assert torch.equal(model.encode(images), tokens)
+    assert torch.equal(model(images), model.head(tokens[:, 1:].mean(dim=1)))
+    with pytest.raises(ValueError, match="fc_norm is the final norm"):
+        config(fc_norm=True, final_norm=False)
+
+
+def test_a_model_of_one_channel_prepares_grey_photos_by_default() -> None:
+    model = make_model(config(in_channels=1))
+    photo = Image.new("RGB", (60, 40), (255, 0, 0))
+    assert model(model.preprocess(photo)[None]).shape == (1, 10)

@@ -6,6 +6,7 @@ depth, width, patch, grid, tokens and norms are read off here, for all formats a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
@@ -58,13 +59,23 @@ class Hints:
 
 @dataclass
 class Parts:
-    """A converted model before it is one: what a format's `convert` gives."""
+    """A converted model before it is one: what a format's `convert` gives.
+
+    Attributes:
+        config: What to build.
+        tensors: By minivit's names.
+        preprocess: How photos are prepared.
+        labels: Names of the classes; None: nobody knows them.
+        tokenizer: A captioner's.
+        is_classifier: Whether the head's outputs are classes, and no embedding as CLIP's.
+    """
 
     config: ViTConfig | ResNetConfig | CaptionerConfig
     tensors: dict[str, Tensor]
     preprocess: Preprocess
     labels: tuple[str, ...] | None = None
     tokenizer: Tokenizer | None = None
+    is_classifier: bool = True
 
 
 def infer_config(
@@ -103,6 +114,11 @@ def infer_config(
         missing = error.args[0] if isinstance(error, KeyError) else "blocks.0"
         raise ConvertError(f"{source}: not a ViT, it has no {missing}") from None
     dim, in_channels, *patch_size = kernel.shape
+    if in_channels not in (1, 3):
+        raise ConvertError(
+            f"{source}: made for pictures of {in_channels} channels; photos have 3, grey ones 1, "
+            "and minivit runs no others"
+        )
     if len(patch_size) != 2 or fc1.dim() != 2 or fc2.dim() != 2:
         raise ConvertError(
             f"{source}: not a ViT, its patch embedding is {tuple(kernel.shape)} and its MLP "
@@ -212,6 +228,27 @@ def imagenet_labels(config: ViTConfig, hints: Hints) -> tuple[str, ...] | None:
     hints.assume("the 1,000 classes are ImageNet's, in its usual order (else give --labels)")
     text = (Path(__file__).parent / "imagenet_labels.txt").read_text("utf-8")
     return tuple(text.splitlines())
+
+
+def fit_channels(parts: Parts, hints: Hints) -> None:
+    """Has photos prepared in the model's channels: one for grey, three for colour."""
+    if not isinstance(parts.config, ViTConfig):
+        return
+    channels, photos = parts.config.in_channels, parts.preprocess
+    if channels == photos.channels:
+        return
+    mean, std = photos.mean, photos.std
+    if channels == 3:
+        mean, std = mean * 3, std * 3
+    elif len({*zip(mean, std, strict=True)}) == 1:
+        mean, std = mean[:1], std[:1]
+    else:
+        mean, std = (round(sum(mean) / 3, 6),), (round(sum(std) / 3, 6),)
+        hints.assume(
+            f"grey photos have mean {mean[0]} and standard deviation {std[0]}, the averages of "
+            "the three colours"
+        )
+    parts.preprocess = dataclasses.replace(photos, mean=mean, std=std)
 
 
 def photo(

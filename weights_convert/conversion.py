@@ -16,7 +16,7 @@ from minivit.checkpoint import CheckpointError, check_tensors, save_model
 from minivit.config import ResNetConfig, ViTConfig
 from minivit.resnet import ResNet
 from minivit.vit import VisionTransformer
-from weights_convert.architecture import Hints, Parts
+from weights_convert.architecture import Hints, Parts, fit_channels
 from weights_convert.formats import FORMATS
 from weights_convert.reading import ConvertError, Source, read
 
@@ -60,7 +60,8 @@ def convert(
         num_heads: Heads of each attention, where neither shapes nor name tell.
         activation: Flavour of the MLPs, where neither the format nor the name tells.
         image_size: (height, width) in pixels, where the position grid is not square.
-        labels: Names of the classes: a file (a line each, or JSON), or the names themselves.
+        labels: Names of the classes: a file (a line each, or JSON), a folder with a folder a class
+            (in torchvision's order), or the names themselves.
         head: A second file with the classification head (DINOv2's linear heads).
         vocabulary: The word-pieces of a captioner, one a line (BERT's vocab.txt).
 
@@ -92,6 +93,8 @@ def convert(
         raise ConvertError(f"{source.path}: not {format}, it has no {error.args[0]!r}") from None
     if labels is not None:
         parts.labels = read_labels(labels)
+    fit_channels(parts, hints)
+    _note_nameless_classes(parts, hints)
     model = _build(parts, str(source.path))
     if output is not None:
         if Path(output).exists() and os.path.samefile(output, source.path):
@@ -110,10 +113,24 @@ def recognise(source: Source) -> str:
         if importlib.import_module(f"weights_convert.formats.{format}").recognises(source):
             return format
     names = sorted(source.tensors)
+    stated = source.config.get("architectures") or source.config.get("model_type")
     raise ConvertError(
         f"{source.path}: a format that minivit does not know: {len(names)} tensors such as "
-        f"{', '.join(names[:3])}; known: {', '.join(FORMATS)}"
+        f"{', '.join(names[:3])}"
+        + (f", of {stated} by config.json" if stated else "")
+        + f"; known: {', '.join(FORMATS)}"
     )
+
+
+def _note_nameless_classes(parts: Parts, hints: Hints) -> None:
+    """Says that nobody knows what the outputs mean, in time to say it."""
+    if not isinstance(parts.config, ViTConfig) or not parts.is_classifier:
+        return
+    if parts.config.num_classes and parts.labels is None:
+        hints.notes.append(
+            f"the {parts.config.num_classes} classes have no names: predictions will be their "
+            "numbers; give the names with --labels"
+        )
 
 
 def _stem(path: Path) -> str:
@@ -138,6 +155,9 @@ def _add_head(source: Source, head: str | os.PathLike[str]) -> None:
 def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
     """Names of classes from a file: a line each, a JSON list, or a JSON object {"0": "cat", …}.
 
+    A folder with a folder a class, as torchvision's ImageFolder reads it, gives their names in its
+    order: as text, so that "10" comes before "2".
+
     Raises:
         FileNotFoundError: No such file.
         ConvertError: Not text, or neither a list nor an object numbered from 0.
@@ -146,6 +166,8 @@ def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
         return tuple(labels)
     if not Path(labels).exists():
         raise FileNotFoundError(f"{labels}: no such file; check --labels")
+    if Path(labels).is_dir():
+        return tuple(sorted(entry.name for entry in Path(labels).iterdir() if entry.is_dir()))
     try:
         text = Path(labels).read_text("utf-8-sig")
         values = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()

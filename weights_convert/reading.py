@@ -106,7 +106,10 @@ def read(path: str | os.PathLike[str]) -> Source:
     source.config = _read_json(found.parent / "config.json") or _read_json(
         found.parent / "open_clip_config.json"
     )
-    source.processor = _read_json(found.parent / "preprocessor_config.json")
+    # transformers 5 writes the processors of a model with text into one file
+    source.processor = _read_json(found.parent / "preprocessor_config.json") or _read_json(
+        found.parent / "processor_config.json"
+    ).get("image_processor", {})
     return source
 
 

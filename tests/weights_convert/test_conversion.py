@@ -7,8 +7,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,7 +28,8 @@ def make_model(**options: Any) -> VisionTransformer:
     labels = options.pop("labels", None)
     name = options.pop("name", "vit_debug_patch8_32")
     config = ViTConfig.from_name(name, **options)
-    preprocess = Preprocess(image_size=config.image_size, **PHOTO)
+    photo = PHOTO if config.in_channels == 3 else PHOTO | {"mean": (0.4,), "std": (0.1,)}
+    preprocess = Preprocess(image_size=config.image_size, **photo)
     model = VisionTransformer(config, preprocess=preprocess, labels=labels).eval()
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     model.load_state_dict(seeded_weights(shapes, 1))
@@ -133,6 +136,99 @@ def test_open_clips_config_tells(tmp_path: Path) -> None:
     with torch.no_grad():
         logits = model(reference.pictures())
     torch.testing.assert_close(logits, reference.tensors["output"], atol=1e-4, rtol=0)
+
+
+NUMBERS = {name: torch.tensor(7) for name in ("input_resolution", "context_length", "vocab_size")}
+
+
+def test_openais_own_numbers_mean_the_quick_gelu(tmp_path: Path) -> None:
+    """Whatever the file is called; a config that says otherwise is a contradiction."""
+    path = saved(tmp_path / "ViT-B-32.pt", stored("open_clip").weights | NUMBERS)
+    options: dict[str, Any] = {"num_heads": 2, "image_size": (32, 48)}
+    converted = convert(path, **options)
+    assert converted.model.config.activation == "quick_gelu"
+    assert any("input_resolution" in note for note in converted.notes)
+    assert not any("by the name" in note for note in converted.notes)
+    assert convert(path, activation="gelu", **options).model.config.activation == "gelu"
+    settings: dict[str, Any] = {"model_cfg": {"vision_cfg": {"head_width": 16}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConvertError, match=r"the file is OpenAI's.*says gelu: give --activation"):
+        convert(path, image_size=(32, 48))
+
+
+def test_open_clips_other_towers_by_its_config(tmp_path: Path) -> None:
+    """Pooling, its norm, the epsilon, LayerScale; what minivit does not run is named."""
+    reference = stored("open_clip")
+    for index in (0, 1):
+        for part in ("ls_1", "ls_2"):
+            name = f"visual.transformer.resblocks.{index}.{part}.gamma"
+            reference.weights[name] = torch.full((32,), 0.5)
+    path = saved(tmp_path / "open_clip_pytorch_model.bin", reference.weights)
+
+    def with_vision(photos: dict[str, Any] | None = None, **vision: Any) -> VisionTransformer:
+        settings = {"model_cfg": {"vision_cfg": {"head_width": 16} | vision}}
+        settings["preprocess_cfg"] = photos or {}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(settings))
+        model = convert(path, image_size=(32, 48)).model
+        assert isinstance(model, VisionTransformer)
+        return model
+
+    config = with_vision(norm_kwargs={"eps": 1e-6}, act_kwargs={"approximate": "tanh"}).config
+    assert (config.pooling, config.layer_norm_eps, config.fc_norm) == ("cls", 1e-6, False)
+    assert config.activation == "gelu_tanh" and config.layer_scale is not None
+    pictures = reference.pictures()
+    model = with_vision(pool_type="avg")
+    pooled = model.encode(pictures)[:, 1:].mean(1)
+    torch.testing.assert_close(model(pictures), model.head(pooled), atol=1e-6, rtol=0)
+    after = with_vision(pool_type="avg", final_ln_after_pool=True)
+    pooled = after.fc_norm(after.encode(pictures)[:, 1:].mean(1))
+    torch.testing.assert_close(after(pictures), after.head(pooled), atol=1e-6, rtol=0)
+    for vision, message in (
+        ({"global_average_pool": True}, "global_average_pool"),
+        ({"pool_type": "none"}, "pool_type 'none'"),
+        ({"photos": {"resize_mode": "longest"}}, "resize_mode 'longest' pads photos"),
+    ):
+        with pytest.raises(ConvertError, match=message):
+            with_vision(**vision)
+
+
+def test_grey_models_take_grey_photos_and_other_counts_are_refused(tmp_path: Path) -> None:
+    for channels in (2, 4, 6):
+        path = saved(tmp_path / "mine.pth", weights(in_channels=channels))
+        with pytest.raises(ConvertError, match=f"pictures of {channels} channels; photos have 3"):
+            convert(path, num_heads=2)
+    path = saved(tmp_path / "mine.pth", weights(in_channels=1))
+    converted = convert(path, tmp_path / "grey.safetensors", num_heads=2)
+    assert converted.model.preprocess.mean == (0.5,)
+    photo = Image.fromarray(np.arange(1200, dtype=np.uint8).reshape(30, 40))
+    for model in (converted.model, load_model(tmp_path / "grey.safetensors")):
+        for mode in ("L", "RGB", "RGBA"):
+            x = model.preprocess(photo.convert(mode))
+            assert x.shape == (1, 32, 32) and model(x[None]).shape == (1, 10)
+    dino = {k: v for k, v in weights(in_channels=1, num_classes=0).items() if "head" not in k}
+    converted = convert(saved(tmp_path / "dino_mine.pth", dino), num_heads=2)
+    assert converted.model.preprocess.mean == (0.449,)
+    assert any("averages of the three colours" in note for note in converted.notes)
+
+
+def test_classes_without_names_are_said(tmp_path: Path) -> None:
+    path = saved(tmp_path / "mine.pth", weights(num_classes=3))
+    note = "the 3 classes have no names: predictions will be their numbers; give the names with"
+    assert any(note in each for each in convert(path, num_heads=2).notes)
+    named = convert(path, num_heads=2, labels=("a", "b", "c"))
+    assert not any("no names" in each for each in named.notes)
+    embedding = saved(tmp_path / "clip.pth", stored("open_clip").weights)
+    converted = convert(embedding, num_heads=2, image_size=(32, 48))
+    assert not any("no names" in each for each in converted.notes)
+
+
+def test_labels_from_a_folder_a_class_are_in_torchvisions_order(tmp_path: Path) -> None:
+    for name in ("2", "1", "11", "10"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    (tmp_path / "train" / "readme.txt").write_text("no class")
+    path = saved(tmp_path / "mine.pth", weights(num_classes=4))
+    converted = convert(path, num_heads=2, labels=tmp_path / "train")
+    assert converted.model.labels == ("1", "10", "11", "2")
 
 
 def test_a_grid_that_is_not_square_asks(tmp_path: Path) -> None:
@@ -336,6 +432,7 @@ ROUND_TRIPS: list[dict[str, Any]] = [
     {"distillation_token": True, "activation": "quick_gelu", "layer_norm_eps": 1e-5},
     {"pooling": "mean", "fc_norm": True, "layer_scale": 0.1},
     {"num_register_tokens": 3, "pos_embed_prefix": False, "num_classes": 0, "qkv_bias": False},
+    {"pooling": "mean", "final_norm": False, "in_channels": 1},
     {"norm_pre": True, "patch_bias": False, "head_bias": False, "activation": "swiglu"},
 ]
 
@@ -358,7 +455,8 @@ def test_there_and_back_is_bit_exact(
     assert back.preprocess == model.preprocess and back.labels == model.labels
     for name, tensor in model.state_dict().items():
         assert torch.equal(back.state_dict()[name], tensor), name
-    pictures = seeded("pictures", (2, 3, *model.config.image_size), 4)
+    config = model.config
+    pictures = seeded("pictures", (2, config.in_channels, *config.image_size), 4)
     with torch.no_grad():
         assert torch.equal(back(pictures), model(pictures))
 

@@ -65,20 +65,29 @@ def convert(source: Source, hints: Hints) -> Parts:
         # as that repository's hub passes them
         pos_embed_antialias=registers,
         pos_embed_offset=0.0 if registers else 0.1,
-        **_head_fields(tensors, where),
+        **_head_fields(tensors, hints, where),
     )
+    if not registers:
+        rows, cols = config.grid_size
+        hints.notes.append(
+            f"positions of {rows}x{cols} patches are resized to other grids as Facebook's code "
+            "does it, with 0.1 added to rows and columns; the same weights from the Hugging Face "
+            "hub (transformers) resize without"
+        )
+    hints.assume("photos as the published models take them: 256 pixels, the middle 224")
     preprocess = photo(
         (224, 224), IMAGENET_MEAN, IMAGENET_STD, filter="bicubic", crop_fraction=224 / 256
     )
     return Parts(config, tensors, preprocess, imagenet_labels(config, hints))
 
 
-def _head_fields(tensors: dict[str, Tensor], where: str) -> dict[str, Any]:
+def _head_fields(tensors: dict[str, Tensor], hints: Hints, where: str) -> dict[str, Any]:
     """How the head pools: its width counts the class tokens that it sees, and the patch mean."""
     if "head.weight" not in tensors:
         return {}
     width, dim = tensors["head.weight"].shape[1], tensors["cls_token"].shape[-1]
     if width == dim:
+        hints.assume("the head sees the class token alone; Facebook's heads see the patch mean too")
         return {}
     if width % dim:
         raise ConvertError(f"{where}: the linear head takes {width} channels, tokens have {dim}")

@@ -1,35 +1,25 @@
-"""transformers (Hugging Face): ViT, DeiT, DINOv2 with and without registers, CLIP's image tower.
+"""transformers (Hugging Face): ViT, DeiT, MAE, MSN, I-JEPA, DINOv2, CLIP and SigLIP's image towers.
 
 Published files and transformers 5 name the tensors differently; the table has both. What shapes do
-not tell stands in config.json beside the weights, and how photos are prepared in
-preprocessor_config.json. Without these files the class's own defaults are taken, and a note says
-so.
+not tell stands in config.json beside the weights: the settings, and the class, which decides what
+becomes of the tokens (`transformers_classes`). How photos are prepared stands in
+preprocessor_config.json (`transformers_photos`). What is assumed without these files, notes say.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 
 from minivit.config import ViTConfig
-from minivit.preprocess import Preprocess
-from weights_convert.architecture import (
-    CLIP_MEAN,
-    CLIP_STD,
-    HALF,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Hints,
-    Parts,
-    imagenet_labels,
-    infer_config,
-    photo,
-)
+from weights_convert.architecture import Hints, Parts, imagenet_labels, infer_config
 from weights_convert.key_tables import rename
 from weights_convert.reading import ConvertError, Source
+from weights_convert.transformers_classes import FAMILIES, Rule, family_of, rule_of
+from weights_convert.transformers_photos import read_photos
 
 _PUBLISHED, _TODAY = "encoder.layer.{i}", "layers.{i}"
 KEYS = {
@@ -65,18 +55,12 @@ KEYS = {
     f"{_PUBLISHED}.mlp.gate_proj.{{part}}": "blocks.{i}.mlp.fc1.{part}:gate",
     f"{_PUBLISHED}.mlp.up_proj.{{part}}": "blocks.{i}.mlp.fc1.{part}:up",
     f"{_PUBLISHED}.mlp.down_proj.{{part}}": "blocks.{i}.mlp.fc2.{part}",
-    # CLIP
+    # CLIP, SigLIP
     "embeddings.class_embedding": "cls_token",
-    "embeddings.patch_embedding.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embedding.{part}": "patch_embed.proj.{part}",
     "embeddings.position_embedding.weight": "pos_embed",
     "embeddings.position_ids": None,
     "pre_layrnorm.{part}": "norm_pre.{part}",  # so spelled
-    "encoder.layers.{i}.layer_norm1.{part}": "blocks.{i}.norm1.{part}",
-    "encoder.layers.{i}.layer_norm2.{part}": "blocks.{i}.norm2.{part}",
-    "encoder.layers.{i}.self_attn.q_proj.{part}": "blocks.{i}.attn.qkv.{part}:q",
-    "encoder.layers.{i}.self_attn.k_proj.{part}": "blocks.{i}.attn.qkv.{part}:k",
-    "encoder.layers.{i}.self_attn.v_proj.{part}": "blocks.{i}.attn.qkv.{part}:v",
-    "encoder.layers.{i}.self_attn.out_proj.{part}": "blocks.{i}.attn.proj.{part}",
     "encoder.layers.{i}.mlp.fc1.{part}": "blocks.{i}.mlp.fc1.{part}",
     "encoder.layers.{i}.mlp.fc2.{part}": "blocks.{i}.mlp.fc2.{part}",
     "post_layernorm.{part}": "norm.{part}",
@@ -87,9 +71,6 @@ KEYS = {
     "classifier.{part}": "head.{part}",
     "cls_classifier.{part}": "head.{part}",
     "distillation_classifier.{part}": "head_dist.{part}",
-    "text_model.{rest}": None,
-    "text_projection.weight": None,
-    "logit_scale": None,
 } | {  # attention in transformers 5
     f"{layer}.attention.{theirs}_proj.{{part}}": f"blocks.{{i}}.attn.{ours}"
     for layer in (_PUBLISHED, _TODAY)
@@ -99,42 +80,31 @@ KEYS = {
         ("v", "qkv.{part}:v"),
         ("o", "proj.{part}"),
     )
+} | {  # CLIP's attention and norms; version 5 saves AltCLIP's blocks as "layer"
+    f"encoder.{layers}.{{i}}.{theirs}.{{part}}": f"blocks.{{i}}.{ours}"
+    for layers in ("layers", "layer")
+    for theirs, ours in (
+        ("layer_norm1", "norm1.{part}"),
+        ("layer_norm2", "norm2.{part}"),
+        ("self_attn.q_proj", "attn.qkv.{part}:q"),
+        ("self_attn.k_proj", "attn.qkv.{part}:k"),
+        ("self_attn.v_proj", "attn.qkv.{part}:v"),
+        ("self_attn.out_proj", "attn.proj.{part}"),
+    )
 }  # fmt: skip
 
-_BASE = re.compile(r"^(?:(?:vit|deit|dinov2|dinov2_with_registers|vision_model)\.)+")
+_BASE = re.compile(r"^(?:(?:vit|deit|ijepa|dinov2|dinov2_with_registers|vision_model)\.)+")
 _ACTIVATIONS = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "quick_gelu": "quick_gelu",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-# What each class takes where config.json or preprocessor_config.json says nothing.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "vit": {"hidden_act": "gelu", "layer_norm_eps": 1e-12},
-    "deit": {"hidden_act": "gelu", "layer_norm_eps": 1e-12},
-    "dinov2": {"hidden_act": "gelu", "layer_norm_eps": 1e-6},
-    "dinov2_with_registers": {"hidden_act": "gelu", "layer_norm_eps": 1e-6},
-    "clip": {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
-}
-_DINOV2_PHOTO = {
-    "size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 224, "resample": 3,
-    "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD,
-}  # fmt: skip
-_PHOTOS: dict[str, dict[str, Any]] = {
-    "vit": {"size": None, "resample": 2, "image_mean": HALF, "image_std": HALF},
-    "deit": {
-        "size": 256, "do_center_crop": True, "crop_size": 224, "resample": 3,
-        "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD,
-    },
-    "dinov2": _DINOV2_PHOTO,
-    "dinov2_with_registers": _DINOV2_PHOTO,
-    "clip": {
-        "size": {"shortest_edge": None}, "do_center_crop": True, "crop_size": None, "resample": 3,
-        "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
-    },
-}  # fmt: skip
 
 
 def recognises(source: Source) -> bool:
@@ -148,72 +118,144 @@ def recognises(source: Source) -> bool:
 
 
 def convert(source: Source, hints: Hints) -> Parts:
-    """The model, as config.json describes it.
+    """The model, by the rule of its class and as config.json describes it.
 
     Raises:
-        ConvertError: A class that is not a plain ViT, or a config.json that contradicts the shapes.
+        ConvertError: A class that minivit does not run, a config.json or preprocessor_config.json
+            that contradicts the weights, or a step that minivit does not have.
     """
     where = str(source.path)
-    kind = _kind(source)
-    # in a folder with both towers of CLIP the image tower's settings stand one level down
-    stated = source.config.get("vision_config", source.config)
-    if not source.config:
-        hints.assume(
-            f"the settings of transformers' {kind!r} class: there is no config.json beside"
-        )
-    settings = _DEFAULTS[kind] | stated
+    kind = family_of(source)
+    family = FAMILIES[kind]
+    found = {_BASE.sub("", name): tensor for name, tensor in source.tensors.items()}
+    source.tensors.clear()  # so that what is stacked does not stay in memory beside the whole
+    name, rule = rule_of(source, kind, found)
+    if source.config:
+        hints.notes.append(f"transformers' {name}: {_in_words(rule)}")
+    else:
+        hints.assume(f"the settings of transformers' {name}: there is no config.json beside")
+    if rule.note:
+        hints.notes.append(rule.note)
+    _leave_out(found, rule, hints)
+
+    stated = _tower_settings(source.config)
+    settings: dict[str, Any] = {
+        "hidden_act": family.hidden_act,
+        "layer_norm_eps": family.layer_norm_eps,
+        "num_attention_heads": 12 if source.config else None,  # the default of all these classes
+    } | stated
     if settings["hidden_act"] not in _ACTIVATIONS:
         raise ConvertError(
             f"{where}: config.json: hidden_act {settings['hidden_act']!r} is unknown"
         )
-    heads_alone = "cls_classifier.weight" not in source.tensors
-    tensors = rename(
-        {_BASE.sub("", name): tensor for name, tensor in source.tensors.items()}, KEYS, where
-    )
-    if kind == "clip":
-        tensors["cls_token"] = tensors["cls_token"].view(1, 1, -1)  # (D,) -> (1, 1, D)
+    tensors = rename(found, KEYS, where)
+    if "pre_logits.0.weight" in tensors and stated.get("pooler_act", "tanh") != "tanh":
+        raise ConvertError(
+            f"{where}: config.json: pooler_act {stated['pooler_act']!r}; minivit's pooler is tanh"
+        )
+    if "cls_token" in tensors:
+        tensors["cls_token"] = tensors["cls_token"].reshape(1, 1, -1)  # (D,) -> (1, 1, D), CLIP's
+    if tensors["pos_embed"].dim() == 2:
         tensors["pos_embed"] = tensors["pos_embed"][None]  # (N, D) -> (1, N, D)
-    if "dist_token" in tensors and heads_alone:
+    if "dist_token" in tensors and "distillation_classifier" not in rule.head:
         _distillation_token_as_register(tensors)
-    fields: dict[str, Any] = {"pos_embed_antialias": kind == "dinov2_with_registers"}
-    if "head.weight" in tensors and tensors["head.weight"].shape[1] == 2 * _width(tensors):
-        fields["pooling"] = "cls_and_mean"
-    side = settings.get("image_size")
+    # DINOv2 takes its positions for a square grid, whatever image_size says
+    image_size = None if kind.startswith("dinov2") else _pair(stated.get("image_size"))
     config = infer_config(
         tensors,
         hints,
         where,
         activation=_ACTIVATIONS[settings["hidden_act"]],
         layer_norm_eps=float(settings["layer_norm_eps"]),
-        num_heads=settings.get("num_attention_heads"),
-        image_size=(side, side) if isinstance(side, int) else None,
-        **fields,
+        num_heads=settings["num_attention_heads"],
+        image_size=image_size,
+        pooling=rule.pooling,
+        final_norm=rule.final_norm,
+        pos_embed_antialias=kind == "dinov2_with_registers",
     )
-    labels = None if kind == "clip" else _labels(source.config, config, hints)
-    return Parts(config, tensors, _preprocess(source.processor, kind, config, where), labels)
-
-
-def _width(tensors: dict[str, Tensor]) -> int:
-    """D by the class token."""
-    return tensors["cls_token"].shape[-1]
-
-
-def _kind(source: Source) -> str:
-    """The class, by config.json or by the names of the tensors."""
-    stated = str(source.config.get("model_type", "")).removesuffix("_vision_model")
-    names = source.tensors
-    if stated in _DEFAULTS:
-        return stated
-    if stated:
-        raise ConvertError(
-            f"{source.path}: config.json says {stated!r}; minivit runs {', '.join(_DEFAULTS)}"
+    if kind.startswith("dinov2"):  # its width inside the MLPs is mlp_ratio's
+        stated.pop("intermediate_size", None)
+    _check_against(stated, config, hints, where)
+    preprocess = read_photos(source.processor, family, config, hints, where)
+    if kind == "dinov2":
+        hints.notes.append(
+            f"positions of {_grid(config)} are resized to other grids as transformers does it; the "
+            "same weights as Facebook publishes them resize with 0.1 added to rows and columns"
         )
-    if any(name.endswith("embeddings.patch_embedding.weight") for name in names):
-        return "clip"
-    if any(name.endswith("layer_scale1.lambda1") for name in names):
-        registers = any(name.endswith("register_tokens") for name in names)
-        return "dinov2_with_registers" if registers else "dinov2"
-    return "deit" if any(name.endswith("distillation_token") for name in names) else "vit"
+    elif preprocess.image_size != config.image_size:
+        hints.notes.append(
+            f"photos become {_size(preprocess.image_size)} pixels, the positions are made for "
+            f"{_size(config.image_size)} and are resized; transformers does that only with "
+            "interpolate_pos_encoding=True"
+        )
+    is_classifier = "classifier" in rule.head or "cls_classifier" in rule.head
+    labels = _labels(source.config, config, hints) if is_classifier else None
+    return Parts(config, tensors, preprocess, labels, is_classifier=is_classifier)
+
+
+def _in_words(rule: Rule) -> str:
+    """What the output is made of."""
+    pooled = {
+        "cls": "the class token",
+        "mean": "the mean of the patch tokens",
+        "cls_and_mean": "class token and mean of the patch tokens",
+    }[rule.pooling]
+    return pooled if rule.final_norm else f"{pooled}, without a last norm"
+
+
+def _leave_out(tensors: dict[str, Tensor], rule: Rule, hints: Hints) -> None:
+    """Drops the parts that the class's output does not need, and says so."""
+    parts = {name: name.split(".")[0] for name in tensors}
+    dropped = sorted({part for part in parts.values() if part in rule.unused})
+    for name, part in parts.items():
+        if part in rule.unused or (part == "post_layernorm" and not rule.final_norm):
+            del tensors[name]
+    if dropped:
+        hints.notes.append(f"left out {', '.join(dropped)}: the output does not need them")
+
+
+def _tower_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says of the image tower: with two towers that stands one level down."""
+    inner = settings.get("vision_config_dict") or settings.get("vision_config")
+    stated = inner if isinstance(inner, dict) else settings
+    return {key: value for key, value in stated.items() if value is not None}
+
+
+def _check_against(stated: dict[str, Any], config: ViTConfig, hints: Hints, where: str) -> None:
+    """Refuses a config.json that describes other weights than those beside it."""
+    pairs: dict[str, tuple[Any, Any]] = {
+        "hidden_size": (stated.get("hidden_size"), config.dim),
+        "num_hidden_layers": (stated.get("num_hidden_layers"), config.depth),
+        "intermediate_size": (stated.get("intermediate_size"), config.hidden_dim),
+        "num_channels": (stated.get("num_channels"), config.in_channels),
+        "patch_size": (_pair(stated.get("patch_size")), config.patch_size),
+    }
+    if (size := _pair(stated.get("image_size"))) and hints.image_size is None:
+        height, width = config.patch_size
+        patches = (size[0] // height) * (size[1] // width)
+        pairs["image_size"] = (patches, math.prod(config.grid_size))
+    for key, (value, actual) in pairs.items():
+        if value is not None and value != actual:
+            raise ConvertError(
+                f"{where}: config.json says {key} {stated[key]}, the weights have "
+                f"{f'{actual} patches' if key == 'image_size' else actual}: it describes another "
+                "model; put the right one beside"
+            )
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    """(height, width) of a size that is stated as a number or as two."""
+    if isinstance(size, (list, tuple)) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    return (size, size) if isinstance(size, int) else None
+
+
+def _grid(config: ViTConfig) -> str:
+    return f"{config.grid_size[0]}x{config.grid_size[1]} patches"
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _distillation_token_as_register(tensors: dict[str, Tensor]) -> None:
@@ -227,47 +269,11 @@ def _distillation_token_as_register(tensors: dict[str, Tensor]) -> None:
 
 
 def _labels(settings: dict[str, Any], config: ViTConfig, hints: Hints) -> tuple[str, ...] | None:
-    names = {str(key): str(value) for key, value in (settings.get("id2label") or {}).items()}
-    complete = set(names) == {str(index) for index in range(config.num_classes)}
-    if config.num_classes and complete and names["0"] != "LABEL_0":
-        return tuple(names[str(index)] for index in range(config.num_classes))
+    """The names in config.json; LABEL_0, LABEL_1, … are transformers' word for none."""
+    stated = settings.get("id2label")
+    names = {str(key): str(value) for key, value in stated.items()} if stated else {}
+    count = config.num_classes
+    complete = set(names) == {str(index) for index in range(count)}
+    if count and complete and any(name != f"LABEL_{index}" for index, name in names.items()):
+        return tuple(names[str(index)] for index in range(count))
     return imagenet_labels(config, hints)
-
-
-def _preprocess(stated: dict[str, Any], kind: str, config: ViTConfig, where: str) -> Preprocess:
-    """What the image processor does with Pillow: resize, crop rounded down, rescale, normalise."""
-    values = _PHOTOS[kind] | stated
-    side = config.image_size[0]
-    size = values["size"] or side
-    crop = values.get("crop_size") or side
-    cropped = bool(values.get("do_center_crop"))
-    seen = _sides(crop) if cropped else _sides(size, side)
-    keeps_aspect = isinstance(size, dict) and "shortest_edge" in size
-    if keeps_aspect and not cropped:
-        raise ConvertError(
-            f"{where}: preprocessor_config.json resizes without a crop: not a square"
-        )
-    resized = _sides(size, side)
-    try:
-        return photo(
-            seen,
-            tuple(values["image_mean"]),
-            tuple(values["image_std"]),
-            filter=Image.Resampling(values["resample"]).name.lower(),
-            mode="crop" if keeps_aspect else "squash",
-            # half a pixel more, so that rounding down gives the whole number again
-            crop_fraction=1.0 if resized == seen else seen[0] / (resized[0] + 0.5),
-            crop_rounding="down",
-        )
-    except (ValueError, TypeError) as error:
-        raise ConvertError(f"{where}: preprocessor_config.json: {error}") from None
-
-
-def _sides(size: Any, side: int = 0) -> tuple[int, int]:
-    """(height, width) of a size in any of the forms that image processors use."""
-    if isinstance(size, dict):
-        edge = size.get("shortest_edge") or side
-        return int(size.get("height") or edge), int(size.get("width") or edge)
-    if isinstance(size, (list, tuple)):
-        return int(size[0]), int(size[1])
-    return int(size), int(size)

@@ -34,7 +34,10 @@ def convert(source: Source, hints: Hints) -> Parts:
     config = ResNetConfig(depth=resnet_depth(tensors, where))
     hints.notes.append("left out the classifier: the output is a grid of features")
     # torchvision's second set of weights is evaluated on pictures resized to 232 pixels
-    side = 232 if "11ad3fa6" in source.path.name or "cd907fc2" in source.path.name else 256
+    name = source.path.name
+    side = 232 if "11ad3fa6" in name or "cd907fc2" in name else 256
+    if side == 256 and "0676ba61" not in name and "63fe2227" not in name:
+        hints.assume("photos as torchvision's first weights take them: 256 pixels, the middle 224")
     crop = 224 / (side + 0.5)  # half a pixel more, so that rounding down gives the whole number
     preprocess = photo(
         (224, 224), IMAGENET_MEAN, IMAGENET_STD, filter="bilinear", crop_fraction=crop

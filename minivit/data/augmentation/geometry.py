@@ -23,7 +23,7 @@ from minivit.data.augmentation.transform import (
     rgb,
 )
 from minivit.fields import is_number, is_range, is_whole
-from minivit.preprocess import Filter, Mode, Preprocess
+from minivit.preprocess import CropRounding, Filter, Mode, Preprocess
 
 _STRIP_PIXELS = 2**22  # 16 MB in Pillow's memory: a larger box is not copied as a whole
 
@@ -120,6 +120,7 @@ class Resize(Transform[None]):
     filter: Filter
     crop_fraction: float = 1.0
     multiple_of: int = 1
+    crop_rounding: CropRounding = "even"
 
     def __post_init__(self) -> None:
         self._preprocess()

@@ -63,6 +63,8 @@ class Augmentation:
             BadImageError: The photo has no pixels.
         """
         image = to_rgb(image)
+        if self.preprocess.channels == 1:  # grey, with three equal colours for the transforms
+            image = image.convert("L").convert("RGB")
         if min(image.size) < 1:
             raise BadImageError(f"the picture is {image.size}; each side must be at least 1")
         for transform in self.transforms:
@@ -70,10 +72,15 @@ class Augmentation:
         return image
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """The sample (3, H, W) float32, normalised; arguments and errors are those of `view`."""
-        bands = [np.asarray(band) for band in self.view(image, rng).split()]
-        x = self.preprocess.normalize(torch.from_numpy(np.stack(bands)))  # (3, H, W)
-        return x if self.erasing is None else self.erasing(x, rng)
+        """The sample (C, H, W) float32, normalised; arguments and errors are those of `view`."""
+        picture = self.view(image, rng)
+        if self.preprocess.channels == 1:
+            picture = picture.convert("L")
+        bands = [np.asarray(band) for band in picture.split()]
+        x = self.preprocess.normalize(torch.from_numpy(np.stack(bands)))  # (C, H, W)
+        if self.erasing is None:
+            return x
+        return self.erasing(x.expand(3, -1, -1), rng)[: len(x)]  # it writes three channels
 
     def describe(self) -> str:
         """One line for a report."""

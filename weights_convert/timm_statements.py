@@ -290,6 +290,10 @@ def pooling(tensors: Mapping[str, Tensor], stated: Stated, hints: Hints) -> str:
                 "--pooling"
             )
         return _POOLINGS[word]
+    if word == "" and "head.weight" in tensors:
+        raise ConvertError(
+            f"{stated.by}: no pooling: a head on every token, which minivit does not run"
+        )
     if word == "":
         hints.notes.append(
             "no pooling in timm, whose output is encode(images); the model's own is one of these "
@@ -311,12 +315,12 @@ def pooling(tensors: Mapping[str, Tensor], stated: Stated, hints: Hints) -> str:
 
 
 def _assume_class_token(tensors: Mapping[str, Tensor], stated: Stated, hints: Hints) -> None:
-    """A note, unless it is the published model with the published head, or has no head at all."""
+    """A note, unless it is the published model with as many outputs as it has."""
     head = tensors.get("head.weight")
-    published = stated.published
-    if head is None or (published is not None and published.num_classes == len(head)):
-        return
-    hints.assume("the head sees the class token, as timm makes it (else give --pooling mean)")
+    outputs = 0 if head is None else len(head)
+    if stated.published is None or stated.published.num_classes != outputs:
+        what = "the head sees" if outputs else "the features are those of"
+        hints.assume(f"{what} the class token, as timm makes it (else give --pooling mean)")
 
 
 def _stated_pooling(stated: Stated, hints: Hints) -> str | None:

@@ -91,9 +91,12 @@ def find_model(content: Mapping[Any, Any], *, which: str | None, prefix: str | N
     Raises:
         TowerError: No weights, several models and no word which, or an adapter alone.
     """
-    sets = {path: unwrap(tensors) for path, tensors in _dictionaries(content)}
+    as_saved = dict(_dictionaries(content))
+    sets = {path: unwrap(tensors) for path, tensors in as_saved.items()}
     container, notes = _choose(sets, content, which)
     model = Model(sets[container], container, notes=notes)
+    if as_saved[container].keys() != model.tensors.keys():
+        notes.append("took torch's wrappers (module., _orig_mod.) off the names")
     if adapters := [name for name in model.tensors if _ADAPTER.search(name)]:
         raise TowerError(
             f"holds a PEFT adapter ({len(adapters)} tensors such as {adapters[0]}), whose weights "

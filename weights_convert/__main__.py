@@ -91,7 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="the model whose names begin so, such as student., where a file holds several",
     )
     group.add_argument(
-        "--labels", metavar="FILE", help="class names: a line each, or a JSON list or object"
+        "--labels",
+        metavar="FILE",
+        help="class names: a line each, a JSON list or object, or a folder of class folders",
     )
     group.add_argument("--head", metavar="FILE", help="a linear head in a file of its own (DINOv2)")
     group.add_argument(

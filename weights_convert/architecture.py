@@ -86,13 +86,23 @@ class Hints:
 
 @dataclass
 class Parts:
-    """A converted model before it is one: what a format's `convert` gives."""
+    """A converted model before it is one: what a format's `convert` gives.
+
+    Attributes:
+        config: What to build.
+        tensors: By minivit's names.
+        preprocess: How photos are prepared.
+        labels: Names of the classes; None: nobody knows them.
+        tokenizer: A captioner's.
+        is_classifier: Whether the head's outputs are classes, and no embedding as CLIP's.
+    """
 
     config: ViTConfig | ResNetConfig | CaptionerConfig
     tensors: dict[str, Tensor]
     preprocess: Preprocess
     labels: tuple[str, ...] | None = None
     tokenizer: Tokenizer | None = None
+    is_classifier: bool = True
 
 
 def infer_config(
@@ -153,6 +163,11 @@ def _sizes(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
             f"{tuple(fc1.shape)}, {tuple(fc2.shape)}"
         )
     dim, in_channels, *patch_size = kernel.shape
+    if in_channels not in (1, 3):
+        raise ConvertError(
+            f"{source}: made for pictures of {in_channels} channels; photos have 3, grey ones 1, "
+            "and minivit runs no others"
+        )
     return {
         "in_channels": in_channels,
         "patch_size": tuple(patch_size),

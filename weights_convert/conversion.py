@@ -23,8 +23,6 @@ from weights_convert.options import check_name, check_options
 from weights_convert.reading import ConvertError, Source, read
 
 POOLINGS = {"cls": "cls", "token": "cls", "mean": "mean", "avg": "mean"}  # timm's words too
-# Heads of CLIP, whose outputs are an embedding and no classes.
-_EMBEDDINGS = ("visual_projection.weight", "visual.proj", "proj")
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".tar", ".ckpt")
 
 
@@ -71,7 +69,8 @@ def convert(
         pooling: What the head sees, "cls" or "mean", where neither tensors nor settings tell.
         which: Name of the set of weights to take, where a checkpoint holds several.
         prefix: Prefix of the names of the model to take, where there are several models.
-        labels: Names of the classes: a file (a line each, or JSON), or the names themselves.
+        labels: Names of the classes: a file (a line each, or JSON), a folder with a folder a class
+            (in torchvision's order), or the names themselves.
         head: A second file with the classification head (DINOv2's linear heads).
         vocabulary: The word-pieces of a captioner, one a line (BERT's vocab.txt).
 
@@ -106,7 +105,6 @@ def convert(
         check_name(name, format, format_is_given=format_is_given)
     if head is not None:
         _add_head(source, head)
-    embeds = any(tensor in source.tensors for tensor in _EMBEDDINGS)
     settle_head(source, format)
     hints = Hints(
         name or _stem(source.path),
@@ -121,7 +119,8 @@ def convert(
     parts = _parts(source, format, hints)
     if labels is not None:
         parts.labels = read_labels(labels)
-    _note_what_is_open(parts, source, hints, embeds=embeds)
+    _note_what_is_open(parts, source, hints)
+    _note_nameless_classes(parts, hints)
     model = _build(parts, where)
     if output is not None:
         if Path(output).exists() and os.path.samefile(output, source.path):
@@ -144,8 +143,8 @@ def _parts(source: Source, format: str, hints: Hints) -> Parts:
     return parts
 
 
-def _note_what_is_open(parts: Parts, source: Source, hints: Hints, *, embeds: bool) -> None:
-    """Says what no tensor tells about the photos, the classes and the head."""
+def _note_what_is_open(parts: Parts, source: Source, hints: Hints) -> None:
+    """Says what a prefix does not tell about the photos, and what a head does not tell at all."""
     if not isinstance(parts.config, ViTConfig):
         return
     photos = parts.preprocess
@@ -160,17 +159,10 @@ def _note_what_is_open(parts: Parts, source: Source, hints: Hints, *, embeds: bo
             f"the prefix {source.prefix!r} may have prepared them otherwise"
         )
     head = parts.tensors.get("head.weight")
-    if head is None:
-        return
-    if not bool(head.any()):
+    if head is not None and not bool(head.any()):
         hints.notes.append(
             "the head is all zeros, as before fine-tuning: all logits are its bias; "
             "encode(images) gives features"
-        )
-    if parts.labels is None and not embeds:
-        hints.notes.append(
-            f"no names for the {parts.config.num_classes} classes: they are numbered (else give "
-            "--labels)"
         )
 
 
@@ -184,10 +176,24 @@ def recognise(source: Source) -> str:
         if importlib.import_module(f"weights_convert.formats.{format}").recognises(source):
             return format
     names = sorted(source.tensors)
+    stated = source.config.get("architectures") or source.config.get("model_type")
     raise ConvertError(
         f"{source.path}: a format that minivit does not know: {len(names)} tensors such as "
-        f"{', '.join(names[:3])}; known: {', '.join(FORMATS)}"
+        f"{', '.join(names[:3])}"
+        + (f", of {stated} by config.json" if stated else "")
+        + f"; known: {', '.join(FORMATS)}"
     )
+
+
+def _note_nameless_classes(parts: Parts, hints: Hints) -> None:
+    """Says that nobody knows what the outputs mean, in time to say it."""
+    if not isinstance(parts.config, ViTConfig) or not parts.is_classifier:
+        return
+    if parts.config.num_classes and parts.labels is None:
+        hints.notes.append(
+            f"the {parts.config.num_classes} classes have no names: predictions will be their "
+            "numbers; give the names with --labels"
+        )
 
 
 def _stem(path: Path) -> str:
@@ -212,6 +218,9 @@ def _add_head(source: Source, head: str | os.PathLike[str]) -> None:
 def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
     """Names of classes from a file: a line each, a JSON list, or a JSON object {"0": "cat", …}.
 
+    A folder with a folder a class, as torchvision's ImageFolder reads it, gives their names in its
+    order: as text, so that "10" comes before "2".
+
     Raises:
         FileNotFoundError: No such file.
         ConvertError: Not text, or neither a list nor an object numbered from 0.
@@ -220,6 +229,8 @@ def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
         return tuple(labels)
     if not Path(labels).exists():
         raise FileNotFoundError(f"{labels}: no such file; check --labels")
+    if Path(labels).is_dir():
+        return tuple(sorted(entry.name for entry in Path(labels).iterdir() if entry.is_dir()))
     try:
         text = Path(labels).read_text("utf-8-sig")
         values = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()

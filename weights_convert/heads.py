@@ -42,6 +42,9 @@ def settle_head(source: Source, format: str) -> None:
         inside = [key for key in tensors if key.startswith(f"{root}.")]
         if any(not re.fullmatch(own, key) for key in inside):
             _rename(tensors, tensors, inside, name, source)
+    if format == "hugging_face" and source.config:  # the class that it names judges the rest
+        tensors |= source.outside
+        source.outside = {}
     if not source.outside:
         return
     if not name or f"{name}.weight" in tensors:

@@ -101,7 +101,10 @@ def read(
     source.config = _read_json(file.parent / "config.json") or _read_json(
         file.parent / "open_clip_config.json"
     )
-    source.processor = _read_json(file.parent / "preprocessor_config.json")
+    # transformers 5 writes the processors of a model with text into one file
+    source.processor = _read_json(file.parent / "preprocessor_config.json") or _read_json(
+        file.parent / "processor_config.json"
+    ).get("image_processor", {})
     return source
 
 

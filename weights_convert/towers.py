@@ -24,9 +24,9 @@ _ANCHORS = {
     "conv_proj.weight": "",  # torchvision
     "positional_embedding.pos_embedding": "",  # PyTorch-Pretrained-ViT
     "embeddings.patch_embeddings.projection.weight": (
-        r"(?:(?:vit|deit|dinov2|dinov2_with_registers)\.)+"
+        r"(?:(?:vit|deit|ijepa|dinov2|dinov2_with_registers)\.)+"
     ),
-    "embeddings.patch_embedding.weight": r"(?:clip\.)?(?:vision_model\.)+",
+    "embeddings.patch_embedding.weight": r"(?:vision_model\.)+",
     "class_embedding": r"visual\.",  # CLIP by OpenAI and open_clip
     "backbone.0.body.layer1.0.conv3.weight": "",  # CATR
     "layer1.0.conv3.weight": r"visual\.",  # a ResNet, alone or in CLIP
@@ -36,7 +36,7 @@ _BESIDE_THE_TOWER = frozenset(
     (
         *("classifier", "cls_classifier", "distillation_classifier", "pooler", "layernorm"),
         *("visual_projection", "text_projection", "text_model", "logit_scale", "logit_bias"),
-        *("linear_head", "dino_head", "ibot_head", "head", "mask_token"),
+        *("linear_head", "dino_head", "ibot_head", "head", "decoder", "mask_token"),
         *("transformer", "token_embedding", "positional_embedding", "ln_final", "attn_mask"),
         *("input_resolution", "context_length", "vocab_size", "text"),
     )

@@ -135,10 +135,3 @@ def test_a_head_of_zeros_is_noted(tmp_path: Path) -> None:
     assert not any("all zeros" in note for note in convert(path, num_heads=2).notes)
     path = saved(tmp_path / "m.pth", tensors | {"head.weight": torch.zeros(10, 32)})
     assert any("the head is all zeros" in note for note in convert(path, num_heads=2).notes)
-
-
-def test_classes_without_names_are_noted(tmp_path: Path) -> None:
-    path = saved(tmp_path / "m.pth", dict(make_model().state_dict()))
-    assert any("no names for the 10 classes" in n for n in convert(path, num_heads=2).notes)
-    named = convert(path, num_heads=2, labels=[f"breed {index}" for index in range(10)])
-    assert not any("no names" in note for note in named.notes)

@@ -177,7 +177,7 @@ def test_one_channel_takes_one_mean(tmp_path: Path) -> None:
         pretrained_cfg={"mean": [0.4], "std": [0.2]},
     )
     model = convert(path).model
-    assert model.config.in_channels == 1 and model.preprocess.mean == (0.4, 0.4, 0.4)
+    assert model.config.in_channels == 1 and set(model.preprocess.mean) == {0.4}
 
 
 def test_labels_of_config_json(tmp_path: Path) -> None:

@@ -75,6 +75,22 @@ def main(arguments: list[str] | None = None) -> int:
         help="pixels that the position embeddings are made for, where they are not a square",
     )
     group.add_argument(
+        "--pooling",
+        choices=("cls", "mean"),
+        help="what the head sees: the class token, or the mean over the patches",
+    )
+    group.add_argument(
+        "--which",
+        metavar="NAME",
+        help="the set of weights, where a checkpoint holds several, such as state_dict_ema "
+        "(default: by the rule of the code that wrote it)",
+    )
+    group.add_argument(
+        "--prefix",
+        metavar="P",
+        help="the model whose names begin so, such as student., where a file holds several",
+    )
+    group.add_argument(
         "--labels",
         metavar="FILE",
         help="class names: a line each, a JSON list or object, or a folder of class folders",
@@ -139,6 +155,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if arguments.to:
         from weights_convert.exporting import export
 
+        _refuse_options(arguments)
         tensors = export(path, output)
         _say(arguments, f"wrote {output}: {len(tensors)} tensors by {arguments.to}'s names")
         return 0
@@ -151,6 +168,16 @@ def _convert(arguments: argparse.Namespace) -> int:
         vocabulary=arguments.vocab,
     )
     return 0
+
+
+def _refuse_options(arguments: argparse.Namespace) -> None:
+    """A minivit checkpoint tells all; what was given besides would be passed over in silence."""
+    for name in (
+        *("format", "name", "num_heads", "activation", "image_size", "pooling", "which"),
+        *("prefix", "labels", "head", "vocab"),
+    ):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} does not apply to --to; leave it away")
 
 
 def _convert_by_name(arguments: argparse.Namespace) -> int:
@@ -205,6 +232,9 @@ def _run(
         num_heads=arguments.num_heads,
         activation=arguments.activation,
         image_size=arguments.image_size,
+        pooling=arguments.pooling,
+        which=arguments.which,
+        prefix=arguments.prefix,
         labels=arguments.labels,
         head=head,
         vocabulary=vocabulary,

@@ -18,8 +18,11 @@ from minivit.resnet import ResNet
 from minivit.vit import VisionTransformer
 from weights_convert.architecture import Hints, Parts, fit_channels
 from weights_convert.formats import FORMATS
+from weights_convert.heads import settle_head
+from weights_convert.options import check_name, check_options
 from weights_convert.reading import ConvertError, Source, read
 
+POOLINGS = {"cls": "cls", "token": "cls", "mean": "mean", "avg": "mean"}  # timm's words too
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".tar", ".ckpt")
 
 
@@ -46,6 +49,9 @@ def convert(
     num_heads: int | None = None,
     activation: str | None = None,
     image_size: tuple[int, int] | None = None,
+    pooling: str | None = None,
+    which: str | None = None,
+    prefix: str | None = None,
     labels: str | os.PathLike[str] | Sequence[str] | None = None,
     head: str | os.PathLike[str] | None = None,
     vocabulary: str | os.PathLike[str] | None = None,
@@ -60,6 +66,9 @@ def convert(
         num_heads: Heads of each attention, where neither shapes nor name tell.
         activation: Flavour of the MLPs, where neither the format nor the name tells.
         image_size: (height, width) in pixels, where the position grid is not square.
+        pooling: What the head sees, "cls" or "mean", where neither tensors nor settings tell.
+        which: Name of the set of weights to take, where a checkpoint holds several.
+        prefix: Prefix of the names of the model to take, where there are several models.
         labels: Names of the classes: a file (a line each, or JSON), a folder with a folder a class
             (in torchvision's order), or the names themselves.
         head: A second file with the classification head (DINOv2's linear heads).
@@ -71,36 +80,91 @@ def convert(
             written.
         OSError: The output cannot be written.
     """
-    source = read(path)
+    source = read(path, which=which, prefix=prefix)
+    where = str(source.path)
     if "minivit" in source.metadata:
-        raise ConvertError(f"{source.path}: already a minivit checkpoint; open it as it is")
-    if head is not None:
-        _add_head(source, head)
-    hints = Hints(
-        name or _stem(source.path),
-        num_heads=num_heads,
-        activation=activation,
-        image_size=image_size,
-        vocabulary=vocabulary,
-    )
+        raise ConvertError(f"{where}: already a minivit checkpoint; open it as it is")
+    if pooling is not None and pooling not in POOLINGS:
+        raise ConvertError(f"unknown pooling {pooling!r}: choose cls or mean")
+    format_is_given = format is not None
     format = format or recognise(source)
     if format not in FORMATS:
         raise ConvertError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
-    module = importlib.import_module(f"weights_convert.formats.{format}")
-    try:
-        parts: Parts = module.convert(source, hints)
-    except KeyError as error:
-        raise ConvertError(f"{source.path}: not {format}, it has no {error.args[0]!r}") from None
+    check_options(
+        format,
+        where,
+        num_heads=num_heads,
+        activation=activation,
+        image_size=image_size,
+        pooling=pooling,
+        labels=labels,
+        head=head,
+        vocabulary=vocabulary,
+    )
+    if name is not None:
+        check_name(name, format, format_is_given=format_is_given)
+    if head is not None:
+        _add_head(source, head)
+    settle_head(source, format)
+    hints = Hints(
+        name or _stem(source.path),
+        name is not None,
+        num_heads=num_heads,
+        activation=activation,
+        image_size=image_size,
+        pooling=POOLINGS.get(pooling or ""),
+        vocabulary=vocabulary,
+        notes=source.notes,
+    )
+    parts = _parts(source, format, hints)
     if labels is not None:
         parts.labels = read_labels(labels)
     fit_channels(parts, hints)
+    _note_what_is_open(parts, source, hints)
     _note_nameless_classes(parts, hints)
-    model = _build(parts, str(source.path))
+    model = _build(parts, where)
     if output is not None:
         if Path(output).exists() and os.path.samefile(output, source.path):
             raise ConvertError(f"{output}: is the input itself; choose another name with -o")
         save_model(model, output)
     return Converted(model.float().eval(), format, tuple(hints.notes))
+
+
+def _parts(source: Source, format: str, hints: Hints) -> Parts:
+    """What the format makes of the file; whatever is wrong is said of the file."""
+    module = importlib.import_module(f"weights_convert.formats.{format}")
+    try:
+        parts: Parts = module.convert(source, hints)
+    except ConvertError:
+        raise
+    except KeyError as error:
+        raise ConvertError(f"{source.path}: not {format}, it has no {error.args[0]!r}") from None
+    except ValueError as error:
+        raise ConvertError(f"{source.path}: {error}") from None
+    return parts
+
+
+def _note_what_is_open(parts: Parts, source: Source, hints: Hints) -> None:
+    """Says what a prefix does not tell about the photos, and what a head does not tell at all."""
+    if not isinstance(parts.config, ViTConfig):
+        return
+    photos = parts.preprocess
+    if source.prefix:
+        height, width = photos.image_size
+        shown = ", ".join(
+            f"{name} {'/'.join(f'{value:g}' for value in values)}"
+            for name, values in (("mean", photos.mean), ("std", photos.std))
+        )
+        hints.assume(
+            f"photos {height}x{width}, {photos.mode}, {photos.filter}, {shown}: the script with "
+            f"the prefix {source.prefix!r} may have prepared them otherwise"
+        )
+    head = parts.tensors.get("head.weight")
+    if head is not None and not bool(head.any()):
+        hints.notes.append(
+            "the head is all zeros, as before fine-tuning: all logits are its bias; "
+            "encode(images) gives features"
+        )
 
 
 def recognise(source: Source) -> str:
@@ -144,12 +208,12 @@ def _stem(path: Path) -> str:
 
 
 def _add_head(source: Source, head: str | os.PathLike[str]) -> None:
-    found = read(head)
+    tensors = read(head).tensors
     for part in ("weight", "bias"):
-        names = [name for name in found.tensors if name.split(".")[-1] == part]
+        names = [name for name in tensors if name.split(".")[-1] == part]
         if len(names) != 1:
             raise ConvertError(f"{head}: not a linear head: {len(names)} tensors named {part}")
-        source.tensors[f"linear_head.{part}"] = found.tensors[names[0]]
+        source.tensors[f"linear_head.{part}"] = tensors[names[0]]
 
 
 def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:

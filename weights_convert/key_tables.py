@@ -16,6 +16,21 @@ from torch import Tensor
 
 from weights_convert.reading import ConvertError
 
+# Parts of other models, by a part of their names, so that a refusal can say what they are.
+_OTHER_PARTS = {
+    "attn_pool": "attention pooling",
+    "q_norm": "normalised queries",
+    "k_norm": "normalised keys",
+    "relative_position": "relative positions",
+    "rel_pos": "relative positions",
+    "rope": "rotary positions",
+    "decoder": "a decoder",
+    "attn.norm": "a norm inside the attention",
+    "mlp.norm": "a norm inside the MLP",
+    "patch_embed.norm": "a norm after the patches",
+    "patch_embed.backbone": "a hybrid",
+    "num_batches_tracked": "batch norms",
+}
 KeyTable = Mapping[str, str | None]
 
 _STACKS = (("q", "k", "v"), ("gate", "up"))
@@ -49,13 +64,13 @@ def rename(tensors: dict[str, Tensor], table: KeyTable, source: str) -> dict[str
     while tensors:
         name = next(iter(tensors))
         tensor = tensors.pop(name)
-        found = next(
+        row = next(
             ((match, target) for key, target in patterns if (match := key.fullmatch(name))), None
         )
-        if found is None:
+        if row is None:
             unexpected.append(name)
             continue
-        match, target = found
+        match, target = row
         if target is None:
             continue
         target, _, part = target.format(**match.groupdict()).partition(":")
@@ -73,9 +88,11 @@ def rename(tensors: dict[str, Tensor], table: KeyTable, source: str) -> dict[str
     if unexpected:
         unexpected.sort()
         shown = ", ".join(unexpected[:3]) + (", …" if len(unexpected) > 3 else "")
+        others = [what for part, what in _OTHER_PARTS.items() if any(part in n for n in unexpected)]
+        reason = f", which is {', '.join(dict.fromkeys(others))}" if others else ""
         raise ConvertError(
             f"{source}: {len(unexpected)} tensors that do not belong to a model minivit can run "
-            f"({shown}); if the format was guessed wrongly, give --format"
+            f"({shown}){reason}; if the format was guessed wrongly, give --format"
         )
     if stacks:
         target, parts = next(iter(stacks.items()))

@@ -29,9 +29,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-# In which a training checkpoint keeps its weights, the one to prefer first.
-CONTAINERS = ("teacher", "model", "state_dict", "model_state_dict", "student", "model_ema", "net")
-_WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+from weights_convert.towers import CONTAINERS, TowerError, find_model
+from weights_convert.towers import unwrap as unwrap
+
 _INTEGERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4")  # pickle opcodes
 _MOST_COMPRESSED = 8  # times its compressed size: more than any weights, less than a zip bomb
 
@@ -48,6 +48,10 @@ class Source:
         path: The file with the weights.
         tensors: By the source's own names.
         container: Name of the dictionary in the file that held them, such as "teacher"; else "".
+        prefix: Prefix that was taken off every name.
+        outside: Tensors that stood beside the model: a head, perhaps.
+        notes: Sentences for the user: what was taken, what was left out.
+        training: Settings of the training script that the file carries (timm's `args`).
         metadata: Strings in the header of a .safetensors file.
         config: The config.json or open_clip_config.json beside it; empty when there is none.
         processor: The preprocessor_config.json beside it; empty when there is none.
@@ -57,66 +61,128 @@ class Source:
     path: Path
     tensors: dict[str, Tensor]
     container: str = ""
+    prefix: str = ""
+    outside: dict[str, Tensor] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     processor: dict[str, Any] = field(default_factory=dict)
     is_numpy: bool = False
 
 
-def read(path: str | os.PathLike[str]) -> Source:
+def read(
+    path: str | os.PathLike[str], *, which: str | None = None, prefix: str | None = None
+) -> Source:
     """Reads a checkpoint, or a folder in the layout of the Hugging Face hub.
 
     Args:
         path: `.safetensors`, `.pth`, `.pt`, `.bin`, `.npz` (told apart by content, not by name), or
             a folder with model.safetensors or pytorch_model.bin and its config.json.
+        which: Name of the set of weights to take, where a checkpoint holds several.
+        prefix: Prefix of the names of the model to take, where there are several models.
 
     Raises:
         FileNotFoundError: No such file, or a folder without weights.
         ConvertError: Empty, truncated, another kind of file, or one that holds more than weights.
     """
-    found = Path(path)
-    if found.is_dir():
-        found = _weights_in(found)
-    if not found.exists():
-        raise FileNotFoundError(f"{found}: no such file; check the path")
-    with found.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        raise ConvertError(f"{found}: the file is empty; download it again")
-    if start.startswith(b"version https://git-lfs"):
-        raise ConvertError(
-            f"{found}: a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'"
-        )
-    if start.lstrip().startswith(b"<"):
-        raise ConvertError(f"{found}: a web page, not weights; the download went wrong")
-    if start[8:9] == b"{":
-        source = _read_safetensors(found)
-    elif zipfile.is_zipfile(found):
-        with zipfile.ZipFile(found) as archive:
-            is_numpy = all(name.endswith(".npy") for name in archive.namelist())
-        source = _read_npz(found) if is_numpy else _read_pickle(found, zipped=True)
-    else:
-        source = _read_pickle(found, zipped=False)
-    for name, tensor in source.tensors.items():
+    file = Path(path)
+    if file.is_dir():
+        file = _weights_in(file)
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such file; check the path")
+    source = _read_npz(file, which, prefix) if _is_npz(file) else _read_torch(file, which, prefix)
+    for name, tensor in (source.tensors | source.outside).items():
         size = tensor.numel() * tensor.element_size()
-        if not source.is_numpy and size > found.stat().st_size:
+        if not source.is_numpy and size > file.stat().st_size:
             raise ConvertError(
-                f"{found}: {name} claims {size:,} bytes, the file has {found.stat().st_size:,}"
+                f"{file}: {name} claims {size:,} bytes, the file has {file.stat().st_size:,}"
             )
-    source.config = _read_json(found.parent / "config.json") or _read_json(
-        found.parent / "open_clip_config.json"
+    source.config = _read_json(file.parent / "config.json") or _read_json(
+        file.parent / "open_clip_config.json"
     )
     # transformers 5 writes the processors of a model with text into one file
-    source.processor = _read_json(found.parent / "preprocessor_config.json") or _read_json(
-        found.parent / "processor_config.json"
+    source.processor = _read_json(file.parent / "preprocessor_config.json") or _read_json(
+        file.parent / "processor_config.json"
     ).get("image_processor", {})
     return source
+
+
+def _is_npz(path: Path) -> bool:
+    """Whether it is a zip file of arrays alone.
+
+    Raises:
+        ConvertError: A file that is not even damaged weights.
+    """
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ConvertError(f"{path}: the file is empty; download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ConvertError(
+            f"{path}: a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'"
+        )
+    if start.lstrip().startswith(b"<"):
+        raise ConvertError(f"{path}: a web page, not weights; the download went wrong")
+    if _is_safetensors(start) or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(name.endswith(".npy") for name in archive.namelist())
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return start[8:9] == b"{"
+
+
+def _read_torch(path: Path, which: str | None, prefix: str | None) -> Source:
+    """A .safetensors or a file by torch.save: the model in it."""
+    metadata: dict[str, str] = {}
+    with path.open("rb") as file:
+        start = file.read(9)
+    if _is_safetensors(start):
+        content, metadata = _read_safetensors(path)
+    else:
+        content = _read_pickle(path, zipped=zipfile.is_zipfile(path))
+    if not isinstance(content, dict):
+        raise ConvertError(
+            f"{path}: no dictionary of weights in it; found {type(content).__name__}, expected "
+            f"tensors by name, or one of {', '.join(CONTAINERS)}"
+        )
+    try:
+        model = find_model(content, which=which, prefix=prefix)
+    except TowerError as error:
+        raise ConvertError(f"{path}: {error}") from None
+    return Source(
+        path,
+        model.tensors,
+        model.container,
+        prefix=model.prefix,
+        outside=model.outside,
+        notes=model.notes,
+        training=_training(content),
+        metadata=metadata,
+    )
+
+
+def _training(content: dict[Any, Any]) -> dict[str, Any]:
+    """The settings that timm's training script saves beside the weights, as it names them."""
+    settings = content.get("args")
+    settings = vars(settings) if isinstance(settings, argparse.Namespace) else settings
+    stated = dict(settings) if isinstance(settings, dict) else {}
+    if isinstance(content.get("arch"), str):
+        stated = {"model": content["arch"]} | stated
+    return stated
 
 
 def _weights_in(folder: Path) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).exists():
             return folder / name
+    if any((folder / f"adapter_model.{ending}").exists() for ending in ("safetensors", "bin")):
+        raise ConvertError(
+            f"{folder}: a PEFT adapter, not a model; merge it with merge_and_unload() of PEFT and "
+            "save the model that comes out"
+        )
     if (folder / "model.safetensors.index.json").exists():
         raise ConvertError(f"{folder}: weights in several files; save them as one first")
     raise FileNotFoundError(f"{folder}: no model.safetensors or pytorch_model.bin in this folder")
@@ -134,18 +200,22 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_safetensors(path: Path) -> Source:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, and the strings in the header."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Source(path, unwrap(tensors), metadata=file.metadata() or {})
+            return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise ConvertError(
             f"{path}: not a whole .safetensors file ({error}); download it again"
         ) from None
 
 
-def _read_npz(path: Path) -> Source:
+def _read_npz(path: Path, which: str | None, prefix: str | None) -> Source:
+    for flag, value in (("--which", which), ("--prefix", prefix)):
+        if value is not None:
+            raise ConvertError(f"{path}: {flag} does not apply to a .npz, which holds one model")
     tensors = {}
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
@@ -196,7 +266,7 @@ def _claimed_bytes(file: Any) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _read_pickle(path: Path, *, zipped: bool) -> Source:
+def _read_pickle(path: Path, *, zipped: bool) -> Any:
     if zipped:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -215,13 +285,11 @@ def _read_pickle(path: Path, *, zipped: bool) -> Source:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of a pickle
             # a zipped file is mapped: what is not used, such as an optimizer's state, is not read
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except MemoryError:
         raise
     except Exception as error:  # on damaged files torch raises anything
         raise ConvertError(f"{path}: {_explain(error)}") from None
-    container, tensors = _state_dict(content, path)
-    return Source(path, unwrap(tensors), container)
 
 
 def _check_storages(path: Path) -> None:
@@ -256,32 +324,3 @@ def _explain(error: Exception) -> str:
     if isinstance(error, (EOFError, OSError)) or "failed finding central directory" in message:
         return "truncated; download it again"
     return f"not a checkpoint that torch can read ({message[:120]})"
-
-
-def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Tensor]]:
-    """The name of the dictionary of weights in what a file held, and the dictionary."""
-    if isinstance(content, dict):
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-        if tensors and all(isinstance(key, str) for key in tensors):
-            return "", tensors
-        for name in CONTAINERS:
-            inner = content.get(name)
-            if isinstance(inner, dict) and any(isinstance(v, Tensor) for v in inner.values()):
-                return name, {
-                    str(key): value for key, value in inner.items() if isinstance(value, Tensor)
-                }
-        found = ", ".join(map(str, list(content)[:5])) or "nothing"
-    else:
-        found = type(content).__name__
-    raise ConvertError(
-        f"{path}: no dictionary of weights in it; found {found}, expected tensors by name, or "
-        f"one of {', '.join(CONTAINERS)}"
-    )
-
-
-def unwrap(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Takes off the prefixes that wrappers of torch put before every name."""
-    for prefix in _WRAPPERS:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
-    return tensors

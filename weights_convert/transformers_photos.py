@@ -17,7 +17,7 @@ from PIL import Image
 
 from minivit.config import ViTConfig
 from minivit.preprocess import Mode, Preprocess
-from weights_convert.architecture import CLIP_MEAN, CLIP_STD, HALF, Hints, photo
+from weights_convert.architecture import CLIP_MEAN, CLIP_STD, HALF, Hints, preprocessing
 from weights_convert.reading import ConvertError
 from weights_convert.transformers_classes import Family
 
@@ -102,7 +102,7 @@ def read_photos(
                 f"takes pictures of {config.in_channels} channels"
             )
         image_filter = Image.Resampling(values["resample"]).name.lower()
-        preprocess = photo(
+        preprocess = preprocessing(
             plan.seen,
             mean,
             std,

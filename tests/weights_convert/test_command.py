@@ -96,6 +96,11 @@ def test_the_way_back(capsys: pytest.CaptureFixture[str]) -> None:
         (["mine.pth", "--num-heads", "2", "--labels", "none.txt"], "none.txt: no such file"),
         (["mine.pth", "--num-heads", "2", "-o", "text.pth/x.safetensors"], "text.pth"),
         (["mine.pth", "--to", "timm"], "mine.pth"),
+        (["mine.pth", "--to", "timm", "--name", "x"], "--name does not apply to --to"),
+        (["mine.pth", "--num-heads", "2", "--name", "vit_giant_banana"], "no published model of"),
+        (["mine.pth", "--num-heads", "2", "--vocab", "missing.txt"], "--vocab does not apply"),
+        (["mine.pth", "--pooling", "max"], "argument --pooling: invalid choice"),
+        (["mine.pth", "--which", "ema"], "no such set of weights"),
         ([], "give a file or a name, or --list"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from minivit.config import CATR, ResNetConfig
 from minivit.tokenizer import WordPiece
-from weights_convert.architecture import HALF, Hints, Parts, photo
+from weights_convert.architecture import HALF, Hints, Parts, preprocessing
 from weights_convert.formats.resnet import resnet_depth
 from weights_convert.key_tables import rename
 from weights_convert.reading import ConvertError, Source
@@ -83,7 +83,7 @@ def convert(source: Source, hints: Hints) -> Parts:
     )
     if hints.num_heads is None:
         hints.assume(f"{config.num_heads} heads and a dilated last stage, as CATR configures it")
-    preprocess = photo((299, 299), HALF, HALF, filter="bicubic", mode="fit_longest")
+    preprocess = preprocessing((299, 299), HALF, HALF, filter="bicubic", mode="fit_longest")
     return Parts(config, tensors, preprocess, tokenizer=tokenizer)
 
 

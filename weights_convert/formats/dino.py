@@ -11,14 +11,20 @@ from weights_convert.architecture import (
     IMAGENET_STD,
     Hints,
     Parts,
+    imagenet_labels,
     infer_config,
-    photo,
+    preprocessing,
 )
 from weights_convert.formats.timm import KEYS as TIMM_KEYS
 from weights_convert.key_tables import rename
-from weights_convert.reading import Source, unwrap
+from weights_convert.reading import Source
 
-KEYS = dict(TIMM_KEYS) | {"head.{rest}": None, "dino_head.{rest}": None}
+KEYS = {name: target for name, target in TIMM_KEYS.items() if name != "fc_norm.{part}"} | {
+    # the projection for training goes, a classifier stays
+    "head.mlp.{rest}": None,
+    "head.last_layer.{rest}": None,
+    "dino_head.{rest}": None,
+}
 
 
 def recognises(source: Source) -> bool:
@@ -37,11 +43,10 @@ def convert(source: Source, hints: Hints) -> Parts:
         ConvertError: Tensors that do not belong to DINO's ViT.
     """
     where = str(source.path)
-    if source.container:
-        hints.notes.append(f"took the {source.container!r} network of the checkpoint")
-    found = unwrap(source.tensors)
     tensors = rename(
-        {name.removeprefix("backbone."): tensor for name, tensor in found.items()}, KEYS, where
+        {name.removeprefix("backbone."): tensor for name, tensor in source.tensors.items()},
+        KEYS,
+        where,
     )
     config = infer_config(
         tensors,
@@ -52,7 +57,7 @@ def convert(source: Source, hints: Hints) -> Parts:
         pos_embed_antialias=False,
         pos_embed_offset=0.1,
     )
-    preprocess = photo(
+    preprocess = preprocessing(
         (224, 224), IMAGENET_MEAN, IMAGENET_STD, filter="bicubic", crop_fraction=224 / 256
     )
-    return Parts(config, tensors, preprocess)
+    return Parts(config, tensors, preprocess, imagenet_labels(config, hints))

@@ -20,7 +20,7 @@ from weights_convert.architecture import (
     Parts,
     imagenet_labels,
     infer_config,
-    photo,
+    preprocessing,
 )
 from weights_convert.formats.timm import KEYS as TIMM_KEYS
 from weights_convert.key_tables import rename
@@ -75,7 +75,7 @@ def convert(source: Source, hints: Hints) -> Parts:
             "hub (transformers) resize without"
         )
     hints.assume("photos as the published models take them: 256 pixels, the middle 224")
-    preprocess = photo(
+    preprocess = preprocessing(
         (224, 224), IMAGENET_MEAN, IMAGENET_STD, filter="bicubic", crop_fraction=224 / 256
     )
     return Parts(config, tensors, preprocess, imagenet_labels(config, hints))

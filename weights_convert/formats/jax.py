@@ -10,7 +10,14 @@ import math
 
 from torch import Tensor
 
-from weights_convert.architecture import HALF, Hints, Parts, imagenet_labels, infer_config, photo
+from weights_convert.architecture import (
+    HALF,
+    Hints,
+    Parts,
+    imagenet_labels,
+    infer_config,
+    preprocessing,
+)
 from weights_convert.key_tables import rename
 from weights_convert.reading import ConvertError, Source
 
@@ -85,7 +92,7 @@ def convert(source: Source, hints: Hints) -> Parts:
     hints.notes.append(f"Flax: {config.num_heads} heads by the shapes, tanh GELU, epsilon 1e-6")
     # Their evaluation squashes a photo with TensorFlow's bilinear filter, which does not low-pass;
     # Pillow's does.
-    preprocess = photo(config.image_size, HALF, HALF, filter="bilinear", mode="squash")
+    preprocess = preprocessing(config.image_size, HALF, HALF, filter="bilinear", mode="squash")
     return Parts(config, tensors, preprocess, imagenet_labels(config, hints))
 
 

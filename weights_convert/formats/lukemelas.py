@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from weights_convert.architecture import HALF, Hints, Parts, imagenet_labels, infer_config, photo
+from weights_convert.architecture import (
+    HALF,
+    Hints,
+    Parts,
+    imagenet_labels,
+    infer_config,
+    preprocessing,
+)
 from weights_convert.key_tables import rename
-from weights_convert.reading import Source
+from weights_convert.reading import ConvertError, Source
 
 _BLOCK = "transformer.blocks.{i}"
 KEYS = {
@@ -36,13 +43,18 @@ def convert(source: Source, hints: Hints) -> Parts:
     """The model, without `pre_logits`, as that package runs it.
 
     Raises:
-        ConvertError: Tensors that do not belong to that package's ViT.
+        ConvertError: No class token, or tensors that do not belong to that package's ViT.
     """
     where = str(source.path)
+    if "class_token" not in source.tensors:
+        raise ConvertError(
+            f"{where}: no class token; PyTorch-Pretrained-ViT then classifies by the first patch, "
+            "which minivit does not run"
+        )
     if "pre_logits.weight" in source.tensors:
         hints.notes.append("left out pre_logits, as PyTorch-Pretrained-ViT does by default")
     tensors = rename(source.tensors, KEYS, where)
     config = infer_config(tensors, hints, where, activation="gelu", layer_norm_eps=1e-6)
     # Resize((side, side)), as its README prescribes; torchvision's default filter
-    preprocess = photo(config.image_size, HALF, HALF, filter="bilinear", mode="squash")
+    preprocess = preprocessing(config.image_size, HALF, HALF, filter="bilinear", mode="squash")
     return Parts(config, tensors, preprocess, imagenet_labels(config, hints))

@@ -15,7 +15,7 @@ from weights_convert.architecture import (
     Hints,
     Parts,
     infer_config,
-    photo,
+    preprocessing,
 )
 from weights_convert.key_tables import rename
 from weights_convert.reading import ConvertError, Source
@@ -89,7 +89,7 @@ def convert(source: Source, hints: Hints) -> Parts:
         )
     if not photos:
         hints.assume("photos as OpenAI's CLIP takes them: no open_clip_config.json says otherwise")
-    preprocess = photo(
+    preprocess = preprocessing(
         config.image_size,
         tuple(photos.get("mean", CLIP_MEAN)),
         tuple(photos.get("std", CLIP_STD)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minivit.config import RESNET_STAGES, ResNetConfig
-from weights_convert.architecture import IMAGENET_MEAN, IMAGENET_STD, Hints, Parts, photo
+from weights_convert.architecture import IMAGENET_MEAN, IMAGENET_STD, Hints, Parts, preprocessing
 from weights_convert.key_tables import rename
 from weights_convert.reading import ConvertError, Source
 
@@ -39,7 +39,7 @@ def convert(source: Source, hints: Hints) -> Parts:
     if side == 256 and "0676ba61" not in name and "63fe2227" not in name:
         hints.assume("photos as torchvision's first weights take them: 256 pixels, the middle 224")
     crop = 224 / (side + 0.5)  # half a pixel more, so that rounding down gives the whole number
-    preprocess = photo(
+    preprocess = preprocessing(
         (224, 224), IMAGENET_MEAN, IMAGENET_STD, filter="bilinear", crop_fraction=crop
     )
     return Parts(config, tensors, preprocess)

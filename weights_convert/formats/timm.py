@@ -1,14 +1,13 @@
 """timm (huggingface/pytorch-image-models), and Facebook's DeiT, whose names timm has kept.
 
-minivit's names are timm's, so that the table is short. What shapes do not tell is in timm's own
-table of models, of which `timm_models.tsv` is a copy, by the model's name; or in the config.json
-of a model folder.
+minivit's names are timm's, so that the table is short. What the tensors do not tell is in
+`timm_statements.py`.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import math
 from typing import Any
 
 import torch
@@ -22,11 +21,21 @@ from weights_convert.architecture import (
     Parts,
     imagenet_labels,
     infer_config,
-    photo,
+    preprocessing,
 )
-from weights_convert.catalogue import TimmModel, timm_model
 from weights_convert.key_tables import rename
 from weights_convert.reading import ConvertError, Source
+from weights_convert.timm_statements import (
+    Stated,
+    activation_and_epsilon,
+    check_statements,
+    check_width,
+    image_size,
+    note_differences,
+    pooling,
+    read_statements,
+    stated_sizes,
+)
 
 _SAME = (
     "cls_token",
@@ -55,12 +64,6 @@ KEYS = {name: name for name in _SAME} | {
     "pre_logits.0.{part}": "pre_logits.0.{part}",
 }
 
-# Models of timm's with the tensors of a plain ViT that compute something else with them.
-_OTHER_MODELS = {
-    "rpn": "normalises after attention and MLP",
-    "rope": "turns queries and keys by their position",
-}
-
 
 def recognises(source: Source) -> bool:
     """Whether the names are timm's."""
@@ -68,93 +71,99 @@ def recognises(source: Source) -> bool:
 
 
 def convert(source: Source, hints: Hints) -> Parts:
-    """The model, by timm's own name of it where that is known.
+    """The model: as its tensors prove, as the file states, as timm published it, in this order.
 
     Raises:
-        ConvertError: Tensors that minivit cannot run, or a name that they contradict.
+        ConvertError: Tensors that minivit cannot run, or statements that contradict each other.
     """
     where = str(source.path)
     tensors = rename(source.tensors, KEYS, where)
     if "minivit_export" in source.metadata:  # a model that `export` sent out comes home
         return _as_exported(source, tensors, where)
-    name = _name(source, hints)
-    known = timm_model(name)
-    _unplace_registers(tensors, known)
-    published = source.config.get("pretrained_cfg") or {}
-    for word, reason in _OTHER_MODELS.items():
-        if known is None and word in name.split("_"):
-            raise ConvertError(f"{where}: {name} {reason}, which minivit does not run")
-    if known is None:
-        clip = "norm_pre.weight" in tensors
-        eps, flavour = (
-            (1e-5, "quick_gelu") if "quickgelu" in name else (1e-5 if clip else 1e-6, "gelu")
-        )
-        config = infer_config(
-            tensors,
-            hints,
-            where,
-            activation=flavour,
-            layer_norm_eps=eps,
-            pos_embed_prefix=None,
-            **_pooling(source, tensors),
-        )
+    try:
+        stated = read_statements(source, hints)
+        check_statements(stated, hints)
+        _unplace_registers(tensors, stated, hints)
+        config = _config(tensors, stated, hints, where)
+    except ConvertError as error:
+        message = str(error)
+        raise ConvertError(
+            message if message.startswith(where) else f"{where}: {message}"
+        ) from None
+    labels = stated.labels
+    if labels is not None and len(labels) != config.num_classes:
+        hints.notes.append(f"left out the {len(labels)} labels of config.json: the head has others")
+        labels = None
+    if labels is None and (stated.published is None or stated.published.num_classes == 1000):
+        labels = imagenet_labels(config, hints)
+    return Parts(config, tensors, _preprocess(config, stated, hints), labels)
+
+
+# ---- the config ----------------------------------------------------------------------------------
+
+
+def _config(tensors: dict[str, Tensor], stated: Stated, hints: Hints, where: str) -> ViTConfig:
+    """The config by the order of evidence, and notes on what it rests."""
+    published = stated.published
+    hints.agree("num_heads", stated.args.get("num_heads"), stated.by)
+    num_heads = stated.args.get("num_heads") or hints.num_heads
+    if num_heads is None and published is not None:
+        num_heads = published.num_heads
+        check_width(tensors, stated, num_heads)
+    activation, eps = activation_and_epsilon(tensors, stated, hints)
+    size = image_size(tensors, stated, hints)
+    config = infer_config(
+        tensors,
+        hints,
+        where,
+        image_size=size,
+        pos_embed_prefix=None,  # DeiT III and models with registers place patches alone
+        activation=activation,
+        layer_norm_eps=eps,
+        num_heads=num_heads,
+        pooling=pooling(tensors, stated, hints),
+    )
+    if published is None:
         hints.assume(
-            f"{config.activation} and LayerNorm epsilon {eps:g}: {name!r} is no model of timm's "
-            "(say which with --name)"
+            f"{config.activation} and LayerNorm epsilon {eps:g}: {stated.name!r} is no model of "
+            "timm's (say which with --name)"
         )
     else:
-        config = infer_config(
-            tensors,
-            hints,
-            where,
-            activation=known.activation,
-            layer_norm_eps=known.layer_norm_eps,
-            pos_embed_prefix=None,  # DeiT III and models with registers place patches alone
-            num_heads=known.num_heads,
-            image_size=(known.image_height, known.image_width),
-            **({"pooling": known.pooling} if known.pooling == "mean" else {}),
+        hints.notes.append(
+            f"timm's {published.name} by {stated.by}: {config.num_heads} heads, "
+            f"{config.activation}, pooling {config.pooling!r}"
         )
-        hints.notes.append(f"timm's {known.name}: {config.num_heads} heads, {config.activation}")
-    preprocess = _preprocess(config, known, published, hints)
-    labels = imagenet_labels(config, hints) if known is None or known.num_classes == 1000 else None
-    return Parts(config, tensors, preprocess, labels)
+    note_differences(config, stated, hints)
+    return config
 
 
-def _unplace_registers(tensors: dict[str, Tensor], known: TimmModel | None) -> None:
-    """Adds the positions that registers have in a few models to the registers themselves."""
-    if known is None or not {"reg_token", "pos_embed", "patch_embed.proj.weight"} <= set(tensors):
+def _unplace_registers(tensors: dict[str, Tensor], stated: Stated, hints: Hints) -> None:
+    """Adds the positions that registers have in some models to the registers themselves."""
+    if not {"reg_token", "pos_embed", "patch_embed.proj.weight"} <= tensors.keys():
         return
-    rows, cols = tensors["patch_embed.proj.weight"].shape[2:]
-    patches = (known.image_height // rows) * (known.image_width // cols)
     first, count = int("cls_token" in tensors), tensors["reg_token"].shape[1]
     position = tensors["pos_embed"]
-    if position.shape[1] == first + count + patches:
+    others = position.shape[1] - first - count
+    height, width = tensors["patch_embed.proj.weight"].shape[2:]
+    sizes = stated_sizes(stated, hints)
+    placed = any((rows // height) * (cols // width) == others for rows, cols in sizes)
+    if not sizes:  # by the only square
+        squares = [
+            math.isqrt(n) ** 2 == n for n in (others, others + count, others + count + first)
+        ]
+        placed = squares == [True, False, False]
+    if placed:
         tensors["reg_token"] = tensors["reg_token"] + position[:, first : first + count]
         kept = [position[:, :first], position[:, first + count :]]
         tensors["pos_embed"] = torch.cat(kept, dim=1)  # (1, P + R + N, D) -> (1, P + N, D)
 
 
-def _name(source: Source, hints: Hints) -> str:
-    """The model's name without what file names add to it: the start of a checksum."""
-    name = hints.name
-    if timm_model(name) is None and "architecture" in source.config:
-        tag = (source.config.get("pretrained_cfg") or {}).get("tag")
-        name = ".".join(filter(None, (source.config["architecture"], tag)))
-        if timm_model(name) is None:
-            name = source.config["architecture"]
-    return re.sub(r"-[0-9a-f]{8}$", "", name)
+# ---- photos, and a model that comes home ---------------------------------------------------------
 
 
-def _pooling(source: Source, tensors: dict[str, Any]) -> dict[str, Any]:
-    if source.config.get("global_pool") == "avg" or "fc_norm.weight" in tensors:
-        return {"pooling": "mean"}
-    return {}
-
-
-def _preprocess(
-    config: ViTConfig, known: TimmModel | None, published: dict[str, Any], hints: Hints
-) -> Preprocess:
-    """As timm's own evaluation; config.json goes before the table, the table before a guess."""
+def _preprocess(config: ViTConfig, stated: Stated, hints: Hints) -> Preprocess:
+    """As timm's own evaluation; the source goes before the table, the table before a guess."""
+    known = stated.published
     if known is not None:
         values: dict[str, Any] = {
             "mean": known.mean,
@@ -166,13 +175,17 @@ def _preprocess(
     else:
         values = {"mean": HALF, "std": HALF, "interpolation": "bicubic", "crop_mode": "center"}
         values["crop_pct"] = 0.9 if config.image_size[0] <= 224 else 1.0
-        if not published:
+        if not stated.photos:
             hints.assume(
                 f"photos as most of timm's ViTs take them: bicubic, crop {values['crop_pct']}, "
                 "values from -1 to 1"
             )
-    values |= {key: published[key] for key in values if published.get(key) is not None}
-    return photo(
+    values |= {key: stated.photos[key] for key in values if stated.photos.get(key) is not None}
+    if values["crop_mode"] not in ("center", "squash"):
+        hints.assume(
+            f"a centre crop: crop_mode {values['crop_mode']!r} pads, which minivit does not"
+        )
+    return preprocessing(
         config.image_size,
         tuple(values["mean"]),
         tuple(values["std"]),

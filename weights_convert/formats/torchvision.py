@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+
+from torch import Tensor
 
 from weights_convert.architecture import (
     IMAGENET_MEAN,
@@ -11,7 +14,7 @@ from weights_convert.architecture import (
     Parts,
     imagenet_labels,
     infer_config,
-    photo,
+    preprocessing,
 )
 from weights_convert.key_tables import rename
 from weights_convert.reading import Source
@@ -52,7 +55,14 @@ def convert(source: Source, hints: Hints) -> Parts:
     """
     where = str(source.path)
     tensors = rename(source.tensors, KEYS, where)
-    config = infer_config(tensors, hints, where, activation="gelu", layer_norm_eps=1e-6)
+    config = infer_config(
+        tensors,
+        hints,
+        where,
+        image_size=_square(tensors),
+        activation="gelu",
+        layer_norm_eps=1e-6,
+    )
     name = re.split(r"-|\.imagenet1k_v1", hints.name)[0]
     if name not in _RESIZED and "swag" not in name:
         plain = config.image_size == (224, 224)
@@ -62,7 +72,7 @@ def convert(source: Source, hints: Hints) -> Parts:
     side = config.image_size[0]
     # half a pixel more, so that rounding down gives the whole number again
     crop = side / (_RESIZED[name] + 0.5) if name in _RESIZED else 1.0
-    preprocess = photo(
+    preprocess = preprocessing(
         config.image_size,
         IMAGENET_MEAN,
         IMAGENET_STD,
@@ -70,3 +80,12 @@ def convert(source: Source, hints: Hints) -> Parts:
         crop_fraction=crop,
     )
     return Parts(config, tensors, preprocess, imagenet_labels(config, hints))
+
+
+def _square(tensors: dict[str, Tensor]) -> tuple[int, int] | None:
+    """Pixels by the number of positions: torchvision's class takes squares only."""
+    if not {"pos_embed", "patch_embed.proj.weight"} <= tensors.keys():
+        return None  # what is missing will be said elsewhere
+    height, width = tensors["patch_embed.proj.weight"].shape[2:]
+    side = math.isqrt(tensors["pos_embed"].shape[1] - 1)
+    return side * height, side * width

@@ -151,8 +151,13 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
         with processes(device) as team:
             state = None
             if team.is_first:  # the others ask the first: they may not see the folder
-                folder.check(recipe.to_dict(), resume=resume, overwrite=arguments.overwrite)
                 state = folder.load_state() if resume else None
+                folder.check(
+                    recipe.to_dict(),
+                    resume=resume,
+                    overwrite=arguments.overwrite,
+                    data_known="data" in (state or ()),
+                )
             finished, state = team.agree((resume and folder.is_finished(), state))
             if finished:
                 if team.is_first:
@@ -162,11 +167,42 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
             plan = make_plan(recipe, bar)
             if team.is_first:
                 print("\n".join(plan.lines), flush=True)
+            if state is not None:
+                refuse_other_data(plan, folder, team, state)
+            if team.is_first:
                 if state is None:
                     folder.begin(recipe.to_dict(), recipe.seed, team.device)
+                elif before := folder.go_on(recipe.to_dict()):
+                    print(
+                        f"{recipe.data}: names and labels are those of {before}, as the run began"
+                    )
             train(recipe, plan, folder, team, state)
         if team.is_first:
             report(plan, folder, recipe, team.device, start)
+
+
+def refuse_other_data(
+    plan: Plan, folder: RunFolder, team: Processes, state: dict[str, Any]
+) -> None:
+    """Compares the data with those of the run that is to go on; the first process decides.
+
+    Raises:
+        RunFolderError: They are others, in the first process.
+        SystemExit: The same, in the others, which have nothing to add.
+    """
+    from minivit.training.data_digest import DataDigest
+    from minivit.training.run_folder import RunFolderError
+
+    changes = ""
+    if team.is_first:
+        if "data" in state:
+            changes = plan.digest.changes_since(DataDigest.from_dict(state["data"]))
+        else:
+            print("an earlier minivit saved this state: it cannot tell whether the data changed")
+    if changes := team.agree(changes):
+        if not team.is_first:
+            raise SystemExit(2)
+        raise RunFolderError(f"{folder.state}: {changes}")
 
 
 def train(
@@ -182,6 +218,7 @@ def train(
     from minivit.training.loop import NotFiniteError, Trainer
     from minivit.training.record import Record
 
+    data = plan.digest.to_dict()
     trainer = Trainer(
         plan.task.to(team.device),
         plan.train,
@@ -189,7 +226,7 @@ def train(
         recipe.settings_of_phases(),
         processes=team,
         evaluation_batch=plan.evaluation_batch,
-        save=folder.save_state,
+        save=lambda state: folder.save_state({**state, "data": data}),
     )
     if state is not None:
         trainer.load_state(state)

@@ -58,13 +58,22 @@ class RunFolder:
         """Whether the run of this folder has ended."""
         return self.report.exists() and not self.state.exists()
 
-    def check(self, recipe: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+    def check(
+        self,
+        recipe: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        data_known: bool = False,
+    ) -> None:
         """Refuses a folder in which a run with this recipe may neither begin nor go on.
 
         Args:
             recipe: Recipe as `Recipe.to_dict` gives it.
             resume: Whether a run that is there goes on.
             overwrite: Whether a run that is there is replaced.
+            data_known: Whether the state recognises its data by a digest, so that these may lie
+                elsewhere now.
 
         Raises:
             RunFolderError: A run is there, and `resume` and `overwrite` are false; or it had
@@ -77,7 +86,8 @@ class RunFolder:
         if resume:
             before = with_new_names(read_recipe(str(self.recipe)))
             now = with_new_names(read_text_recipe(recipe))
-            keys = (set(before) | set(now)) - set(_INDIFFERENT)
+            indifferent = {*_INDIFFERENT, "data"} if data_known else set(_INDIFFERENT)
+            keys = (set(before) | set(now)) - indifferent
             for key in sorted(key for key in keys if before.get(key) != now.get(key)):
                 raise RunFolderError(
                     f"{self.recipe}: {key} was {before.get(key)!r} in that run and is "
@@ -100,6 +110,20 @@ class RunFolder:
             path.unlink(missing_ok=True)
         write_text(self.recipe, to_toml(recipe))
         write_text(self.path / "environment.toml", to_toml(environment(seed, device)))
+
+    def go_on(self, recipe: Mapping[str, Any]) -> str | None:
+        """Has the recipe say where the data lie now, if they were moved since the run began.
+
+        Returns:
+            Where they lay before; None if they are where they were.
+        """
+        if not self.recipe.exists():
+            return None
+        before: str = read_recipe(str(self.recipe))["data"]
+        if before == recipe["data"]:
+            return None
+        write_text(self.recipe, to_toml(recipe))
+        return before
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Writes the state to resume from.

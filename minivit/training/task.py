@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from minivit.preprocess import Preprocess
 from minivit.progress import Bar as Bar
+from minivit.training.data_digest import DataDigest
 from minivit.training.settings import Settings
 
 
@@ -96,6 +97,7 @@ class Plan:
         task: The model and its loss.
         train: Training samples.
         validation: Samples that only measure the model.
+        digest: Digest of both, by which a resumed run recognises its data.
         lines: Lines for the user: the data and the model.
         axes: Titles of the two curves, loss and accuracy.
         report: Function that gets the run folder, in which the best checkpoint is, and the device;
@@ -107,6 +109,7 @@ class Plan:
     task: Task
     train: Data
     validation: Data
+    digest: DataDigest
     lines: Sequence[str]
     axes: tuple[str, str]
     report: Callable[[Path, torch.device], Report]

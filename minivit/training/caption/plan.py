@@ -24,6 +24,7 @@ from minivit.training.caption.data import (
 from minivit.training.caption.model import captioner_size, make_captioner
 from minivit.training.caption.report import photo_report, scene_report
 from minivit.training.caption.task import CaptionTask
+from minivit.training.data_digest import caption_digest, scene_digest
 from minivit.training.recipes import CaptionRecipe
 from minivit.training.task import Bar, Plan
 
@@ -58,6 +59,12 @@ def plan_scenes(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
         task=CaptionTask(captioner, backbone_lr=recipe.backbone_lr),
         train=train,
         validation=validation,
+        digest=scene_digest(
+            "words of the vocabulary",
+            captioner.tokenizer.vocabulary,
+            train=(train.images, train.tokens),
+            validation=(validation.images, validation.tokens),
+        ),
         lines=[f"{len(train):,} scenes, a caption each", captioner_size(captioner)],
         axes=AXES,
         report=partial(scene_report, num_scenes=NUM_HELD_OUT),
@@ -96,6 +103,12 @@ def plan_photos(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
         task=CaptionTask(captioner, backbone_lr=recipe.backbone_lr),
         train=CaptionedPhotos(data, collate, recipe.workers),
         validation=CaptionedPhotos(make(validation, transform=plain), collate, recipe.workers),
+        digest=caption_digest(
+            captioner.tokenizer.vocabulary,
+            folder=location if location.is_dir() else location.parent,
+            train=train,
+            validation=validation,
+        ),
         lines=[data.description + note, captioner_size(captioner)],
         axes=AXES,
         report=partial(photo_report, validation=validation, bar=bar),

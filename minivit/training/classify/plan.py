@@ -24,6 +24,7 @@ from minivit.training.classify.data import (
 from minivit.training.classify.model import load_start, make_classifier
 from minivit.training.classify.report import photo_report, scene_report
 from minivit.training.classify.task import ClassificationTask
+from minivit.training.data_digest import photo_digest, scene_digest
 from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Bar, Plan
 from minivit.vit import VisionTransformer
@@ -68,6 +69,12 @@ def plan_scenes(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
         ),
         train=train,
         validation=validation,
+        digest=scene_digest(
+            "classes",
+            CLASS_NAMES,
+            train=(train.images, train.labels),
+            validation=(validation.images, validation.labels),
+        ),
         lines=[f"{len(train):,} scenes of {len(CLASS_NAMES)} classes", model_line],
         axes=AXES,
         report=partial(scene_report, train=train, draw=draw, num_scenes=NUM_HELD_OUT),
@@ -99,6 +106,11 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
             recipe.seed,
         ),
         validation=PhotoData(validation, recipe.workers),
+        digest=photo_digest(
+            splits.class_names,
+            train=zip(photos.names, photos.labels, strict=True),
+            validation=zip(splits.validation.names, splits.validation.labels, strict=True),
+        ),
         lines=[splits.description, *_first(left_out), model_line],
         axes=AXES,
         report=partial(
@@ -140,6 +152,11 @@ def plan_idx(start: VisionTransformer | None, recipe: ClassifyRecipe) -> Plan:
         task=ClassificationTask(model),
         train=PhotoData(train, recipe.workers, make_mixing(recipe, len(names)), recipe.seed),
         validation=PhotoData(validation, recipe.workers),
+        digest=photo_digest(
+            names,
+            train=zip(rest.tolist(), labels[rest].tolist(), strict=True),
+            validation=zip(held_out.tolist(), labels[held_out].tolist(), strict=True),
+        ),
         lines=[description, model_line],
         axes=AXES,
         report=partial(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from minivit.data.augmentation.pipeline import (
     Augmentation,
@@ -19,9 +20,10 @@ from minivit.data.augmentation.pipeline import (
 from minivit.data.errors import BadDataError
 from minivit.data.loading import load_batches
 from minivit.data.photos.dataset import PhotoDataset
-from minivit.data.photos.idx import FASHION_NAMES, IdxDataset, has_idx, parse_idx, read_idx
+from minivit.data.photos.idx import FASHION_NAMES, has_idx, parse_idx, read_idx
 from minivit.data.photos.sets import PhotoSet
 from minivit.data.photos.splits import read_labelled, read_photos
+from minivit.data.seeds import sample_rng
 from minivit.preprocess import Preprocess
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -220,20 +222,21 @@ def test_a_limit_keeps_the_first_pictures_and_is_in_the_description(clothes: Pat
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_samples_are_those_of_the_data_set_of_tensors(clothes: Path, workers: int) -> None:
+def test_samples_are_the_transform_of_the_grey_picture_and_its_seeds(
+    clothes: Path, workers: int
+) -> None:
     data, photos = read_idx(clothes), read_photos(clothes, seed=4).train
-    order = torch.tensor(numbers(photos))
-    before = IdxDataset(data.train_images[order], data.train_labels[order], RANDOM, seed=9)
-    now = PhotoDataset(photos, RANDOM, seed=9)
-    assert len(now) == len(before) == 18
-    for dataset in (before, now):
-        dataset.set_epoch(3)
+    dataset = PhotoDataset(photos, RANDOM, seed=9)
+    assert len(dataset) == 18
+    dataset.set_epoch(3)
     batches = [list(range(10)), list(range(10, 18))]
-    loaded = load_batches(now, batches, workers=workers)
+    loaded = load_batches(dataset, batches, workers=workers)
     for batch, (images, labels) in zip(batches, loaded, strict=True):
         for index, image, label in zip(batch, images, labels, strict=True):
-            assert torch.equal(image, before[index][0])
-            assert int(label) == before[index][1]
+            number = numbers(photos)[index]
+            grey = Image.fromarray(data.train_images[number].numpy())
+            assert torch.equal(image, RANDOM(grey, sample_rng(9, 3, index)))
+            assert int(label) == int(data.train_labels[number])
 
 
 def test_a_picture_in_memory_opens_as_rgb_and_has_its_number_for_a_name(clothes: Path) -> None:

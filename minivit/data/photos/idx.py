@@ -18,19 +18,14 @@ import gzip
 import hashlib
 import math
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from minivit.data.errors import BadDataError
 from minivit.data.photos.sets import PhotoSet, PhotoSplits
-from minivit.data.seeds import sample_rng
 from minivit.data.text_files import Split
 
 _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
@@ -57,49 +52,6 @@ class IdxData(NamedTuple):
             return FASHION_NAMES
         highest = max(int(self.train_labels.max()), int(self.test_labels.max()))
         return tuple(str(label) for label in range(highest + 1))
-
-
-def grey_picture(pixels: Tensor) -> Image.Image:
-    """A grey picture of pixels uint8 (height, width)."""
-    return Image.fromarray(pixels.numpy())
-
-
-class IdxDataset(Dataset[tuple[Tensor, int]]):
-    """Item i is (x, label): what `transform` makes of picture i, as in `PhotoDataset`.
-
-    Args:
-        images: Pictures uint8 (n, height, width).
-        labels: Labels int64 (n,).
-        transform: Called with the picture and a generator seeded from (seed, epoch, index).
-        seed: Seed for the transform.
-    """
-
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        transform: Callable[[Image.Image, np.random.Generator], Tensor],
-        *,
-        seed: int = 0,
-    ) -> None:
-        self.images, self.labels = images, labels
-        self.transform, self.seed, self.epoch = transform, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Names the pass over the data, before it begins: each augments anew."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def picture(self, index: int) -> Image.Image:
-        """Picture `index`, grey."""
-        return grey_picture(self.images[index])
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Item `index`."""
-        x = self.transform(self.picture(index), sample_rng(self.seed, self.epoch, index))
-        return x, int(self.labels[index])
 
 
 def has_idx(folder: Path) -> bool:

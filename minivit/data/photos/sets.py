@@ -37,6 +37,11 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pictures are in memory, as those of IDX files, and not in files."""
+        return self.pixels is not None
+
     def first(self, limit: int) -> PhotoSet:
         """The first so many photos, in the same order.
 

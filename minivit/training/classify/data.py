@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,8 +25,7 @@ from minivit.data.augmentation.pipeline import (
 from minivit.data.augmentation.transform import Transform
 from minivit.data.loading import load_all, load_batches
 from minivit.data.photos.dataset import PhotoDataset
-from minivit.data.photos.idx import IdxDataset
-from minivit.data.photos.splits import PhotoSet
+from minivit.data.photos.sets import PhotoSet
 from minivit.data.scenes.dataset import ScenesDataset
 from minivit.preprocess import Preprocess
 from minivit.training.recipes import ClassifyRecipe
@@ -148,7 +145,7 @@ class PhotoData:
         seed: Seed of the mixing.
     """
 
-    photos: PhotoDataset | IdxDataset
+    photos: PhotoDataset
     workers: int = 0
     mixing: tuple[MixUp | CutMix, ...] = ()
     seed: int = 0
@@ -177,34 +174,6 @@ def collate_photos(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]
 def plain_photos(photos: PhotoSet, preprocess: Preprocess) -> PhotoDataset:
     """Photos as a model in use gets them: resized and cropped, nothing else."""
     return PhotoDataset(photos, make_augmentation(None, preprocess))
-
-
-def first_photos(photos: PhotoSet, limit: int) -> PhotoSet:
-    """The first photos of each class in turn, so that all classes are among them.
-
-    Args:
-        photos: Photos in order.
-        limit: Number of photos; 0: all.
-    """
-    if not limit or limit >= len(photos):
-        return photos
-    chosen = in_turn(photos.labels or [0] * len(photos))[:limit]
-    return dataclasses.replace(
-        photos,
-        paths=tuple(photos.paths[index] for index in sorted(chosen)),
-        labels=tuple(photos.labels[index] for index in sorted(chosen) if photos.labels),
-        names=tuple(photos.names[index] for index in sorted(chosen)),
-    )
-
-
-def in_turn(labels: Sequence[int]) -> list[int]:
-    """Indices of the first of each class, then of the second of each, and so on."""
-    seen: Counter[int] = Counter()
-    turns = []
-    for index, label in enumerate(labels):
-        turns.append((seen[label], label, index))
-        seen[label] += 1
-    return [index for _, _, index in sorted(turns)]
 
 
 # ---- chance --------------------------------------------------------------------------------------

@@ -15,18 +15,10 @@ from torch import Tensor
 
 from minivit.checkpoint import load_model
 from minivit.data.errors import BadDataError
-from minivit.data.photos.dataset import PhotoDataset
-from minivit.data.photos.idx import IdxDataset, has_idx, read_idx
 from minivit.data.photos.splits import read_labelled, read_unlabelled, recognise
 from minivit.data.scenes.dataset import CLASS_NAMES, NUM_HELD_OUT, TEST_SEED
 from minivit.data.text_files import Split
-from minivit.training.classify.data import (
-    PhotoData,
-    draw_scenes,
-    first_photos,
-    make_augmentation,
-    plain_photos,
-)
+from minivit.training.classify.data import PhotoData, draw_scenes, plain_photos
 from minivit.training.classify.predictions import predict_all, write_predictions
 from minivit.training.classify.report import DIFFICULTIES
 from minivit.training.classify.scores import class_scores, summary
@@ -112,58 +104,39 @@ def evaluate_photos(
     """
     model = load_model(weights, device=device, expected=VisionTransformer)
     class_names = model.labels or tuple(str(label) for label in range(model.config.num_classes))
-    photos: PhotoDataset | IdxDataset
-    complaints: list[str] = []
-    labelled = True
-    if has_idx(location):
-        data = read_idx(location)
-        _require_classes(weights, class_names, data.class_names)
-        plain = make_augmentation(None, model.preprocess)
-        photos = IdxDataset(data.test_images[:limit], data.test_labels[:limit], plain)
-        names, description = [f"{index}" for index in range(len(photos))], "IDX files, test part"
+    labelled = recognise(location) != "flat"
+    if labelled:
+        photos = read_labelled(
+            location, class_names, split=split, strict=strict, workers=workers, bar=bar
+        )
     else:
-        labelled = recognise(location) != "flat"
-        if labelled:
-            photo_set = read_labelled(
-                location, class_names, split=split, strict=strict, workers=workers, bar=bar
-            )
-        else:
-            photo_set = read_unlabelled(location, strict=strict, workers=workers, bar=bar)
-        photo_set = first_photos(photo_set, limit or 0)
-        photos, complaints = plain_photos(photo_set, model.preprocess), list(photo_set.unreadable)
-        names, description = list(photo_set.names), photo_set.description
+        photos = read_unlabelled(location, strict=strict, workers=workers, bar=bar)
+    photos = photos.first(limit or 0)
     if not labelled and not predictions:
         raise BadDataError.about(
-            location, f"{description}, without labels", "give --predictions OUT.csv for the answers"
+            location,
+            f"{photos.description}, without labels",
+            "give --predictions OUT.csv for the answers",
         )
     start = time.perf_counter()
     logits, truth = predict_all(
         model,
-        PhotoData(photos, workers),
+        PhotoData(plain_photos(photos, model.preprocess), workers),
         device=device,
         batch_size=batch_size,
         bf16=bf16,
         on_batch=bar("classifying", len(photos)),
     )
     seconds = time.perf_counter() - start
-    lines = [description]
+    lines = [photos.description]
     if labelled:
         lines += _scores(logits, truth, class_names)
     if predictions:
         answers = [class_names[index] for index in logits.argmax(dim=1).tolist()]
-        write_predictions(predictions, names, answers)
+        write_predictions(predictions, photos.names, answers)
         lines.append(f"{len(answers):,} answers: {predictions}")
     lines.append(f"{len(photos) / seconds:.1f} photos a second, {seconds:.1f} s")
-    return lines, complaints
-
-
-def _require_classes(weights: Path, model: tuple[str, ...], data: tuple[str, ...]) -> None:
-    """Refuses a model whose classes are not those of the data."""
-    if model != data:
-        raise ValueError(
-            f"{weights}: a model of other classes ({', '.join(model[:3])} …) than the data "
-            f"({', '.join(data[:3])} …)"
-        )
+    return lines, list(photos.unreadable)
 
 
 def _scores(logits: Tensor, truth: Tensor, class_names: tuple[str, ...]) -> list[str]:

@@ -1,22 +1,17 @@
-"""The plan of a classifier's run: model, samples and report, for scenes, photos or IDX files."""
+"""The plan of a classifier's run: model, samples and report, for scenes or photos."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-
-import torch
 
 from minivit.data.photos.dataset import PhotoDataset
-from minivit.data.photos.idx import IdxDataset, has_idx, read_idx
 from minivit.data.photos.splits import read_photos
 from minivit.data.scenes.dataset import BACKGROUND, CLASS_NAMES, NUM_HELD_OUT, VALIDATION_SEED
 from minivit.training.classify.data import (
     PhotoData,
     draw_scenes,
-    first_photos,
     make_augmentation,
     make_mixing,
     plain_photos,
@@ -32,6 +27,7 @@ from minivit.vit import VisionTransformer
 AXES = ("Loss of the class", "right answers (%)")  # of the curves
 MOST_NAMED = 10  # lines on the terminal about photos that cannot be read
 MOST_PHOTOS = 32  # photos at once without gradients: they may be large
+MOST_IN_MEMORY = 250  # pictures of IDX files at once, which are small
 
 
 def plan_classifier(recipe: ClassifyRecipe, bar: Bar) -> Plan:
@@ -48,8 +44,6 @@ def plan_classifier(recipe: ClassifyRecipe, bar: Bar) -> Plan:
     start = load_start(recipe)  # before the photos, which take a while
     if recipe.data == "scenes":
         return plan_scenes(start, recipe, bar)
-    if has_idx(Path(recipe.data)):
-        return plan_idx(start, recipe)
     return plan_photos(start, recipe, bar)
 
 
@@ -83,7 +77,7 @@ def plan_scenes(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
 
 
 def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Bar) -> Plan:
-    """Photos with labels, opened and augmented when they are needed."""
+    """Photos with labels in any layout, opened and augmented when they are needed."""
     splits = read_photos(
         recipe.data,
         seed=recipe.seed,
@@ -91,16 +85,17 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
         workers=recipe.workers,
         bar=bar,
         held_out=recipe.held_out,
+        limit=recipe.limit,
     )
     model, model_line = make_classifier(recipe, splits.class_names, start)
     augmentation = make_augmentation(recipe, model.preprocess)
-    photos = first_photos(splits.train, recipe.limit)
     left_out = [f"left out: {reason}" for reason in splits.unreadable]
     validation = plain_photos(splits.validation, model.preprocess)
+    small = splits.validation.in_memory
     return Plan(
         task=ClassificationTask(model),
         train=PhotoData(
-            PhotoDataset(photos, augmentation, seed=recipe.seed),
+            PhotoDataset(splits.train, augmentation, seed=recipe.seed),
             recipe.workers,
             make_mixing(recipe, len(splits.class_names)),
             recipe.seed,
@@ -108,7 +103,7 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
         validation=PhotoData(validation, recipe.workers),
         digest=photo_digest(
             splits.class_names,
-            train=zip(photos.names, photos.labels, strict=True),
+            train=zip(splits.train.names, splits.train.labels, strict=True),
             validation=zip(splits.validation.names, splits.validation.labels, strict=True),
         ),
         lines=[splits.description, *_first(left_out), model_line],
@@ -118,56 +113,11 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
             validation=validation,
             test=None if splits.test is None else plain_photos(splits.test, model.preprocess),
             workers=recipe.workers,
-            batch_size=MOST_PHOTOS,
+            batch_size=MOST_IN_MEMORY if small else MOST_PHOTOS,
             notes=[splits.description, *left_out, augmentation.describe()],
         ),
-        evaluation_batch=min(recipe.batch_size, MOST_PHOTOS),
+        evaluation_batch=MOST_IN_MEMORY if small else min(recipe.batch_size, MOST_PHOTOS),
         chance=1 / len(splits.class_names),
-    )
-
-
-def plan_idx(start: VisionTransformer | None, recipe: ClassifyRecipe) -> Plan:
-    """Grey pictures of IDX files, which have training and test samples.
-
-    A part of the training samples, drawn from the seed, is held out to choose the best epoch.
-    """
-    data = read_idx(Path(recipe.data))
-    names = data.class_names
-    model, model_line = make_classifier(recipe, names, start)
-    augmentation = make_augmentation(recipe, model.preprocess)
-    random = torch.Generator().manual_seed(recipe.seed)
-    order = torch.randperm(len(data.train_labels), generator=random)
-    held_out = order[: round(recipe.held_out * len(order))]
-    rest = order[len(held_out) :][: recipe.limit or None]
-    images, labels = data.train_images, data.train_labels
-    train = IdxDataset(images[rest], labels[rest], augmentation, seed=recipe.seed)
-    plain = make_augmentation(None, model.preprocess)
-    validation = IdxDataset(images[held_out], labels[held_out], plain)
-    test = IdxDataset(data.test_images, data.test_labels, plain)
-    description = (
-        f"IDX files: {len(train):,} pictures of {len(names)} classes to train on, "
-        f"{len(held_out):,} held out (seed {recipe.seed}), {len(test):,} to test on"
-    )
-    return Plan(
-        task=ClassificationTask(model),
-        train=PhotoData(train, recipe.workers, make_mixing(recipe, len(names)), recipe.seed),
-        validation=PhotoData(validation, recipe.workers),
-        digest=photo_digest(
-            names,
-            train=zip(rest.tolist(), labels[rest].tolist(), strict=True),
-            validation=zip(held_out.tolist(), labels[held_out].tolist(), strict=True),
-        ),
-        lines=[description, model_line],
-        axes=AXES,
-        report=partial(
-            photo_report,
-            validation=validation,
-            test=test,
-            workers=recipe.workers,
-            batch_size=250,
-            notes=[description, augmentation.describe()],
-        ),
-        chance=1 / len(names),
     )
 
 

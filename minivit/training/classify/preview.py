@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 from PIL import Image
 
 from minivit.data.augmentation.pipeline import sample_rng
-from minivit.data.photos.idx import grey_picture, has_idx, read_idx
+from minivit.data.photos.dataset import PhotoDataset
+from minivit.data.photos.sets import in_turn
 from minivit.data.photos.splits import read_photos
-from minivit.preprocess import open_image, to_rgb
-from minivit.training.classify.data import in_turn, make_augmentation
+from minivit.training.classify.data import make_augmentation
 from minivit.training.classify.model import load_start, make_classifier
 from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Bar
@@ -43,40 +41,28 @@ def preview_figure(
         raise ValueError(
             "scenes are turned and mirrored a batch at a time: give photos, --data DIR"
         )
-    start, location = load_start(recipe), Path(recipe.data)
-    if has_idx(location):
-        data = read_idx(location)
-        names, lines, labels = data.class_names, ["IDX files"], data.train_labels.tolist()
-
-        def open_at(index: int) -> Image.Image:
-            return grey_picture(data.train_images[index])
-
-    else:
-        splits = read_photos(
-            location,
-            seed=recipe.seed,
-            strict=recipe.strict,
-            workers=recipe.workers,
-            bar=bar,
-            held_out=recipe.held_out,
-        )
-        photos, names, lines = splits.train, splits.class_names, [splits.description]
-        labels = list(photos.labels)
-
-        def open_at(index: int) -> Image.Image:
-            return open_image(photos.paths[index])
-
+    start = load_start(recipe)
+    splits = read_photos(
+        recipe.data,
+        seed=recipe.seed,
+        strict=recipe.strict,
+        workers=recipe.workers,
+        bar=bar,
+        held_out=recipe.held_out,
+    )
+    names, labels = splits.class_names, splits.train.labels
     model, _ = make_classifier(recipe, names, start)
     augmentation = make_augmentation(recipe, model.preprocess)
+    photos = PhotoDataset(splits.train, augmentation, seed=recipe.seed)
     images: list[Image.Image] = []
     titles: list[str] = []
     for index in in_turn(labels)[:num_photos]:
-        picture = open_at(index)
-        images.append(model.preprocess.view(to_rgb(picture)))
+        picture = photos.open_picture(index)
+        images.append(model.preprocess.view(picture))
         titles.append(names[labels[index]])
         for epoch in range(NUM_EPOCHS):
             rng = sample_rng(recipe.seed, epoch, index)
             images.append(augmentation.view(picture, rng))
             titles.append(f"epoch {epoch + 1}")
-    lines.append(augmentation.describe())
+    lines = [splits.description, augmentation.describe()]
     return contact_sheet(images, titles, columns=1 + NUM_EPOCHS), lines

@@ -18,12 +18,10 @@ from torch import Tensor
 from minivit.attention import AttentionRows
 from minivit.checkpoint import load_model
 from minivit.data.photos.dataset import PhotoDataset
-from minivit.data.photos.idx import IdxDataset
 from minivit.data.scenes.dataset import CLASS_NAMES, TEST_SEED
 from minivit.explain import class_attention
 from minivit.explain.pointing import pointing_game
 from minivit.files import save_figure
-from minivit.preprocess import open_image
 from minivit.training.classify.data import LabelledImages, PhotoData
 from minivit.training.classify.linear_probe import linear_probe
 from minivit.training.classify.predictions import predict_all
@@ -132,8 +130,8 @@ def photo_report(
     folder: Path,
     device: torch.device,
     *,
-    validation: PhotoDataset | IdxDataset,
-    test: PhotoDataset | IdxDataset | None,
+    validation: PhotoDataset,
+    test: PhotoDataset | None,
     workers: int,
     batch_size: int,
     notes: Sequence[str],
@@ -174,28 +172,14 @@ def photo_report(
         figure = mistakes(model, photos, logits, labels, wrong, device)
         save_figure(figure, folder / "mistakes.png")
         more += "\n## Most sure, and wrong\n\n![mistakes](mistakes.png)\n\n"
-        more += "".join(f"- {escaped(where(photos, index))}\n" for index in wrong)
+        more += "".join(f"- {escaped(photos.name(index))}\n" for index in wrong)
     more += f"\n## Classes\n\n{classes_table(scores, model.labels)}"
     return Report(lines, more)
 
 
-def picture(photos: PhotoDataset | IdxDataset, index: int) -> Image.Image:
-    """A photo, upright and in RGB."""
-    if isinstance(photos, IdxDataset):
-        return photos.picture(index).convert("RGB")
-    return open_image(photos.paths[index])
-
-
-def where(photos: PhotoDataset | IdxDataset, index: int) -> str:
-    """The name of a photo with its folder."""
-    if isinstance(photos, IdxDataset):
-        return f"picture {index}"
-    return "/".join(Path(photos.paths[index]).parts[-2:])
-
-
 def mistakes(
     model: VisionTransformer,
-    photos: PhotoDataset | IdxDataset,
+    photos: PhotoDataset,
     logits: Tensor,
     labels: Tensor,
     wrong: Sequence[int],
@@ -203,7 +187,7 @@ def mistakes(
 ) -> Figure:
     """Photos beside the attention of the class token."""
     assert model.labels is not None
-    pictures = [picture(photos, index) for index in wrong]
+    pictures = [photos.open_picture(index) for index in wrong]
     views = [model.preprocess.view(each) for each in pictures]
     inputs = torch.stack([model.preprocess(each) for each in pictures]).to(device)
     titles = []

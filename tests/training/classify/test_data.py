@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,10 @@ import torch
 from PIL import Image
 
 from minivit.data.augmentation.pipeline import CutMix, MixUp, sample_rng
-from minivit.data.photos.idx import IdxDataset
+from minivit.data.photos.dataset import PhotoDataset
 from minivit.data.photos.sets import PhotoSet
 from minivit.training.classify.data import (
     PhotoData,
-    first_photos,
-    in_turn,
     make_augmentation,
     make_mixing,
     turn,
@@ -62,7 +59,7 @@ def test_turns_depend_on_seed_and_step_alone() -> None:
 # ---- on disk -------------------------------------------------------------------------------------
 
 
-def grey(length: int) -> IdxDataset:
+def grey(length: int) -> PhotoDataset:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (length, 32, 32), generator=generator).to(torch.uint8)
     preprocess = small_model().preprocess
@@ -70,7 +67,9 @@ def grey(length: int) -> IdxDataset:
     def transform(image: Image.Image, rng: object) -> torch.Tensor:
         return preprocess(image)
 
-    return IdxDataset(images, torch.arange(length) % 2, transform)
+    labels = tuple(index % 2 for index in range(length))
+    names = tuple(str(index) for index in range(length))
+    return PhotoDataset(PhotoSet((), labels, names, pixels=images), transform)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -87,17 +86,6 @@ def test_each_step_is_mixed_by_one_of_the_ways(workers: int) -> None:
         assert torch.equal(batch.images, expected[0]) and torch.equal(batch.labels, expected[1])
         ways.add(which)
     assert ways == {0, 1}
-
-
-def test_a_few_photos_are_of_every_class() -> None:
-    labels = [0, 0, 0, 1, 1, 2]
-    assert in_turn(labels) == [0, 3, 5, 1, 4, 2]
-    photos = PhotoSet(tuple(Path(f"{n}.png") for n in range(6)), tuple(labels), tuple("abcdef"))
-    few = first_photos(photos, 4)
-    assert few.names == ("a", "b", "d", "f") and few.labels == (0, 0, 1, 2)
-    assert first_photos(photos, 0) is photos and first_photos(photos, 6) is photos
-    unlabelled = dataclasses.replace(photos, labels=())
-    assert first_photos(unlabelled, 2).names == ("a", "b")
 
 
 # ---- augmentation --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from minivit.training.classify.plan import (
-    plan_classifier,
-)
+from minivit.checkpoint import save_model
+from minivit.training.classify.plan import plan_classifier
+from minivit.training.classify.preview import preview_figure
+from minivit.training.classify.task import ClassificationTask
 from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Piece
 from tests.training.photo_runs import make_photos
@@ -68,14 +70,19 @@ def write_idx(path: Path, values: np.ndarray[Any, Any]) -> None:
     path.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
 
 
-def test_idx_files_become_a_plan(tmp_path: Path) -> None:
+def idx_recipe(folder: Path) -> ClassifyRecipe:
+    """A small recipe for noise in IDX files: 50 pictures to train on, 12 to test on, 4 classes."""
     rng = np.random.default_rng(0)
     for part, number in (("train", 50), ("t10k", 12)):
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", rng.integers(0, 256, (number, 28, 28)))
-        write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.arange(number) % 4)
-    small = recipe(
-        data=str(tmp_path), image_size=28, patch_size=7, dim=16, depth=1, num_heads=1, held_out=0.2
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", rng.integers(0, 256, (number, 28, 28)))
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(number) % 4)
+    return recipe(
+        data=str(folder), image_size=28, patch_size=7, dim=16, depth=1, num_heads=1, held_out=0.2
     )
+
+
+def test_idx_files_become_a_plan(tmp_path: Path) -> None:
+    small = idx_recipe(tmp_path)
     plan = plan_classifier(small, no_bar)
     assert (len(plan.train), len(plan.validation)) == (40, 10)
     assert (
@@ -86,3 +93,26 @@ def test_idx_files_become_a_plan(tmp_path: Path) -> None:
     seen = {image.numpy().tobytes() for image in (*batch.images, *held.images)}
     assert len(seen) == 50  # no picture on both sides
     assert len(plan_classifier(dataclasses.replace(small, limit=5), no_bar).train) == 5
+    assert plan.evaluation_batch == 250  # small pictures: as many at once as scenes
+
+
+def test_idx_files_have_the_report_of_photos(tmp_path: Path) -> None:
+    small = idx_recipe(tmp_path)
+    plan = plan_classifier(small, no_bar)
+    assert isinstance(plan.task, ClassificationTask)
+    save_model(plan.task.model, tmp_path / "best.safetensors")
+    report = plan.report(tmp_path, torch.device("cpu"))
+    assert [line.split(":")[0] for line in report.lines] == [
+        "10 validation photos",
+        "12 test photos",
+    ]
+    named = re.findall(r"^- picture (\d+)$", report.more, re.MULTILINE)
+    assert named and {int(number) for number in named} <= set(range(12))  # of the test
+    assert (tmp_path / "mistakes.png").exists()
+
+
+def test_a_preview_of_idx_files_shows_pictures_to_train_on(tmp_path: Path) -> None:
+    figure, lines = preview_figure(idx_recipe(tmp_path), no_bar, num_photos=4)
+    assert lines[0].startswith("IDX files: 40 pictures of 4 classes to train on, 10 held out")
+    titles = [text.get_text() for text in figure.texts]
+    assert [title for title in titles if not title.startswith("epoch")] == ["0", "1", "2", "3"]

@@ -72,14 +72,35 @@ def check_image(path: str | os.PathLike[str]) -> None:
     _read(os.fspath(path), shrink=8)
 
 
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a picture that `open_image` knows; the rest may still be damaged.
+
+    Only the head of the file is read.
+    """
+    Image.init()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(path, formats=_formats()).close()
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # as in `_read`
+        return False
+    return True
+
+
+def _formats() -> list[str]:
+    """Those of our formats that this Pillow has."""
+    return [known for known in _FORMATS if known in Image.OPEN]
+
+
 def _read(name: str, shrink: int = 1) -> Image.Image:
     """The picture in a file; of a JPEG one of 1 / shrink of the size: 1, 2, 4 or 8."""
     Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used; for size see below
-            formats = [known for known in _FORMATS if known in Image.OPEN]
-            with Image.open(name, formats=formats) as image:
+            with Image.open(name, formats=_formats()) as image:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 _limit(image, shrink)
                 return to_rgb(_upright(image))

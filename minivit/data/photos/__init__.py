@@ -3,7 +3,8 @@
 - `dataset`: photos as tensors, opened and augmented when they are asked for
 - `splits`: `read_photos` for training, `read_labelled` and `read_unlabelled` for a trained model
 - `layouts`: which way of keeping photos a folder follows
-- `readers`: photos from folders, from a CSV file, from the lists of Oxford-IIIT Pets
+- `folders`: which files in a folder are photos
+- `readers`: photos from a CSV file, from the lists of Oxford-IIIT Pets
 - `idx`: pictures from IDX files, as of MNIST and Fashion-MNIST
 - `sets`: photos in order, with a line that describes them
 - `check`: the check that photos can be opened

@@ -5,14 +5,16 @@ classes    `CLASS/photo.jpg`; or `train/CLASS/photo.jpg` and the same in `val/`,
 prefixed   `train/26_5064.jpg`, and `val/`, `test/`: the class is the number before the first `_`;
            where names do not begin with a number, as `american_bulldog_12.jpg`, it is all that
            stands before the last `_` and a number; or a word, `cat_tom.jpg`. One rule fits all
-pets       Oxford-IIIT Pets as published: `images/`, `annotations/trainval.txt` and `test.txt`
+pets       Oxford-IIIT Pets as published: `images/`, `annotations/trainval.txt` and `test.txt`, or
+           `list.txt` alone, which splits nothing
 csv        a file of lines `file,label` or `file,label,split`, with this header. The user names the
            file: a CSV file in a folder of photos may as well be what `evaluate` wrote there
 idx        `train-images-idx3-ubyte.gz` and so on: see `minivit.data.photos.idx`
 flat       photos side by side; for training, their names must give the class as in `prefixed`
 =========  =========================================================================================
 
-`val` may be `valid` or `validation`, in capitals too.
+`val` may be `valid` or `validation`, in capitals too. Which files are photos is a matter of
+`minivit.data.photos.folders`.
 """
 
 from __future__ import annotations
@@ -24,14 +26,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from minivit.data.errors import BadDataError, shown
+from minivit.data.photos.folders import FolderFiles, files_in, folders_in, pictures_in
 from minivit.data.photos.idx import has_idx
 from minivit.data.photos.readers import (
     PETS_LISTS,
+    PETS_WHOLE_LIST,
     PhotoRow,
     csv_rows,
-    folders_in,
+    pets_lists,
     pets_rows,
-    pictures_in,
 )
 from minivit.data.text_files import SPLIT_WORDS, Split
 
@@ -72,26 +75,31 @@ def recognise(location: Path) -> LayoutName:
     if not location.is_dir():
         problem = "a file that is no CSV file" if location.exists() else "no such file or folder"
         raise BadDataError.about(location, problem, "give a folder of photos or a CSV file")
-    lists = (location / "annotations" / name for name in PETS_LISTS.values())
-    if (location / "images").is_dir() and any(path.is_file() for path in lists):
+    if (location / "images").is_dir() and pets_lists(location):
         return "pets"
     if has_idx(location):
         return "idx"
-    notes: Counter[str] = Counter()
     if splits := _split_folders(location):
         first = next(iter(splits.values()))
         folders = folders_in(first)
-        filled = any(pictures_in(folder, notes) for folder in folders)
-        empty = bool(folders) and not pictures_in(first, notes)
+        filled = any(pictures_in(folder) for folder in folders)
+        empty = bool(folders) and not pictures_in(first)
         return "classes" if filled or empty else "prefixed"
-    loose = pictures_in(location, notes)
-    classes = [folder for folder in folders_in(location) if pictures_in(folder, notes)]
+    loose, unknown, _ = files_in(location)
+    classes = [folder for folder in folders_in(location) if pictures_in(folder)]
     if loose and classes:
         both = f"({loose[0].name}) and in folders in it ({classes[0].name}/)"
         advice = f"expected one or the other; move {loose[0].name} or {classes[0].name}/ away"
         raise BadDataError.about(location, f"photos in the folder itself {both}", advice)
     if not loose and not classes:
-        raise BadDataError.about(location, "no photos that could be recognised", _EXPECTED)
+        problem = "no photos that could be recognised"
+        if unknown:
+            problem += f" ({shown(unknown[0].name)} is no picture that can be opened here)"
+        raise BadDataError.about(location, problem, _EXPECTED)
+    if [folder.name for folder in classes] == ["images"] and (location / "annotations").is_dir():
+        problem = "images/ and annotations/ as of Oxford-IIIT Pets, without a list of the photos"
+        advice = f"expected annotations/{' and '.join(PETS_LISTS.values())}, or {PETS_WHOLE_LIST}"
+        raise BadDataError.about(location, problem, advice)
     return "flat" if loose else "classes"
 
 
@@ -112,7 +120,10 @@ def read_layout(location: Path, notes: Counter[str]) -> Layout:
     if name == "pets":
         rows = pets_rows(location, notes)
         present = {row.split for row in rows}
-        where = {split: listing for split, listing in PETS_LISTS.items() if split in present}
+        lists = pets_lists(location)
+        where = {split: listing for split, listing in lists.items() if split in present}
+        if PETS_WHOLE_LIST in where.values():
+            return Layout(f"Oxford-IIIT Pets, {PETS_WHOLE_LIST} alone", rows, {})
         return Layout("Oxford-IIIT Pets as published", rows, where)
     if name == "flat":
         return Layout("names that start with the class", _flat_rows(location, notes), {})
@@ -127,7 +138,7 @@ def read_layout(location: Path, notes: Counter[str]) -> Layout:
         rows = []
         for split, folder in folders.items():
             if split == "test" and not folders_in(folder):
-                notes["photos without a class in test/"] += len(pictures_in(folder, Counter()))
+                notes["photos without a class in test/"] += len(pictures_in(folder))
             else:
                 rows += _class_rows(folder, split, notes)
     present = {row.split for row in rows}
@@ -149,7 +160,7 @@ def _split_folders(location: Path) -> dict[Split, Path]:
         else:
             splits[split] = folder
     if len(splits) == 1:
-        other = next((folder for folder in others if pictures_in(folder, Counter())), None)
+        other = next((folder for folder in others if pictures_in(folder)), None)
         if other:  # perhaps classes, one of them called "train"
             (only,) = splits.values()
             problem = f"{only.name}/ stands beside {other.name}/, which has photos too"
@@ -160,24 +171,30 @@ def _split_folders(location: Path) -> dict[Split, Path]:
 
 
 def _class_rows(folder: Path, split: Split, notes: Counter[str]) -> list[PhotoRow]:
-    """One folder a class; photos beside the folders are counted in `notes`."""
+    """One folder a class; photos beside the folders are counted in `notes`.
+
+    A file that may be a photo is a row too, so that it is named if it cannot be opened.
+    """
     rows = []
     classes = folders_in(folder)
     for place in classes:
-        pictures = pictures_in(place, notes)
+        pictures = files_in(place).candidates(notes)
         if not pictures:
             problem, advice = "the folder of this class has no photos", "add some, directly in it"
             raise BadDataError.about(place, problem, f"{advice}, or remove the folder")
         rows += [PhotoRow(p, f"{place.name}/{p.name}", place.name, split) for p in pictures]
     if not rows:
         raise BadDataError.about(folder, "no class folders in it", "expected CLASS/photo.jpg")
-    notes["photos outside of the class folders"] += len(pictures_in(folder, notes))
+    beside = files_in(folder)
+    notes["photos outside of the class folders"] += len(beside.pictures)
+    notes["files that are no pictures"] += len(beside.unknown) + beside.num_others
     return rows
 
 
 def _prefixed_rows(folders: Mapping[Split, Path], notes: Counter[str]) -> list[PhotoRow]:
     """Photos of train and val, which must name their class, and of test where all of them do."""
-    pictures = {split: pictures_in(folder, notes) for split, folder in folders.items()}
+    files = {split: files_in(folder) for split, folder in folders.items()}
+    pictures = {split: each.pictures for split, each in files.items()}
     for split, folder in folders.items():
         if not pictures[split]:
             raise BadDataError.about(folder, "no photos in it", "add some, or remove the folder")
@@ -197,21 +214,33 @@ def _prefixed_rows(folders: Mapping[Split, Path], notes: Counter[str]) -> list[P
         labels = _labels(paths, rule)
         if split not in needed and (len(labels) < len(paths) or not known & set(labels.values())):
             notes["photos without a class in test/"] += len(paths)
+            notes["files that are no pictures"] += files[split].num_others
             continue
-        rows += [PhotoRow(path, path.name, labels[path], split) for path in paths]
+        labels |= _labelled_unknown(files[split], rule, notes)
+        rows += [PhotoRow(path, path.name, label, split) for path, label in labels.items()]
     return rows
 
 
 def _flat_rows(folder: Path, notes: Counter[str]) -> list[PhotoRow]:
     """Photos side by side, if their names give two classes or more of two photos or more."""
-    pictures = pictures_in(folder, notes)
+    files = files_in(folder)
+    pictures = files.pictures
     rule = _name_rule(pictures)
     labels = _labels(pictures, rule) if rule else {}
     if sum(count > 1 for count in Counter(labels.values()).values()) < 2:
         first = shown(pictures[0].name)
         problem = f"{len(pictures)} photos without a class, the first is {first}"
         raise BadDataError.about(folder, problem, _EXPECTED)
-    return [PhotoRow(path, path.name, labels[path]) for path in pictures]
+    assert rule is not None
+    labels |= _labelled_unknown(files, rule, notes)
+    return [PhotoRow(path, path.name, label) for path, label in labels.items()]
+
+
+def _labelled_unknown(files: FolderFiles, rule: str, notes: Counter[str]) -> dict[Path, str]:
+    """The classes of unknown files that are called like the photos; `notes` counts the others."""
+    labels = _labels(files.unknown, rule)
+    notes["files that are no pictures"] += len(files.unknown) - len(labels) + files.num_others
+    return labels
 
 
 def _name_rule(pictures: Iterable[Path]) -> str | None:

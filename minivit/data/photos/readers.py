@@ -1,14 +1,12 @@
-"""Photos with labels, row by row: from a CSV file, from Oxford-IIIT Pets' lists, from folders.
+"""Photos with labels, row by row: from a CSV file, from Oxford-IIIT Pets' lists.
 
-Nothing that is read is trusted: what cannot be used is refused with the file and the line. Hidden
-files and those of other systems (`__MACOSX`, `Thumbs.db`) are not seen, links are followed.
+Nothing that is read is trusted: what cannot be used is refused with the file and the line.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -19,11 +17,8 @@ from minivit.data.errors import BadDataError
 from minivit.data.text_files import SPLIT_WORDS, Split, inside, lines_of, read_text
 
 PETS_LISTS: dict[Split, str] = {"train": "trainval.txt", "test": "test.txt"}
+PETS_WHOLE_LIST = "list.txt"  # all photos, not split
 
-_JPEGS = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k"}
-_PICTURES = _JPEGS | {".png", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".ico"}
-_PICTURES |= {".ppm", ".pgm", ".pbm", ".pnm"}
-_OF_SYSTEMS = {"__macosx", "thumbs.db", "desktop.ini"}
 _COLUMNS = {"file": ("file", "filename"), "label": ("label",), "split": ("split",)}
 
 
@@ -50,40 +45,6 @@ def natural(text: str) -> tuple[object, ...]:
         digits = str(parts[place]).lstrip("0")
         parts[place] = (len(digits), digits)
     return (parts, text)
-
-
-# ---- folders -------------------------------------------------------------------------------------
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, in natural order."""
-    return [path for path in _entries(folder) if path.is_dir()]
-
-
-def pictures_in(folder: Path, notes: Counter[str]) -> list[Path]:
-    """The files in a folder that are called like pictures, in natural order.
-
-    Counts the other files in `notes`. A link that leads nowhere is listed too: the user hears then
-    that it cannot be opened.
-    """
-    pictures = []
-    for path in _entries(folder):
-        if path.is_file() or (path.is_symlink() and not path.exists()):
-            if path.suffix.lower() in _PICTURES:
-                pictures.append(path)
-            else:
-                notes["files that are no pictures"] += 1
-    return pictures
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        problem = f"the folder cannot be read ({error.strerror})"
-        raise BadDataError.about(folder, problem, "check the path and its permissions") from error
-    seen = [n for n in names if not n.startswith(".") and n.casefold() not in _OF_SYSTEMS]
-    return [folder / name for name in sorted(seen, key=natural)]
 
 
 # ---- files with labels ---------------------------------------------------------------------------
@@ -143,21 +104,32 @@ def _header(source: Path, cells: list[str]) -> dict[str, int]:
     return columns
 
 
+def pets_lists(folder: Path) -> dict[Split, str]:
+    """The lists of Oxford-IIIT Pets that are there, by split; `list.txt` only where no other is."""
+    there = {
+        split: listing
+        for split, listing in PETS_LISTS.items()
+        if (folder / "annotations" / listing).is_file()
+    }
+    if not there and (folder / "annotations" / PETS_WHOLE_LIST).is_file():
+        return {"train": PETS_WHOLE_LIST}
+    return there
+
+
 def pets_rows(folder: Path, notes: Counter[str]) -> list[PhotoRow]:
     """Oxford-IIIT Pets (Parkhi et al. 2012): `images/` and the lists in `annotations/`.
 
     A line is `american_bulldog_12 2 2 1`: name of the photo, class from 1, cat or dog, breed. The
     name of the class is what stands before the last `_`; its number, which follows from the names,
-    is not used. `#` begins a comment.
+    is not used. `#` begins a comment. Where neither `trainval.txt` nor `test.txt` is there,
+    `list.txt` is read, which has all photos.
 
     Raises:
         BadDataError: A line of another form, no lines, one photo in both lists.
     """
     photos: list[tuple[str, PhotoRow]] = []  # (line of the file, photo)
-    for split, listing in PETS_LISTS.items():
+    for split, listing in pets_lists(folder).items():
         source = folder / "annotations" / listing
-        if not source.is_file():
-            continue
         for line, text in enumerate(lines_of(read_text(source)), start=1):
             words = text.split()
             if not words or words[0].startswith("#"):

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from minivit.data.errors import BadDataError
 from minivit.data.photos.check import readable
+from minivit.data.photos.folders import files_in
 from minivit.data.photos.idx import has_idx, idx_part, split_idx
 from minivit.data.photos.layouts import Layout, read_layout
 from minivit.data.photos.layouts import recognise as recognise
-from minivit.data.photos.readers import PETS_LISTS, PhotoRow, natural, pictures_in
+from minivit.data.photos.readers import PETS_LISTS, PhotoRow, natural
 from minivit.data.photos.sets import PhotoSet as PhotoSet
 from minivit.data.photos.sets import PhotoSplits as PhotoSplits
 from minivit.data.photos.sets import left_out, listed, many, photo_set
@@ -160,12 +161,15 @@ def read_unlabelled(
 ) -> PhotoSet:
     """The photos that lie directly in a folder, whatever they are called; without labels.
 
+    Each file is among the photos or among those that cannot be opened, but for hidden files and
+    those that are plainly something else, which the description counts.
+
     Raises:
         BadDataError: No folder, no photos, none that can be opened; with `strict`, the first that
             cannot.
     """
     place, notes = Path(folder), Counter[str]()
-    rows = [PhotoRow(path, path.name, "") for path in pictures_in(place, notes)]
+    rows = [PhotoRow(path, path.name, "") for path in files_in(place).candidates(notes)]
     if not rows:
         raise BadDataError.about(place, "no photos in this folder", "expected .jpg, .png or others")
     rows, unreadable = _some_readable(place, rows, strict=strict, workers=workers, bar=bar)

@@ -1,11 +1,13 @@
 """Labelled photos on a disk: every layout is recognised, and everything wrong with one is named."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from minivit.data.errors import BadDataError
 from minivit.data.photos.layouts import Layout, read_layout, recognise
@@ -118,6 +120,37 @@ def test_photos_beside_class_folders(tmp_path: Path) -> None:
     touch(tmp_path / "other", "a/1.jpg", "b/1.jpg", "stray.jpg")
     text = message(tmp_path / "other")
     assert "photos in the folder itself (stray.jpg) and in folders in it (a/)" in text
+
+
+def test_photos_without_an_ending_count_and_what_cannot_be_opened_is_named_later(
+    tmp_path: Path,
+) -> None:
+    """A row for all that may be a photo; text beside the class folders is no photo of no class."""
+    touch(tmp_path, "cat/1.jpg", "cat/IMG.HEIC", "cat/notes.txt", "dog/1.jpg", "LICENSE", "x.csv")
+    Image.new("RGB", (3, 2)).save(tmp_path / "dog" / "photo", "JPEG")
+    assert recognise(tmp_path) == "classes"
+    layout, notes = read(tmp_path)
+    assert found(layout)["train"] == {
+        "cat": ["cat/1.jpg", "cat/IMG.HEIC"],
+        "dog": ["dog/1.jpg", "dog/photo"],
+    }
+    assert notes == {"files that are no pictures": 3}
+    shutil.copy(tmp_path / "dog" / "photo", tmp_path / "stray")
+    assert "photos in the folder itself (stray) and in folders" in message(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["", "train"])
+def test_a_name_with_a_class_counts_without_a_known_ending(tmp_path: Path, place: str) -> None:
+    folder = touch(tmp_path / place, "1_1.jpg", "1_2.jpg", "2_1.jpg", "2_2.HEIC", "README", "a.txt")
+    Image.new("RGB", (3, 2)).save(folder / "2_3", "JPEG")
+    layout, notes = read(tmp_path)
+    assert {name: sorted(names) for name, names in found(layout)["train"].items()} == {
+        "1": ["1_1.jpg", "1_2.jpg"],
+        "2": ["2_1.jpg", "2_2.HEIC", "2_3"],
+    }
+    assert notes == {"files that are no pictures": 2}
+    shutil.copy(folder / "2_3", folder / "photo")
+    assert "photo" in message(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["cat", "train/cat", "val/cat"])
@@ -243,6 +276,36 @@ def test_one_list_of_pets_is_enough(tmp_path: Path) -> None:
     assert read(alone)[0].where == {"test": "test.txt"}
 
 
+def test_pets_with_the_whole_list_alone(tmp_path: Path) -> None:
+    """All its photos, not split; beside one of the other lists it is not read."""
+    place = pets(tmp_path, None)
+    text = (
+        "#Image CLASS-ID SPECIES BREED ID\n#...\nAbyssinian_100 1 1 1\namerican_bulldog_2 2 2 1\n"
+    )
+    (place / "annotations" / "list.txt").write_text(text)
+    assert recognise(place) == "pets"
+    layout, notes = read(place)
+    assert layout.title == "Oxford-IIIT Pets, list.txt alone" and not notes
+    assert layout.where == {}
+    assert found(layout) == {
+        "train": {
+            "Abyssinian": ["Abyssinian_100.jpg"],
+            "american_bulldog": ["american_bulldog_2.jpg"],
+        }
+    }
+    pets(tmp_path, test="Abyssinian_3 1 1 1\n")
+    (place / "annotations" / "list.txt").write_text(text)
+    assert set(read(place)[0].where) == {"train", "test"}
+
+
+def test_pets_without_any_list_are_no_class_of_images(tmp_path: Path) -> None:
+    place = pets(tmp_path, None)
+    (place / "annotations" / "list.txt").unlink()
+    text = message(place)
+    assert "as of Oxford-IIIT Pets, without a list of the photos" in text
+    assert "expected annotations/trainval.txt and test.txt, or list.txt" in text
+
+
 @pytest.mark.parametrize(
     ("trainval", "test", "words"),
     [
@@ -341,6 +404,9 @@ def test_places_without_photos(tmp_path: Path) -> None:
     assert "a file that is no CSV file" in message(tmp_path / "notes.txt")
     text = message(tmp_path / "empty")
     assert "no photos that could be recognised; expected train/CLASS/ and val/CLASS/" in text
+    touch(tmp_path / "heic", "IMG_1.HEIC")
+    text = message(tmp_path / "heic")
+    assert "(IMG_1.HEIC is no picture that can be opened here); expected train/CLASS/" in text
     assert recognise(tmp_path / "idx") == "idx"
     assert "IDX files" in message(tmp_path / "idx")
 

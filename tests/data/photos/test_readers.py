@@ -1,4 +1,4 @@
-"""Readers of photos: natural order, what counts as a picture, and errors of their own kind."""
+"""Readers of photos: natural order, and errors of their own kind."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minivit.data.errors import BadDataError
-from minivit.data.photos.readers import csv_rows, folders_in, natural, pets_rows, pictures_in
+from minivit.data.photos.readers import csv_rows, natural, pets_rows
 
 
 @pytest.mark.parametrize(
@@ -24,17 +24,6 @@ def test_numbers_in_names_are_sorted_as_numbers(names: list[str], expected: list
     assert sorted(names, key=natural) == expected
     backwards = names[::-1]
     assert sorted(backwards, key=natural) == expected
-
-
-def test_pictures_and_folders_are_told_apart_in_natural_order(tmp_path: Path) -> None:
-    for name in ("10.JPG", "9.png", "notes.txt", ".hidden.png", "Thumbs.db"):
-        (tmp_path / name).touch()
-    for name in ("b.png", "a"):
-        (tmp_path / name).mkdir()
-    notes: Counter[str] = Counter()
-    assert [path.name for path in pictures_in(tmp_path, notes)] == ["9.png", "10.JPG"]
-    assert notes == {"files that are no pictures": 1}
-    assert [path.name for path in folders_in(tmp_path)] == ["a", "b.png"]
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,23 @@ def test_a_flat_folder_of_any_names(tmp_path: Path) -> None:
     assert message(read_unlabelled, tmp_path, strict=True) == found.unreadable[0]
 
 
+def test_each_file_of_a_flat_folder_is_a_photo_or_named_or_plainly_something_else(
+    tmp_path: Path,
+) -> None:
+    photos(tmp_path, "a.png", "b.png")
+    (tmp_path / "a.png").rename(tmp_path / "a")
+    (tmp_path / "b.png").rename(tmp_path / "b.HEIC")
+    for name in ("c.HEIC", "d", "e.json", "Thumbs.db", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
+    found = read_unlabelled(tmp_path)
+    assert found.names == ("a", "b.HEIC")
+    assert [Path(reason.split(": ")[0]).name for reason in found.unreadable] == ["c.HEIC", "d"]
+    assert all("not a picture that Pillow can read here" in why for why in found.unreadable)
+    assert found.description == (
+        "2 photos; left out: files that are no pictures (1), unreadable photos (2)"
+    )
+
+
 def test_a_flat_folder_without_photos(tmp_path: Path) -> None:
     assert "no photos in this folder" in message(read_unlabelled, tmp_path)
     assert "cannot be read" in message(read_unlabelled, tmp_path / "nothing")

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivit.commands.terminal import pick_device, run
+from minivit.commands.terminal import pick_device, run, warn_of_slow_bf16
 from minivit.commands.train_flags import given_flags, make_parser
 from minivit.progress import progress_bars
 
@@ -146,7 +146,7 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
 
     keep_freed_memory()
     folder, start = RunFolder(out), time.perf_counter()
-    device, resume = pick_device(arguments.device), arguments.resume
+    device, resume = pick_device(arguments.device, arguments.threads), arguments.resume
     with progress_bars() as bar:
         with processes(device) as team:
             state = None
@@ -170,6 +170,8 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
             if state is not None:
                 refuse_other_data(plan, folder, team, state)
             if team.is_first:
+                if any(phase.precision == "bf16" for phase in recipe.settings_of_phases()):
+                    warn_of_slow_bf16(team.device)
                 if state is None:
                     folder.begin(recipe.to_dict(), recipe.seed, team.device)
                 elif before := folder.go_on(recipe.to_dict()):
@@ -216,6 +218,7 @@ def train(
     from tqdm import tqdm
 
     from minivit.training.loop import NotFiniteError, Trainer
+    from minivit.training.pace import Pace
     from minivit.training.record import Record
 
     data = plan.digest.to_dict()
@@ -237,10 +240,13 @@ def train(
     with tqdm(
         total=total, initial=done, unit="step", desc="training", disable=record is None
     ) as bar:
+        pace = Pace()
 
         def on_step(loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.2f}", refresh=False)
             bar.update()
+            if record is not None and (slower := pace.step()):
+                bar.write(slow_line(slower), file=sys.stderr)
 
         trainer.on_step = on_step
         try:
@@ -251,6 +257,16 @@ def train(
         except NotFiniteError as error:
             good = f"; the last good checkpoint is {folder.last}" if trainer.epochs else ""
             raise NotFiniteError(f"{error}{good}") from None
+
+
+def slow_line(factor: float) -> str:
+    """What to do about steps that have become slower by this factor."""
+    import torch
+
+    line = f"steps take {factor:.1f} times as long as at first: is the machine busy otherwise?"
+    if torch.get_num_threads() == 1:
+        return line
+    return f"{line} Then --resume with --threads 1 may be faster ({torch.get_num_threads()} now)"
 
 
 def epoch_line(epoch: Epoch) -> str:
@@ -290,7 +306,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from minivit.training.distributed import refuse_several
 
     refuse_several("evaluate")
-    device = pick_device(arguments.device)
+    device = pick_device(arguments.device, arguments.threads)
+    if arguments.precision == "bf16":
+        warn_of_slow_bf16(device)
     complaints: list[str] = []
     with progress_bars() as bar:
         if arguments.data == "scenes":

@@ -285,7 +285,8 @@ def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
     Raises:
         ValueError: It is of another kind than the command draws; says which command does.
     """
-    model = minivit.load_model(arguments.weights, device=pick_device(arguments.device))
+    device = pick_device(arguments.device, arguments.threads)
+    model = minivit.load_model(arguments.weights, device=device)
     if not isinstance(model, kind):
         name = type(model).__name__
         commands = {"VisionTransformer": "attention or positions", "Captioner": "caption"}

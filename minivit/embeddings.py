@@ -48,18 +48,15 @@ class PatchEmbedding(nn.Module):
         Raises:
             ValueError: A side is not a whole number of patches.
         """
-        rows, cols = height / self.patch_size[0], width / self.patch_size[1]
-        if not (rows >= 1 and cols >= 1 and rows.is_integer() and cols.is_integer()):
-            nearest = (
-                max(1, round(rows)) * self.patch_size[0],
-                max(1, round(cols)) * self.patch_size[1],
-            )
+        high, wide = self.patch_size
+        # In whole numbers: a float would tie a graph of torch.compile to this one size.
+        if height < high or width < wide or height % high or width % wide:
+            nearest = max(1, round(height / high)) * high, max(1, round(width / wide)) * wide
             raise ValueError(
                 f"a picture of {height}x{width} pixels (height x width) does not divide into "
-                f"patches of {self.patch_size[0]}x{self.patch_size[1]}: resize it, for example to "
-                f"{nearest[0]}x{nearest[1]}"
+                f"patches of {high}x{wide}: resize it, for example to {nearest[0]}x{nearest[1]}"
             )
-        return int(rows), int(cols)
+        return height // high, width // wide
 
     def grid_size(self, height: int, width: int) -> tuple[int, int]:
         """Old name of `grid_for`, for one more release."""

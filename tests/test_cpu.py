@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import minivit.attention
+from minivit import cpu
 from minivit.attention import plain_attention, scaled_dot_product_attention
 from minivit.cpu import FEW_TOKENS, Linear, attention_in_place, linear, may_write_in_place
 from tests.attention_cases import KINDS, WAYS, B, H, M, N, make_mask, qkv
@@ -183,6 +184,27 @@ def test_memory_of_rows_grows_with_their_number(num_rows: int, kind: str) -> Non
 # ---- bfloat16, entry by entry ------------------------------------------------------------------
 
 
+def test_bfloat16_is_timed_once_beside_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 100_000))
+    fast, slow = torch.bfloat16, torch.float32
+    seconds = {fast: 3, slow: 1}
+    now = [0.0]
+
+    def multiply(left: Tensor, _right: Tensor) -> Tensor:
+        now[0] += seconds[left.dtype] + next(clock) % 7  # other programs take some time too
+        return left
+
+    monkeypatch.setattr("minivit.cpu.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch, "matmul", multiply)
+    cpu.bf16_slowdown.cache_clear()
+    try:
+        assert cpu.bf16_slowdown() == 3
+        seconds[fast] = 9
+        assert cpu.bf16_slowdown() == 3  # measured once
+    finally:
+        cpu.bf16_slowdown.cache_clear()
+
+
 @pytest.fixture
 def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """The shapes of the queries that have gone to torch's fused kernel."""
@@ -194,7 +216,17 @@ def fused_calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
         return fused(query, *arguments, **options)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", count)
+    monkeypatch.setattr(cpu, "bf16_slowdown", lambda: 0.5)  # whatever processor runs the tests
     return calls
+
+
+def test_a_processor_that_emulates_bfloat16_keeps_the_fused_kernel(
+    fused_calls: list[torch.Size], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "bf16_slowdown", lambda: 2.5)
+    parts = torch.randn(3, 2, 1, 200, 8, dtype=torch.bfloat16)
+    scaled_dot_product_attention(*parts)
+    assert len(fused_calls) == 1
 
 
 @pytest.mark.parametrize("way", ["fused", "rows"])

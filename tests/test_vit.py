@@ -228,6 +228,25 @@ def test_the_model_compiles_as_one_graph(images: Tensor, return_attention: Any) 
     torch.testing.assert_close(outputs, model(images, return_attention=return_attention))
 
 
+@torch.no_grad()
+def test_a_compiled_model_takes_all_sizes_with_two_graphs() -> None:
+    """One for the first size, one for all others; a graph a size ends after eight, uncompiled."""
+    graphs: list[Any] = []
+
+    def count(graph: Any, _examples: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    model = make_model(config())
+    compiled = torch.compile(model, backend=count)
+    sizes = [(40, 40), (56, 56), (64, 96), (96, 64), (72, 72), (80, 80), (88, 88), (104, 48)]
+    for height, width in [*sizes, (48, 104), (112, 112), (120, 40), (32, 160)]:
+        images = torch.zeros(1, 3, height, width)
+        torch.testing.assert_close(compiled(images), model(images))
+    assert len(graphs) == 2
+
+
 def test_a_config_whose_picture_is_not_whole_patches_is_refused() -> None:
     with pytest.raises(ValueError, match=r"30x48 pixels .* patches of 8x8"):
         VisionTransformer(config(image_size=(30, 48)))

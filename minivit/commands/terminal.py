@@ -32,6 +32,13 @@ def add_common_flags(parser: argparse.ArgumentParser, *, seed: int | None = 0) -
         default="auto",
         help="where to compute; auto takes a GPU when there is one (default: %(default)s)",
     )
+    group.add_argument(
+        "--threads",
+        type=_at_least_one,
+        metavar="N",
+        help="threads of the CPU; the last bits of a result depend on it (default: what torch "
+        "takes, one a core)",
+    )
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -78,11 +85,18 @@ def one_line(error: BaseException) -> str:
     return "error: " + " ".join(str(error).split())
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that --device names.
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on; found {text!r}")
+    return int(text)
+
+
+def pick_device(name: str, threads: int | None = None) -> torch.device:
+    """The device that --device names, with --threads threads where that is the CPU.
 
     Args:
         name: Name of a device: "auto", "cpu", "cuda" or "mps".
+        threads: Number of threads; None: what torch takes.
 
     Raises:
         ValueError: The device is not there.
@@ -98,4 +112,18 @@ def pick_device(name: str) -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available[name]:
         raise ValueError(f"--device {name}: this machine has no {name} device; use --device cpu")
+    if threads is not None:
+        torch.set_num_threads(threads)
     return torch.device(name)
+
+
+def warn_of_slow_bf16(device: torch.device) -> None:
+    """One line on standard error where the processor emulates bfloat16, with how slow that is."""
+    from minivit.cpu import bf16_slowdown
+
+    if device.type == "cpu" and (slowdown := bf16_slowdown()) > 1:
+        print(
+            f"warning: this processor has no instructions for bfloat16: a matrix product takes "
+            f"{slowdown:.1f} times as long as in fp32; --precision fp32 is faster here",
+            file=sys.stderr,
+        )

@@ -15,7 +15,14 @@ import pytest
 import torch
 
 import minivit
-from minivit.commands.terminal import Parser, add_common_flags, one_line, pick_device, run
+from minivit.commands.terminal import (
+    Parser,
+    add_common_flags,
+    one_line,
+    pick_device,
+    run,
+    warn_of_slow_bf16,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,3 +201,44 @@ def test_torch_is_not_imported_before_it_is_needed(module: str) -> None:
         [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert done.stdout == "[]\n"
+
+
+# ---- threads and bfloat16 --------------------------------------------------------------------
+
+
+def test_threads_are_those_that_were_asked_for() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        pick_device("cpu", before + 1)
+        assert torch.get_num_threads() == before + 1
+        pick_device("cpu")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two"])
+def test_a_number_of_threads_that_is_none_is_one_line(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Parser(prog="train.py")
+    add_common_flags(parser)
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args([f"--threads={text}"])
+    assert stopped.value.code == 2
+    assert "--threads: expected a number from 1 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("slowdown", "lines"), [(0.4, 0), (2.5, 1)])
+def test_bfloat16_that_is_emulated_is_told_of(
+    slowdown: float,
+    lines: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("minivit.cpu.bf16_slowdown", lambda: slowdown)
+    warn_of_slow_bf16(pick_device("cpu"))
+    written = capsys.readouterr().err
+    assert written.count("\n") == lines == written.count("takes 2.5 times as long")

@@ -76,7 +76,10 @@ def caption_scores(
 
     Returns:
         "BLEU-1" to "BLEU-4" and "ROUGE-L" from 0 to 1, "CIDEr-D" from 0 to 10; papers give a
-        hundred times that.
+        hundred times that. A ROUGE-L of 1 does not mean that a caption equals a reference: the best
+        precision and the best recall may come from two of them (pycocoevalcap 1.2,
+        findings/caption_scores_several_references.sh). CIDEr-D stays below 10 for captions of
+        fewer than four words, and is 0 where all pictures are described alike.
 
     Raises:
         MissingPackageError: pycocoevalcap is not installed.

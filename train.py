@@ -314,6 +314,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         if arguments.data == "scenes":
             if arguments.predictions:
                 raise ValueError("--predictions is for photos, which have names; scenes have none")
+            if arguments.labels:
+                raise ValueError("--labels is for photos; the classes of scenes are known")
             lines = evaluate_scenes(
                 arguments.weights,
                 limit=arguments.limit,
@@ -326,6 +328,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             lines, complaints = evaluate_photos(
                 arguments.weights,
                 Path(arguments.data),
+                labels=arguments.labels,
                 split=arguments.split,
                 limit=arguments.limit,
                 strict=arguments.strict,

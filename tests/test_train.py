@@ -219,12 +219,16 @@ def test_a_flat_folder_has_answers_and_no_accuracy(
     assert "without labels" in said and "--predictions" in said
     words = ("evaluate", "--data", folder, "--weights", weights, "--predictions", answers)
     assert status(*words) == 0
+    (folder / "tiny.png").rename(folder / "tiny")  # the content decides
     (folder / "broken.jpg").write_bytes(b"no photo")
     assert "broken.jpg" in refused(capsys, *words)
     with answers.open(newline="") as file:
         rows = [row["filename"] for row in csv.DictReader(file)]
-    assert sorted(rows) == ["tiny.png", "whatever, it is.png"]
+    assert sorted(rows) == ["tiny", "whatever, it is.png"]
     assert "broken.jpg" in refused(capsys, *words, "--strict")
+    (folder / "broken.jpg").rename(folder / "IMG_1.HEIC")
+    said = refused(capsys, *words)
+    assert "IMG_1.HEIC: not a picture that Pillow can read here; save it as JPEG or PNG" in said
 
 
 def test_fine_tuning_makes_a_new_head_and_says_so(
@@ -322,7 +326,12 @@ def test_bad_input_is_one_line(
     minivit.save_model(minivit.VisionTransformer(config), other)
     assert "other classes than the 48" in refused(capsys, "evaluate", "--weights", other)
     said = refused(capsys, "evaluate", "--data", photos, "--weights", other)
+    assert "name no classes" in said and "the data's 3 classes (blue, green, red things)" in said
+    named = ("evaluate", "--data", photos, "--weights", other, "--labels", "numbers")
+    said = refused(capsys, *named)
     assert "3 of 3 classes not known to the model: 'blue', 'green', 'red things'" in said
+    said = refused(capsys, "evaluate", "--weights", other, "--labels", "numbers")
+    assert "--labels is for photos" in said
 
 
 @pytest.mark.parametrize("command", ["evaluate --weights w", "preview", "sweep"])

@@ -100,10 +100,18 @@ def _add_evaluate(commands: Commands[Parser]) -> None:
         help="accuracy of a classifier, and its answers as CSV",
         description="Prints accuracy, calibration and speed on scenes or labelled photos (test/ "
         "where there is one, else val/, else all). A folder of photos of any names has no labels: "
-        "then only the CSV of --predictions is written.",
+        "then only the CSV of --predictions is written. What can be opened is a photo, whatever "
+        "its ending; what cannot is named, with exit status 2.",
     )
     command.add_argument("--weights", type=Path, required=True, metavar="W", help=".safetensors")
     _add_data(command)
+    command.add_argument(
+        "--labels",
+        metavar="NAMES",
+        help="what the outputs mean, where the weights do not say it: a file (a name a line, or "
+        "JSON), a folder of class folders in torchvision's order (1, 10, 2), imagefolder (those "
+        "of --data) or numbers (output n means class n)",
+    )
     command.add_argument(
         "--split", choices=("train", "validation", "test"), help="default: the last there is"
     )

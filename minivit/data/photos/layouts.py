@@ -146,6 +146,18 @@ def read_layout(location: Path, notes: Counter[str]) -> Layout:
     return Layout(title, rows, where)
 
 
+def class_folder(location: Path) -> Path:
+    """The folder that holds a folder for each class: `train/` where the photos are split.
+
+    Raises:
+        BadDataError: As `recognise`; another layout than one folder a class.
+    """
+    if recognise(location) != "classes":
+        advice = "give --labels FILE, or the folder of the training photos"
+        raise BadDataError.about(location, "not one folder a class", advice)
+    return next(iter(_split_folders(location).values()), location)
+
+
 def _split_folders(location: Path) -> dict[Split, Path]:
     """The folders train, val and test, in this order; {} where there are none."""
     splits: dict[Split, Path] = {}

@@ -108,7 +108,7 @@ def read_photos(
 
 def read_labelled(
     location: str | os.PathLike[str],
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     *,
     split: Split | None = None,
     strict: bool = False,
@@ -120,6 +120,7 @@ def read_labelled(
     Args:
         location: As for `read_photos`.
         class_names: Names of the model's classes, in its order; labels become indices into them.
+            None: nobody knows them, and the photos come without labels.
         split: Split to read; None: test where there is one with labels, else validation, else all
             there is.
         strict: Refuse where a photo cannot be opened, instead of leaving it out.
@@ -133,8 +134,10 @@ def read_labelled(
     place, notes = Path(location), Counter[str]()
     if has_idx(place):
         photos, names = idx_part(place, split or "test")
-        index = _index_of(place, {names[label] for label in photos.labels}, class_names)
-        return replace(photos, labels=tuple(index[names[label]] for label in photos.labels))
+        if class_names is None:
+            return replace(photos, labels=())
+        numbers = _index_of(place, {names[label] for label in photos.labels}, class_names)
+        return replace(photos, labels=tuple(numbers[names[label]] for label in photos.labels))
     layout = read_layout(place, notes)
     order: tuple[Split, ...] = ("test", "validation", "train")
     default: Split = next((name for name in order if name in layout.where), "train")
@@ -144,12 +147,25 @@ def read_labelled(
         there = ", ".join(layout.where) or "no splits"
         raise BadDataError.about(place, f"no split {split}", f"found {there}")
     labels = {row.label for row in rows}
-    index = _index_of(place, labels, class_names)
+    index = None if class_names is None else _index_of(place, labels, class_names)
     rows, unreadable = _some_readable(place, rows, strict=strict, workers=workers, bar=bar)
     source = layout.where.get(split, "not split: all of it")
     size = f"{many(len(rows), 'photo')} of {many(len(labels), 'class')}"
     description = f"{layout.title}: {size}, {source}{left_out(notes, len(unreadable))}"
     return photo_set(rows, index, description, unreadable)
+
+
+def class_names_in(location: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Names of all classes of a data set, in natural order; of IDX files, of their numbers.
+
+    Raises:
+        BadDataError: As `read_layout` and `read_idx`.
+    """
+    place = Path(location)
+    if has_idx(place):
+        return idx_part(place, "test")[1]
+    rows = read_layout(place, Counter()).rows
+    return tuple(sorted({row.label for row in rows}, key=natural))
 
 
 def read_unlabelled(

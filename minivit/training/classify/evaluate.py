@@ -7,6 +7,7 @@ bits of a logit, and are the same each time.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,19 @@ from torch import Tensor
 
 from minivit.checkpoint import load_model
 from minivit.data.errors import BadDataError
-from minivit.data.photos.splits import read_labelled, read_unlabelled, recognise
+from minivit.data.photos.class_names import (
+    NUMBERS,
+    ORDER_OF_FOLDERS,
+    folder_order,
+    names_of_classes,
+)
+from minivit.data.photos.layouts import class_folder
+from minivit.data.photos.splits import (
+    class_names_in,
+    read_labelled,
+    read_unlabelled,
+    recognise,
+)
 from minivit.data.scenes.dataset import CLASS_NAMES, NUM_HELD_OUT, TEST_SEED
 from minivit.data.text_files import Split
 from minivit.training.classify.data import PhotoData, draw_scenes, plain_photos
@@ -71,6 +84,7 @@ def evaluate_photos(
     weights: Path,
     location: Path,
     *,
+    labels: str | None = None,
     split: Split | None = None,
     limit: int | None = None,
     strict: bool = False,
@@ -86,6 +100,7 @@ def evaluate_photos(
     Args:
         weights: Checkpoint of a classifier.
         location: Place of the photos.
+        labels: Source of the names of the classes, see `names_of_classes`; None: the weights.
         split: Part of the data to use; None: the last there is.
         limit: Number of photos to use; None: all.
         strict: Stop at the first photo that cannot be read.
@@ -100,10 +115,11 @@ def evaluate_photos(
         Lines for the user; and "path: reason" of each photo that cannot be read.
 
     Raises:
-        ValueError: Data that cannot be used, or data without labels and no file for predictions.
+        ValueError: Data or names that cannot be used; a model without classes; no file for
+            predictions, and no labels or nobody who says which output means which class.
     """
     model = load_model(weights, device=device, expected=VisionTransformer)
-    class_names = model.labels or tuple(str(label) for label in range(model.config.num_classes))
+    class_names, remarks = _class_names(model, weights, labels, location)
     labelled = recognise(location) != "flat"
     if labelled:
         photos = read_labelled(
@@ -112,12 +128,11 @@ def evaluate_photos(
     else:
         photos = read_unlabelled(location, strict=strict, workers=workers, bar=bar)
     photos = photos.first(limit or 0)
-    if not labelled and not predictions:
-        raise BadDataError.about(
-            location,
-            f"{photos.description}, without labels",
-            "give --predictions OUT.csv for the answers",
-        )
+    if not photos.labels and not predictions:
+        if labelled:
+            raise ValueError(f"{remarks[-1]}; or give --predictions OUT.csv for the numbers")
+        problem = f"{photos.description}, without labels"
+        raise BadDataError.about(location, problem, "give --predictions OUT.csv for the answers")
     start = time.perf_counter()
     logits, truth = predict_all(
         model,
@@ -128,15 +143,62 @@ def evaluate_photos(
         on_batch=bar("classifying", len(photos)),
     )
     seconds = time.perf_counter() - start
-    lines = [photos.description]
-    if labelled:
+    lines = [photos.description, *remarks]
+    if photos.labels and class_names:
         lines += _scores(logits, truth, class_names)
     if predictions:
-        answers = [class_names[index] for index in logits.argmax(dim=1).tolist()]
+        numbers = logits.argmax(dim=1).tolist()
+        answers = [class_names[number] if class_names else str(number) for number in numbers]
         write_predictions(predictions, photos.names, answers)
         lines.append(f"{len(answers):,} answers: {predictions}")
     lines.append(f"{len(photos) / seconds:.1f} photos a second, {seconds:.1f} s")
     return lines, list(photos.unreadable)
+
+
+def _class_names(
+    model: VisionTransformer, weights: Path, labels: str | None, location: Path
+) -> tuple[tuple[str, ...] | None, list[str]]:
+    """What the outputs of a model mean, or None where nobody says it; and lines for the user."""
+    count = model.config.num_classes
+    if not count:
+        raise ValueError(
+            f"{weights}: a model without a head, which tells no classes; train one that starts "
+            "from it, with train.py classify --weights"
+        )
+    if labels is None:
+        return model.labels, [] if model.labels else [_nameless(weights, count, location)]
+    names = names_of_classes(labels, location=location, num_classes=count)
+    if model.labels is None or model.labels == names:
+        return names, []
+    number = next(n for n in range(count) if names[n] != model.labels[n])
+    return names, [
+        f"--labels {labels} is used against the weights' own names: output {number} is "
+        f"{names[number]!r}, the weights say {model.labels[number]!r}"
+    ]
+
+
+def _nameless(weights: Path, count: int, location: Path) -> str:
+    """One line about weights without names: what is written, what is not, what to give."""
+    numbers = f"{weights}: the weights name no classes, the answers are numbers, 0 to {count - 1}"
+    ways = ["--labels FILE (a name a line, in the order of the outputs)"]
+    layout = recognise(location)
+    if layout == "flat":
+        ways.append("--labels FOLDER (class folders in torchvision's order, 1, 10, 2)")
+        return f"{numbers}; to have names, give {' or '.join(ways)}"
+    names = class_names_in(location)
+    if layout == "classes":
+        order = folder_order(class_folder(location))
+        if len(order) == count:
+            ways.append(f"--labels {ORDER_OF_FOLDERS} (torchvision's order: {_few(order)})")
+    if set(names) <= {str(number) for number in range(count)}:
+        ways.append(f"--labels {NUMBERS} (output n means class n)")
+    classes = f"the data's {len(names)} classes ({_few(names)})"
+    return f"{numbers}, and no accuracy is known for {classes}; give {' or '.join(ways)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, in their order."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _scores(logits: Tensor, truth: Tensor, class_names: tuple[str, ...]) -> list[str]:

@@ -670,8 +670,6 @@ def test_one_number_as_mean_makes_grey_pictures():
     x = preprocess(picture)
     assert x.shape == (1, 32, 48) and x.dtype == torch.float32
     torch.testing.assert_close(x[0], (torch.from_numpy(np.array(view)) / 255 - 0.4) / 0.2)
-    colours = preprocess.denormalize(x)
-    torch.testing.assert_close(colours[0] * 255, torch.from_numpy(np.array(view)).float())
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "I;16"])
@@ -694,10 +692,10 @@ def test_a_long_strip_in_grey_is_resized_where_it_is_seen():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mean": (0.5, 0.5)}, "mean: found .*3 finite numbers, or 1 for grey"),
-        ({"mean": (0.5,)}, "std: found .*1 finite numbers above 0, as many as mean has"),
-        ({"std": (0.5,)}, "std: found .*3 finite numbers above 0, as many as mean has"),
-        ({"mean": (0.5,), "std": (0.0,)}, "std: found"),
+        ({"mean": (0.5, 0.5)}, "mean is .*3 finite numbers, or 1 for grey"),
+        ({"mean": (0.5,)}, "std is .*1 finite numbers above 0, as many as mean has"),
+        ({"std": (0.5,)}, "std is .*3 finite numbers above 0, as many as mean has"),
+        ({"mean": (0.5,), "std": (0.0,)}, "std is"),
     ],
 )
 def test_means_and_deviations_come_in_equal_numbers(changes, message):
@@ -705,8 +703,6 @@ def test_means_and_deviations_come_in_equal_numbers(changes, message):
         make(**changes)
 
 
-def test_colours_of_another_number_of_channels_are_refused():
+def test_the_number_of_channels_is_that_of_the_means():
     assert grey().channels == 1 and make().channels == 3
-    with pytest.raises(ValueError, match=r"expected \(..., 1, H, W\)"):
-        grey().denormalize(torch.zeros(3, 32, 48))
     assert Preprocess.from_dict(grey().to_dict()) == grey()

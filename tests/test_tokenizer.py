@@ -256,7 +256,7 @@ def test_a_word_that_no_text_can_contain_is_refused(word: str) -> None:
 
 
 def test_no_words_are_refused() -> None:
-    for words in ([], WordLevel.special_tokens):
+    for words in ([], WordLevel.required_tokens):
         with pytest.raises(BadVocabularyError, match="no words"):
             WordLevel(words)
 

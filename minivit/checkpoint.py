@@ -162,9 +162,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
                 )
             description = json.loads(metadata["minivit"])
             if not isinstance(description, dict) or description.get("version") != VERSION:
-                found = description.get("version") if isinstance(description, dict) else None
+                version = description.get("version") if isinstance(description, dict) else None
                 raise CheckpointError(
-                    f"{path}: checkpoint version {found!r}; this minivit reads version {VERSION}"
+                    f"{path}: checkpoint version {version!r}; this minivit reads version {VERSION}"
                 )
             if description.get("architecture") not in _KINDS:
                 raise CheckpointError(
@@ -178,11 +178,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
         ) from None
 
 
-def check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], source: str) -> None:
+def check_tensors(tensors: dict[str, Tensor], expected: dict[str, Tensor], source: str) -> None:
     """Compares names and shapes.
 
     Args:
-        found: The tensors of a file.
+        tensors: The tensors of a file.
         expected: The tensors of the model.
         source: The file's name, for the message.
 
@@ -192,15 +192,15 @@ def check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], source:
     """
     complaints = []
     for what, names in (
-        ("missing", sorted(set(expected) - set(found))),
-        ("unexpected", sorted(set(found) - set(expected))),
+        ("missing", sorted(set(expected) - set(tensors))),
+        ("unexpected", sorted(set(tensors) - set(expected))),
     ):
         if names:
             complaints.append(f"{len(names)} {what} ({_first_few(names)})")
     misshapen = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
-        for name in sorted(set(found) & set(expected))
-        if found[name].shape != expected[name].shape
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in sorted(set(tensors) & set(expected))
+        if tensors[name].shape != expected[name].shape
     ]
     if misshapen:
         complaints.append(f"{len(misshapen)} of a wrong shape ({_first_few(misshapen)})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import torch
 from minivit.captioner import Captioner
 from minivit.checkpoint import CheckpointError, check_tensors, save_model
 from minivit.config import ResNetConfig, ViTConfig
+from minivit.data.errors import BadDataError
+from minivit.data.photos.class_names import read_class_names
 from minivit.resnet import ResNet
 from minivit.vit import VisionTransformer
 from weights_convert.architecture import Hints, Parts, fit_channels
@@ -224,27 +225,16 @@ def read_labels(labels: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
 
     Raises:
         FileNotFoundError: No such file.
-        ConvertError: Not text, or neither a list nor an object numbered from 0.
+        ConvertError: A file or folder that names no classes so.
     """
     if not isinstance(labels, (str, os.PathLike)):
         return tuple(labels)
     if not Path(labels).exists():
         raise FileNotFoundError(f"{labels}: no such file; check --labels")
-    if Path(labels).is_dir():
-        return tuple(sorted(entry.name for entry in Path(labels).iterdir() if entry.is_dir()))
     try:
-        text = Path(labels).read_text("utf-8-sig")
-        values = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConvertError(f"{labels}: neither text nor JSON ({error})") from None
-    if isinstance(values, dict):
-        try:
-            values = [values[str(index)] for index in range(len(values))]
-        except KeyError as error:
-            raise ConvertError(f"{labels}: has no name for class {error.args[0]}") from None
-    while values and not str(values[-1]).strip():  # a blank line at the end
-        values.pop()
-    return tuple(str(value).strip() for value in values)
+        return read_class_names(labels)
+    except BadDataError as error:
+        raise ConvertError(str(error)) from None
 
 
 def _build(parts: Parts, source: str) -> VisionTransformer | ResNet | Captioner:

@@ -211,9 +211,9 @@ class _Source(urllib.request.BaseHandler):
 
     def fault(self, path: Path) -> str:
         """What is wrong with a file, or an empty string; the size is looked at first."""
-        found = path.stat().st_size
-        if self.size is not None and found != self.size:
-            return f"it has {found:,} bytes, {self.size:,} were expected"
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            return f"it has {size:,} bytes, {self.size:,} were expected"
         digest = hashlib.sha256()
         if self.sha256:
             with path.open("rb") as file:

@@ -321,9 +321,9 @@ def test_labels_from_a_file(text: str, tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"cat\ndog", "2 labels for 3 classes"),
-        (b'{"0": "cat", "2": "owl"}', "has no name for class 1"),
-        (b'["cat"', "neither text nor JSON"),
-        (b"\xff\xfe\x00", "neither text nor JSON"),
+        (b'{"0": "cat", "2": "owl"}', "no name for class 1"),
+        (b'["cat"', "begins as JSON and is none"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
 )
 def test_labels_that_do_not_fit(content: bytes, message: str, tmp_path: Path) -> None:

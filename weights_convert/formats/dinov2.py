@@ -49,12 +49,12 @@ def convert(source: Source, hints: Hints) -> Parts:
         ConvertError: Tensors that do not belong to DINOv2's ViT, or a head of another width.
     """
     where = str(source.path)
-    found = {
+    kept = {
         # Blocks in chunks keep their numbers: blocks.1.7 is the eighth block, in the second chunk.
         re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name.removeprefix("backbone.")): tensor
         for name, tensor in unwrap(source.tensors).items()
     }
-    tensors = rename(found, KEYS, where)
+    tensors = rename(kept, KEYS, where)
     registers = "reg_token" in tensors
     config = infer_config(
         tensors,

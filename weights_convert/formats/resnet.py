@@ -55,9 +55,9 @@ def resnet_depth(names: Iterable[str], where: str) -> int:
     Raises:
         ConvertError: Another depth.
     """
-    found = set(names)
+    names_there = set(names)
     blocks = tuple(
-        sum(f"layer{stage}.{index}.conv1.weight" in found for index in range(50))
+        sum(f"layer{stage}.{index}.conv1.weight" in names_there for index in range(50))
         for stage in (1, 2, 3, 4)
     )
     for depth, stages in RESNET_STAGES.items():

@@ -112,6 +112,7 @@ def infer_config(
     source: str,
     *,
     image_size: tuple[int, int] | None = None,
+    square_grid: bool = False,
     pos_embed_prefix: bool | None = True,
     **known: Any,
 ) -> ViTConfig:
@@ -122,6 +123,8 @@ def infer_config(
         hints: The user's word, which goes before what is not proven.
         source: Name of the file, for messages.
         image_size: Pixels that the source states; None: a square grid.
+        square_grid: Whether the source's own code takes all positions for a square grid, so that
+            one is no assumption.
         pos_embed_prefix: Whether prefix tokens have positions in this format; None: either may be.
         **known: Fields of the config that the source states or that its code fixes: activation and
             layer_norm_eps always, num_heads and pooling where they are certain.
@@ -131,7 +134,9 @@ def infer_config(
             contradicts the source.
     """
     values = _sizes(tensors, source) | _tokens(tensors) | _layers(tensors)
-    grid, num_placed = _grid(tensors, values, hints, image_size, pos_embed_prefix, source)
+    grid, num_placed = _grid(
+        tensors, values, hints, image_size, square_grid, pos_embed_prefix, source
+    )
     patch = values["patch_size"]
     values["image_size"] = (grid[0] * patch[0], grid[1] * patch[1])
     num_prefix = values["class_token"] + values["distillation_token"]
@@ -256,6 +261,7 @@ def _grid(
     values: Mapping[str, Any],
     hints: Hints,
     stated: tuple[int, int] | None,
+    square_grid: bool,
     pos_embed_prefix: bool | None,
     source: str,
 ) -> tuple[tuple[int, int], int]:
@@ -280,7 +286,8 @@ def _grid(
     for number in placed:
         side = math.isqrt(max(0, count - number))
         if side and side * side == count - number:
-            hints.assume(f"a square grid of {side} x {side} patches (else give --image-size)")
+            if not square_grid:
+                hints.assume(f"a square grid of {side} x {side} patches (else give --image-size)")
             return (side, side), number
     raise ConvertError(
         f"{source}: {count} position embeddings are no square grid: give --image-size HEIGHTxWIDTH"

@@ -213,3 +213,11 @@ def test_every_case_stands_in_the_readmes_table() -> None:
     for case in (*CASES, *TIMM, "catr"):
         outputs, attention = map(float, figures[case])
         assert outputs <= 1e-4 and attention <= 1e-5, case
+
+
+@pytest.mark.parametrize("case", ["dino", "dinov2", "hf_dinov2"])
+def test_a_square_grid_is_no_assumption_where_the_source_knows_no_other(
+    case: str, tmp_path: Path
+) -> None:
+    converted = convert(write(case, stored(case), tmp_path), num_heads=2)
+    assert not [note for note in converted.notes if "square" in note]

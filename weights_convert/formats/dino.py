@@ -54,6 +54,7 @@ def convert(source: Source, hints: Hints) -> Parts:
         where,
         activation="gelu",
         layer_norm_eps=1e-6,
+        square_grid=True,
         pos_embed_antialias=False,
         pos_embed_offset=0.1,
     )

@@ -62,6 +62,7 @@ def convert(source: Source, hints: Hints) -> Parts:
         where,
         activation="gelu",
         layer_norm_eps=1e-6,
+        square_grid=True,
         # as that repository's hub passes them
         pos_embed_antialias=registers,
         pos_embed_offset=0.0 if registers else 0.1,

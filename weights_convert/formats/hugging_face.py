@@ -169,6 +169,7 @@ def convert(source: Source, hints: Hints) -> Parts:
         layer_norm_eps=float(settings["layer_norm_eps"]),
         num_heads=settings["num_attention_heads"],
         image_size=image_size,
+        square_grid=kind.startswith("dinov2"),
         pooling=rule.pooling,
         final_norm=rule.final_norm,
         pos_embed_antialias=kind == "dinov2_with_registers",

@@ -108,9 +108,9 @@ def test_a_mistake_of_the_program_is_not_called_bad_input() -> None:
 
 
 def test_common_flags_and_their_defaults() -> None:
-    assert vars(arguments()) == {"seed": 0, "device": "auto", "debug": False}
-    given = arguments("--seed", "3", "--device", "cpu", "--debug")
-    assert vars(given) == {"seed": 3, "device": "cpu", "debug": True}
+    assert vars(arguments()) == {"seed": 0, "device": "auto", "threads": None, "debug": False}
+    given = arguments("--seed", "3", "--device", "cpu", "--threads", "2", "--debug")
+    assert vars(given) == {"seed": 3, "device": "cpu", "threads": 2, "debug": True}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ help: ## this list
 install: ## the environment with minivit (editable) and its development tools
 	@.ci/environment.sh tools "$(VENV)"
 
-test: install ## the tests: no network, no other library, under six minutes on two cores
+test: install ## the tests: no network, no other library, eight minutes on two cores
 	$(RUN) -m pytest -m "not parity" --durations=10 --durations-min=1 $(ARGS)
 
 # A processor that has more computes as one of 2013 does; what takes effect is printed first.

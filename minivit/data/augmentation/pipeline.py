@@ -34,7 +34,6 @@ from minivit.data.augmentation.mixing import CutMix as CutMix
 from minivit.data.augmentation.mixing import MixUp as MixUp
 from minivit.data.augmentation.rand_augment import RandAugment as RandAugment
 from minivit.data.augmentation.transform import Transform
-from minivit.data.seeds import sample_rng as sample_rng
 from minivit.preprocess import BadImageError, Preprocess, to_rgb
 
 

@@ -20,13 +20,13 @@ from minivit.data.augmentation.pipeline import (
     RandomResizedCrop,
     RandomRotation,
     Resize,
-    sample_rng,
 )
 from minivit.data.augmentation.transform import Transform
 from minivit.data.loading import load_all, load_batches
 from minivit.data.photos.dataset import PhotoDataset
 from minivit.data.photos.sets import PhotoSet
 from minivit.data.scenes.dataset import ScenesDataset
+from minivit.data.seeds import sample_rng
 from minivit.preprocess import Preprocess
 from minivit.training.recipes import ClassifyRecipe
 from minivit.training.task import Bar, Piece

@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from PIL import Image
 
-from minivit.data.augmentation.pipeline import sample_rng
 from minivit.data.photos.dataset import PhotoDataset
 from minivit.data.photos.sets import in_turn
 from minivit.data.photos.splits import read_photos
+from minivit.data.seeds import sample_rng
 from minivit.training.classify.data import make_augmentation
 from minivit.training.classify.model import load_start, make_classifier
 from minivit.training.recipes import ClassifyRecipe

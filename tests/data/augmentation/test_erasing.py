@@ -87,15 +87,6 @@ def test_impossible_fields_are_refused(make, message):
 # --- side by side with torchvision -----------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def v2():
-    pytest.importorskip("torchvision")
-    from torchvision.transforms import v2
-
-    torch.manual_seed(0)
-    return v2
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize("value", [0.0, 1.5, (0.1, 0.2, 0.3), "random"])
 def test_erasing_equals_torchvision(v2, value):

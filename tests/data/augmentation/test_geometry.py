@@ -8,7 +8,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -236,15 +235,6 @@ def test_impossible_fields_are_refused(make, message):
 
 
 # --- side by side with torchvision -----------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def v2():
-    pytest.importorskip("torchvision")
-    from torchvision.transforms import v2
-
-    torch.manual_seed(0)
-    return v2
 
 
 @pytest.mark.parity

@@ -129,15 +129,6 @@ def call(images: torch.Tensor, labels: torch.Tensor) -> object:
 # --- side by side with torchvision -----------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def v2():
-    pytest.importorskip("torchvision")
-    from torchvision.transforms import v2
-
-    torch.manual_seed(0)
-    return v2
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 @pytest.mark.parametrize("name", ["MixUp", "CutMix"])

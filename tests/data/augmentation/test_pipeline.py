@@ -144,15 +144,6 @@ def test_one_line_describes_it_all():
 # --- side by side with torchvision -----------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def v2():
-    pytest.importorskip("torchvision")
-    from torchvision.transforms import v2
-
-    torch.manual_seed(0)
-    return v2
-
-
 @pytest.mark.parity
 def test_a_whole_recipe_equals_torchvision(v2, monkeypatch):
     """All steps one after the other, with torchvision's draws in place of ours."""

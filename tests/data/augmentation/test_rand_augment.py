@@ -5,7 +5,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from minivit.data.augmentation.geometry import (
@@ -98,15 +97,6 @@ def test_impossible_fields_are_refused(make, message):
 
 
 # --- side by side with torchvision -----------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def v2():
-    pytest.importorskip("torchvision")
-    from torchvision.transforms import v2
-
-    torch.manual_seed(0)
-    return v2
 
 
 @pytest.mark.parity

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from minivit.data.augmentation.pipeline import CutMix, MixUp, sample_rng
+from minivit.data.augmentation.pipeline import CutMix, MixUp
 from minivit.data.photos.dataset import PhotoDataset
 from minivit.data.photos.sets import PhotoSet
+from minivit.data.seeds import sample_rng
 from minivit.training.classify.data import (
     PhotoData,
     make_augmentation,

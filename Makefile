@@ -4,7 +4,7 @@
 # is already active (VIRTUAL_ENV, CONDA_PREFIX), which is then used instead of a new .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-avx2 lint types parity demo clean distclean
+.PHONY: help install test test-avx2 lint types parity demo real clean distclean
 
 PYTHON ?= python3
 TORCH ?= torch
@@ -62,8 +62,14 @@ demo: install ## train on the built-in scenes, then draw: pictures in runs/demo/
 	$(RUN) visualize.py positions --weights runs/demo/best.safetensors --out runs/demo
 	$(RUN) visualize.py caption --out runs/demo/caption
 
+real: install ## trained weights of a DINOv2 ViT-S/14 (90 MB, once), into the user's cache folder
+	@$(RUN) -c 'import onnx' 2> /dev/null || $(RUN) -m pip install --editable '.[real]'
+	@$(RUN) -m weights_convert.real
+
 parity: ## the comparisons with other libraries, live, in an environment of their own; no skips
 	@.ci/environment.sh parity "$(PARITY_VENV)"
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" \
+	    "$(PARITY_VENV)/bin/python" -m weights_convert.real
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" \
 	    "$(PARITY_VENV)/bin/python" -m pytest -m parity --no-skips $(ARGS)
 

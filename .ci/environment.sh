@@ -97,7 +97,8 @@ except ImportError:
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras["test"], *extras["parity"], sep="\n")
+wanted = [*project["dependencies"], *extras["test"], *extras["parity"], *extras["real"]]
+print(*wanted, sep="\n")
 PYTHON
 }
 

@@ -107,7 +107,7 @@ def download(
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
         if not target.is_file() or source.fault(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(part, disable) as note:
+            with alone(part, disable) as note:
                 if not target.is_file() or source.fault(target):  # nobody did it meanwhile
                     _fetch(source, target, part, note, disable)
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -225,7 +225,7 @@ class _Source(urllib.request.BaseHandler):
 
 
 @contextlib.contextmanager
-def _alone(part: Path, disable: bool | None) -> Iterator[IO[str]]:
+def alone(part: Path, disable: bool | None) -> Iterator[IO[str]]:
     """Waits until nobody else downloads `part`; gives the note beside it, locked."""
     path = part.with_name(f"{part.name}.source")
     while True:

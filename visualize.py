@@ -82,7 +82,7 @@ def draw_attention(
     rows = minivit.AttentionRows(blocks=[arguments.block], queries=[token])
     with torch.inference_mode():
         logits, attentions = model(images, return_attention=rows)
-    maps = query_attention(attentions[0], model, grid_size=grid)[0]  # (H, rows, cols)
+    maps = query_attention(attentions, token=token)[0]  # (H, rows, cols)
 
     last = model.config.depth - 1
     figure = attention_figure(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from minivit.checkpoint import save_model as save_model
     from minivit.config import CaptionerConfig as CaptionerConfig
     from minivit.config import ViTConfig as ViTConfig
+    from minivit.inspected import Attentions as Attentions
     from minivit.preprocess import BadImageError as BadImageError
     from minivit.preprocess import Preprocess as Preprocess
     from minivit.preprocess import open_image as open_image
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # answer --help without waiting for torch.
 _HOME = {
     "AttentionRows": "attention",
+    "Attentions": "inspected",
     "MultiHeadAttention": "attention",
     "Captioner": "captioner",
     "CheckpointError": "checkpoint",

@@ -32,6 +32,7 @@ from minivit.embeddings import (
     resize_position_embedding,
     sine_position_embedding,
 )
+from minivit.inspected import Attentions
 from minivit.preprocess import Preprocess
 
 
@@ -216,37 +217,53 @@ class VisionTransformer(nn.Module):
         return [index % depth for index in blocks], rows
 
     def _run_blocks(
-        self, tokens: Tensor, return_attention: bool | Sequence[int] | AttentionRows
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self,
+        tokens: Tensor,
+        image_size: Sequence[int],
+        return_attention: bool | Sequence[int] | AttentionRows,
+    ) -> tuple[Tensor, Attentions | None, list[Tensor]]:
         """Equations 2 and 3, block after block.
 
         Returns:
-            The tokens; the wanted weights in the order asked for; the class tokens of the blocks
-            before the last that the head sees too, each (B, D).
+            The tokens; the wanted weights in the order asked for, None where none were asked for;
+            the class tokens of the blocks before the last that the head sees too, each (B, D).
         """
         wanted, rows = self._resolve(return_attention)
-        attentions: dict[int, Tensor] = {}
+        weights: dict[int, Tensor] = {}
         class_tokens: list[Tensor] = []
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for index, block in enumerate(self.blocks):
             run = partial(checkpoint, block, use_reentrant=False) if recompute else block
             if index in wanted:
-                tokens, attentions[index] = run(tokens, need_weights=True, rows=rows)
+                tokens, weights[index] = run(tokens, need_weights=True, rows=rows)
             else:
                 tokens, _ = run(tokens)
             if len(self.blocks) - self.config.head_blocks <= index < len(self.blocks) - 1:
                 class_tokens.append(self.norm(tokens[:, 0]))  # (B, N, D) -> (B, D)
-        return tokens, [attentions[index] for index in wanted], class_tokens
+        if return_attention is False:
+            return tokens, None, class_tokens
+        height, width = image_size
+        length = tokens.shape[1]
+        attentions = Attentions(
+            [weights[index] for index in wanted],
+            image_size=(height, width),
+            grid_size=self.patch_embed.grid_for(height, width),
+            num_prefix_tokens=self.num_prefix_tokens,
+            class_token=self.config.class_token,
+            blocks=wanted,
+            queries=None if rows is None else [row + length if row < 0 else row for row in rows],
+        )
+        return tokens, attentions, class_tokens
 
     @overload
     def encode(self, images: Tensor, *, return_attention: Literal[False] = ...) -> Tensor: ...
     @overload
     def encode(
         self, images: Tensor, *, return_attention: Literal[True] | Sequence[int] | AttentionRows
-    ) -> tuple[Tensor, list[Tensor]]: ...
+    ) -> tuple[Tensor, Attentions]: ...
     def encode(
         self, images: Tensor, *, return_attention: bool | Sequence[int] | AttentionRows = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+    ) -> Tensor | tuple[Tensor, Attentions]:
         """All tokens after the final norm.
 
         Args:
@@ -254,11 +271,12 @@ class VisionTransformer(nn.Module):
             return_attention: As in `forward`.
 
         Returns:
-            (B, N, D); with `return_attention` the pair of it and the list of attention weights.
+            (B, N, D); with `return_attention` the pair of it and the attention weights.
         """
-        tokens, attentions, _ = self._run_blocks(self.embed(images), return_attention)
+        tokens = self.embed(images)  # (B, C, height, width) -> (B, N, D)
+        tokens, attentions, _ = self._run_blocks(tokens, images.shape[-2:], return_attention)
         tokens = self.norm(tokens)
-        return tokens if return_attention is False else (tokens, attentions)
+        return tokens if attentions is None else (tokens, attentions)
 
     def classify(self, tokens: Tensor, class_tokens: Sequence[Tensor] = ()) -> Tensor:
         """Equation 4 and the head: from the tokens that `encode` gives to logits.
@@ -296,10 +314,10 @@ class VisionTransformer(nn.Module):
     @overload
     def forward(
         self, images: Tensor, *, return_attention: Literal[True] | Sequence[int] | AttentionRows
-    ) -> tuple[Tensor, list[Tensor]]: ...
+    ) -> tuple[Tensor, Attentions]: ...
     def forward(
         self, images: Tensor, *, return_attention: bool | Sequence[int] | AttentionRows = False
-    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+    ) -> Tensor | tuple[Tensor, Attentions]:
         """Logits, and the attention weights of the blocks or rows that were asked for.
 
         Args:
@@ -310,14 +328,17 @@ class VisionTransformer(nn.Module):
 
         Returns:
             (B, classes); with `return_attention` the pair of it and a list with one tensor a block,
-            (B, H, N, N) or (B, H, rows asked for, N), in the order asked for.
+            (B, H, N, N) or (B, H, rows asked for, N), in the order asked for. The list knows the
+            grid of these pictures, see `minivit.inspected.Attentions`.
 
         Raises:
             ValueError: See `embed`.
             IndexError: A block or a query row that does not exist.
         """
         tokens = self.embed(images)  # (B, C, height, width) -> (B, N, D)
-        tokens, attentions, class_tokens = self._run_blocks(tokens, return_attention)
+        tokens, attentions, class_tokens = self._run_blocks(
+            tokens, images.shape[-2:], return_attention
+        )
         tokens = self.norm(tokens)
         logits = self.classify(tokens, class_tokens)  # (B, N, D) -> (B, classes)
-        return logits if return_attention is False else (logits, attentions)
+        return logits if attentions is None else (logits, attentions)

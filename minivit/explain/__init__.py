@@ -1,8 +1,9 @@
 """What a model looked at: maps from attention weights, and similarities of its positions."""
 
 from minivit.explain.maps import class_attention as class_attention
+from minivit.explain.maps import patch_map as patch_map
 from minivit.explain.maps import query_attention as query_attention
 from minivit.explain.rollout import rollout as rollout
 from minivit.explain.similarity import position_similarity as position_similarity
 
-__all__ = ["class_attention", "position_similarity", "query_attention", "rollout"]
+__all__ = ["class_attention", "patch_map", "position_similarity", "query_attention", "rollout"]

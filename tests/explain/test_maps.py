@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from minivit import AttentionRows, VisionTransformer, ViTConfig
-from minivit.explain import class_attention, query_attention
+from minivit import AttentionRows, Attentions, VisionTransformer, ViTConfig
+from minivit.explain import class_attention, patch_map, query_attention, rollout
 
 ROWS, COLS = 4, 6  # pictures of 3:2
 
@@ -91,31 +93,159 @@ def test_rows_give_the_maps_of_the_whole() -> None:
     )
 
 
-def test_the_row_may_still_be_called_query() -> None:
+def test_old_names_of_arguments_may_still_be_used() -> None:
     model = make_model()
     attention = torch.rand(2, 2, 25, 25).softmax(-1)
+    expected = query_attention(attention, model, row=9)
     with pytest.warns(DeprecationWarning, match="query is called row now"):
-        maps = query_attention(attention, model, query=9)
-    assert torch.equal(maps, query_attention(attention, model, row=9))
+        assert torch.equal(query_attention(attention, model, query=9), expected)
+    with pytest.warns(DeprecationWarning, match="attention is called attentions now"):
+        assert torch.equal(query_attention(attention=attention, model=model, row=9), expected)
 
 
-def test_pictures_of_another_size_need_their_grid() -> None:
+# ---- the grid ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def inspect(
+    model: VisionTransformer, height: int, width: int, return_attention: Any = True
+) -> Attentions:
+    _, attentions = model(torch.randn(2, 3, height, width), return_attention=return_attention)
+    assert isinstance(attentions, Attentions)
+    return attentions
+
+
+def test_plain_tensors_of_another_size_need_their_grid() -> None:
     model = make_model()
-    images = torch.randn(1, 3, 48, 72)
-    with torch.no_grad():
-        _, attentions = model(images, return_attention=[-1])
+    attentions = list(inspect(model, 48, 72, [-1]))
     with pytest.raises(ValueError, match="54 patches are not a grid of 4 rows x 6 cols"):
         class_attention(attentions, model)
     grid = model.patch_embed.grid_for(48, 72)
-    assert class_attention(attentions, model, grid_size=grid).shape == (1, 6, 9)
+    assert class_attention(attentions, model, grid_size=grid).shape == (2, 6, 9)
     with pytest.raises(ValueError, match="54 patches are not a grid of 9 rows x 9 cols"):
         class_attention(attentions, model, grid_size=(9, 9))
+
+
+def test_plain_tensors_need_a_model() -> None:
+    attention = torch.rand(2, 2, 25, 25)
+    for call in (
+        lambda: class_attention([attention]),
+        lambda: query_attention(attention),
+        lambda: patch_map(attention[:, 0, 0], [attention]),
+    ):
+        with pytest.raises(ValueError, match=r"plain tensors do not know the grid .* or the model"):
+            call()
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 32), (64, 24), (16, 96), (24, 40), (64, 80)])
+def test_what_a_call_returns_lies_on_the_pictures_of_that_call(height: int, width: int) -> None:
+    """Also where the count of patches is the config's, 24, and the grid another."""
+    model = make_model(num_register_tokens=2)
+    attentions = inspect(model, height, width)
+    rows, cols = height // 8, width // 8
+    expected = attentions[-1][:, :, 0, 3:].mean(1).reshape(2, rows, cols)
+    for given in ((attentions,), (attentions, model)):
+        torch.testing.assert_close(class_attention(*given), expected)
+        assert query_attention(*given, block=0).shape == (2, 2, rows, cols)
+    assert torch.equal(class_attention(attentions, grid_size=(rows, cols)), expected)
+
+
+def test_a_grid_that_contradicts_the_call_is_refused() -> None:
+    attentions = inspect(make_model(), 48, 32)
+    with pytest.raises(ValueError, match=r"grid_size is \(4, 6\), .* had \(6, 4\) .* leave it out"):
+        class_attention(attentions, grid_size=(4, 6))
+
+
+def test_a_row_of_rollout_becomes_a_map() -> None:
+    attentions = inspect(make_model(num_register_tokens=2), 48, 24)
+    flow = rollout(attentions)  # (2, 21, 21)
+    maps = patch_map(flow[:, 0], attentions)
+    assert torch.equal(maps, flow[:, 0, 3:].reshape(2, 6, 3))
+    assert patch_map(flow, attentions).shape == (2, 21, 6, 3)
+    with pytest.raises(ValueError, match="15 patches are not a grid of 6 rows x 3 cols"):
+        patch_map(flow[:, 0, 3:], attentions)  # the prefix tokens are gone already
+
+
+# ---- tokens and patches by name ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("queries", [None, [13, 0, -1], [-1, 13]])
+@pytest.mark.parametrize(("patch", "token"), [((3, 1), 13), ((5, 2), 20)])
+def test_a_patch_and_a_token_find_their_row(
+    queries: list[int] | None, patch: tuple[int, int], token: int
+) -> None:
+    model = make_model(num_register_tokens=2)  # three tokens, then 6 x 3 patches
+    torch.manual_seed(1)
+    whole = inspect(model, 48, 24, [-1])
+    torch.manual_seed(1)
+    request = [-1] if queries is None else AttentionRows([-1], queries)
+    attentions = inspect(model, 48, 24, request)
+    expected = whole[0][:, :, token, 3:].reshape(2, 2, 6, 3)
+    for name in ({"patch": patch}, {"token": token}, {"token": token - 21}):
+        torch.testing.assert_close(query_attention(attentions, **name), expected)
+
+
+def test_the_class_token_is_found_among_the_rows() -> None:
+    model = make_model()
+    torch.manual_seed(1)
+    expected = class_attention(inspect(model, 48, 24))
+    torch.manual_seed(1)
+    attentions = inspect(model, 48, 24, AttentionRows([-1], [5, 0]))
+    torch.testing.assert_close(class_attention(attentions), expected)
+    torch.testing.assert_close(query_attention(attentions, token=0).mean(1), expected)
+
+
+def test_a_row_that_was_not_asked_for_is_refused() -> None:
+    """The first row would be a map too, of another token."""
+    attentions = inspect(make_model(), 48, 24, AttentionRows([-1], range(1, 12)))
+    with pytest.raises(ValueError, match=r"row of token 0 .* of tokens 1, 2, .* 8, …: add it"):
+        class_attention(attentions)
+    with pytest.raises(ValueError, match="row of token 13 was not asked for"):
+        query_attention(attentions, patch=(4, 0))
+    assert query_attention(attentions, row=10).shape == (2, 2, 6, 3)
+
+
+def test_plain_tensors_have_rows_by_name_only_where_all_are_given() -> None:
+    model = make_model()
+    whole = torch.rand(2, 2, 25, 25)
+    patch = query_attention(whole, model, patch=(1, 2))
+    assert torch.equal(patch, query_attention(whole, model, row=9))
+    with pytest.raises(ValueError, match="2 rows of 25 tokens, and whose they are is not known"):
+        query_attention(whole[:, :, :2], model, patch=(1, 2))
+
+
+def test_a_name_that_names_nothing_or_two_things_is_refused() -> None:
+    attentions = inspect(make_model(), 48, 24)
+    for patch in ((6, 0), (0, 3), (-1, 0)):
+        with pytest.raises(ValueError, match=r"6 rows x 3 cols; choose from \(0, 0\) to \(5, 2\)"):
+            query_attention(attentions, patch=patch)
+    for token in (19, -20):
+        with pytest.raises(ValueError, match=f"token {token}: choose from -19 to 18"):
+            query_attention(attentions, token=token)
+    with pytest.raises(ValueError, match="three names of one row: give one"):
+        query_attention(attentions, row=0, token=0)
+
+
+@pytest.mark.parametrize("attentions", [[3, -1], AttentionRows([3, -1], [0])])
+def test_block_counts_the_entries(attentions: Any) -> None:
+    """Block 3 is entry 0 of what was asked for."""
+    made = inspect(make_model(depth=5), 48, 24, attentions)
+    assert made.blocks == (3, 4)
+    first = made[0][:, :, 0, 1:].mean(1).reshape(2, 6, 3)
+    torch.testing.assert_close(class_attention(made, block=0), first)
+    with pytest.raises(IndexError):
+        class_attention(made, block=3)
+
+
+# ---- the class token -----------------------------------------------------------------------------
 
 
 def test_without_a_class_token_there_is_no_class_attention() -> None:
     model = make_model(class_token=False, pooling="mean")
     with pytest.raises(ValueError, match="no class token: use query_attention"):
         class_attention([torch.rand(1, 2, 24, 24)], model)
+    with pytest.raises(ValueError, match="no class token: use query_attention"):
+        class_attention(inspect(model, 24, 48))
 
 
 def test_maps_carry_gradients() -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minivit import Attentions
 from minivit.explain import rollout
 
 
@@ -89,3 +90,18 @@ def test_nothing_cannot_be_rolled_out() -> None:
 def test_rows_cannot_be_rolled_out() -> None:
     with pytest.raises(ValueError, match=r"whole maps .* found \(2, 3, 1, 5\)"):
         rollout([torch.rand(2, 3, 1, 5)])
+
+
+@pytest.mark.parametrize(
+    ("known", "complaint"),
+    [({"blocks": (3, 1)}, "blocks in order, found 3, 1"), ({"queries": (1, 0)}, "rows in order")],
+)
+def test_blocks_and_rows_in_another_order_cannot_be_rolled_out(
+    known: dict[str, tuple[int, ...]], complaint: str
+) -> None:
+    attentions = maps(0, 2, 2)
+    assert torch.equal(
+        rollout(Attentions(attentions, blocks=(1, 3), queries=(0, 1))), rollout(attentions)
+    )
+    with pytest.raises(ValueError, match=complaint):
+        rollout(Attentions(attentions, **known))

@@ -89,7 +89,7 @@ def attention_maps(model: VisionTransformer, images: Tensor) -> Tensor:
     for first in range(0, len(images), 32):
         batch = images[first : first + 32]
         _, attentions = model(batch, return_attention=AttentionRows(blocks=[-1], queries=[0]))
-        maps.append(class_attention(attentions, model))
+        maps.append(class_attention(attentions))
     return torch.cat(maps).cpu()
 
 

@@ -1,0 +1,156 @@
+"""Trained weights, on real photos, beside transformers: random weights hide faults.
+
+The model is that of `make real`, a DINOv2 ViT-S/14. Its scores before softmax reach 300, where
+those of random weights are about 3, and single attention weights reach 0.9999.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import minivit
+from minivit.preprocess import open_image
+from weights_convert import real
+
+pytestmark = pytest.mark.parity
+
+PHOTOS = Path(__file__).parents[1] / "tutorials" / "photos"
+CASES = [
+    ("cat", (224, 224)),
+    ("coffee", (224, 224)),
+    ("astronaut", (224, 224)),
+    ("astronaut", (518, 518)),
+    ("cat", (336, 224)),
+    ("coffee", (420, 630)),
+]
+
+
+@cache
+def ours() -> minivit.VisionTransformer:
+    """The converted model."""
+    path = real.path()
+    assert path is not None, "no trained weights here: run 'make real'"
+    model = minivit.load_model(path)
+    assert isinstance(model, minivit.VisionTransformer)
+    return model
+
+
+@cache
+def theirs() -> Any:
+    """transformers' model, which writes its attention weights down."""
+    from transformers import Dinov2Model
+
+    folder = real.transformers_folder()
+    assert folder is not None, "no trained weights here: run 'make real'"
+    return Dinov2Model.from_pretrained(folder, attn_implementation="eager").eval()
+
+
+@cache
+def photo(name: str, size: tuple[int, int]) -> Tensor:
+    """(1, 3, height, width): the whole photo in this size, whatever its own shape."""
+    height, width = size
+    picture = open_image(PHOTOS / f"{name}.jpg").resize((width, height))
+    pixels = torch.tensor(list(picture.tobytes()), dtype=torch.uint8).view(height, width, 3)
+    return ours().preprocess.normalize(pixels.permute(2, 0, 1)[None])
+
+
+def assert_equal_to_theirs(model: minivit.VisionTransformer, images: Tensor) -> None:
+    """Tokens, and the maps of every block, to 1e-4.
+
+    Raises:
+        AssertionError: They differ by more.
+    """
+    with torch.inference_mode():
+        expected = theirs()(images, output_attentions=True)
+        tokens = model.encode(images)
+        torch.testing.assert_close(tokens, expected.last_hidden_state, rtol=0, atol=1e-4)
+        _, attentions = model.encode(images, return_attention=True)
+        for found, weights in zip(attentions, expected.attentions, strict=True):
+            torch.testing.assert_close(found, weights, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_tokens_and_maps_are_those_of_transformers(name: str, size: tuple[int, int]) -> None:
+    assert_equal_to_theirs(ours(), photo(name, size))
+
+
+def test_a_mirrored_photo_and_a_batch_are_no_special_cases() -> None:
+    images = torch.cat([photo(name, (224, 224)) for name in ("cat", "coffee", "astronaut")])
+    assert_equal_to_theirs(ours(), torch.cat([images, images.flip(3)]))
+    with torch.inference_mode():
+        together, (maps,) = ours().encode(images, return_attention=[-1])
+        for image, tokens, heads in zip(images, together, maps, strict=True):
+            alone, (map_alone,) = ours().encode(image[None], return_attention=[-1])
+            torch.testing.assert_close(tokens[None], alone, rtol=0, atol=5e-5)
+            torch.testing.assert_close(heads[None], map_alone, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_rows_beside_the_kernel_are_the_rows_of_the_maps(name: str, size: tuple[int, int]) -> None:
+    model, images = ours(), photo(name, size)
+    depth = model.config.depth
+    queries = [0, 1, -1]
+    with torch.inference_mode():
+        plain = model.encode(images)
+        rows = minivit.AttentionRows(blocks=range(depth), queries=queries)
+        tokens, chosen = model.encode(images, return_attention=rows)
+        assert torch.equal(tokens, plain)
+        _, attentions = model.encode(images, return_attention=True)
+        for found, maps in zip(chosen, attentions, strict=True):
+            torch.testing.assert_close(found, maps[:, :, queries], rtol=0, atol=5e-5)
+
+
+def test_the_scores_are_as_large_as_is_said() -> None:
+    """Else nothing above would be harder than random weights."""
+    with torch.inference_mode():
+        _, attentions = ours().encode(photo("cat", (224, 224)), return_attention=True)
+    assert max(weights.max().item() for weights in attentions) > 0.999
+
+
+def test_a_hook_sees_what_the_plain_pass_computes() -> None:
+    model, images = ours(), photo("coffee", (336, 224))
+    seen: list[Tensor] = []
+    block = model.blocks[7]
+    handle = block.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
+    try:
+        with torch.inference_mode():
+            tokens = model.encode(images)
+            rows = minivit.AttentionRows(blocks=[7], queries=[0])
+            beside, _ = model.encode(images, return_attention=rows)
+            expected = theirs()(images, output_hidden_states=True).hidden_states[8]
+    finally:
+        handle.remove()
+    assert len(seen) == 2 and torch.equal(seen[0], seen[1]) and torch.equal(tokens, beside)
+    torch.testing.assert_close(seen[0], expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("blocks.11.attn.qkv.weight", 1e-3),
+        ("blocks.0.norm1.weight", 1e-3),
+        ("blocks.5.ls1.gamma", 1e-3),
+        ("pos_embed", 1e-3),
+        ("norm.bias", 1.5e-4),
+    ],
+)
+def test_a_tensor_that_is_changed_is_noticed(name: str, change: float) -> None:
+    """A single number a tensor, by a thousandth (1.5e-4 for what is added to the tokens as is)."""
+    model = ours()
+    tensor = dict(model.named_parameters())[name]
+    number = int(tensor.abs().argmax())  # the one that matters most
+    kept = tensor.detach().flatten()[number].item()
+    try:
+        with torch.no_grad():
+            tensor.view(-1)[number] = kept + change
+        with pytest.raises(AssertionError, match="Tensor-likes are not close"):
+            assert_equal_to_theirs(model, photo("cat", (224, 224)))
+    finally:
+        with torch.no_grad():
+            tensor.view(-1)[number] = kept

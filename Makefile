@@ -31,7 +31,7 @@ help: ## this list
 	@echo '  TORCH=torch==2.13.0   the torch to install first (test, demo, lint, types)'
 	@echo '  PYTHON=python3.12     the Python that makes a new environment (3.10 or newer)'
 	@echo '  VENV=.venv            the environment to use; default: the active one, else .venv'
-	@echo '  ARGS="-k attention"   more arguments for pytest (test, parity)'
+	@echo '  ARGS="-k attention"   more arguments for pytest (test, parity); for train.py (demo)'
 
 install: ## the environment with minivit (editable) and its development tools
 	@.ci/environment.sh tools "$(VENV)"
@@ -56,11 +56,8 @@ lint: install ## ruff: rules and formatting
 types: install ## mypy, strict
 	$(RUN) -m mypy
 
-demo: install ## train on the built-in scenes, then draw: pictures in runs/demo/
-	$(RUN) train.py --out runs/demo --overwrite
-	$(RUN) visualize.py attention --out runs/demo
-	$(RUN) visualize.py positions --weights runs/demo/best.safetensors --out runs/demo
-	$(RUN) visualize.py caption --out runs/demo/caption
+demo: install ## pictures by the shipped weights, then a training and its own: runs/demo/
+	@.ci/demo.sh "$(VENV)/bin/python" runs/demo $(ARGS)
 
 real: install ## trained weights of a DINOv2 ViT-S/14 (90 MB, once), into the user's cache folder
 	@$(RUN) -c 'import onnx' 2> /dev/null || $(RUN) -m pip install --editable '.[real]'

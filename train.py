@@ -1,6 +1,7 @@
 """Train a Vision Transformer or a captioner, and see what it learned to look at.
 
     python train.py                                # the built-in scenes, some minutes on two cores
+    python train.py --minutes 20                   # as long as you like; measured on this machine
     python train.py classify --data DIR --recipe NAME --weights W --out RUN
     python train.py caption --out RUN              # a captioner of scenes, or of --data DIR
     python train.py evaluate --data DIR --weights W [--predictions out.csv]
@@ -11,7 +12,8 @@
 
 A run folder holds recipe.toml, environment.toml, metrics.csv, curves.png, report.md with pictures,
 and the checkpoints best.safetensors and last.safetensors; --resume goes on with an unfinished run.
-Exit status: 0 done, 2 bad input, 130 Ctrl-C.
+Ctrl-C while it trains stops it and leaves all of these of what was learned so far; once more ends
+at once. Exit status: 0 done, 2 bad input, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivit.commands.terminal import pick_device, run, warn_of_slow_bf16
+from minivit.commands.terminal import first_interrupt, pick_device, run, warn_of_slow_bf16
 from minivit.commands.train_flags import given_flags, make_parser
 from minivit.progress import progress_bars
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     import torch
 
     from minivit.training.distributed import Processes
+    from minivit.training.loop import Trainer
+    from minivit.training.minutes import SomeRecipe
+    from minivit.training.pace import Pace
     from minivit.training.recipes import CaptionRecipe, ClassifyRecipe
     from minivit.training.run_folder import RunFolder
     from minivit.training.task import Bar, Epoch, Plan
@@ -63,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 # ---- training ------------------------------------------------------------------------------------
 
 
-def classify(arguments: argparse.Namespace) -> None:
+def classify(arguments: argparse.Namespace) -> int:
     """Trains a classifier of scenes or photos.
 
     Raises:
@@ -75,10 +80,10 @@ def classify(arguments: argparse.Namespace) -> None:
             "photos without weights take many photos and epochs: give --weights W to fine-tune a "
             "trained model, or --recipe deit_scratch to train one from scratch"
         )
-    fit(recipe, arguments.out or Path("runs", recipe.recipe), arguments)
+    return fit(recipe, arguments.out or Path("runs", recipe.recipe), arguments)
 
 
-def caption(arguments: argparse.Namespace) -> None:
+def caption(arguments: argparse.Namespace) -> int:
     """Trains a captioner."""
     from minivit.training.recipes import CaptionRecipe, make_recipe
 
@@ -86,7 +91,7 @@ def caption(arguments: argparse.Namespace) -> None:
     name = "scenes_captioner" if given.get("data", "scenes") == "scenes" else "catr_coco"
     with old_names_on_stderr():
         recipe = make_recipe(CaptionRecipe, arguments.recipe or name, given)
-    fit(recipe, arguments.out or Path("runs", recipe.recipe), arguments)
+    return fit(recipe, arguments.out or Path("runs", recipe.recipe), arguments)
 
 
 def classify_recipe(arguments: argparse.Namespace) -> ClassifyRecipe:
@@ -106,11 +111,17 @@ def given_values(arguments: argparse.Namespace) -> dict[str, Any]:
     """The keys of a recipe that the command line gives; --set wins over the other flags.
 
     Raises:
-        ValueError: A --set without "=".
+        ValueError: A --set without "="; or --minutes beside a number of epochs or steps.
     """
     from minivit.training.recipe_toml import read_settings
 
-    return given_flags(arguments) | read_settings(arguments.settings)
+    given = given_flags(arguments) | read_settings(arguments.settings)
+    if arguments.minutes and (names := [name for name in ("epochs", "steps") if name in given]):
+        raise ValueError(
+            f"--minutes {arguments.minutes:g} chooses the epochs and steps, and {names[0]} "
+            f"{given[names[0]]} is given too: leave out one of the two"
+        )
+    return given
 
 
 @contextlib.contextmanager
@@ -138,37 +149,47 @@ def make_plan(recipe: ClassifyRecipe | CaptionRecipe, bar: Bar) -> Plan:
     return plan_classifier(recipe, bar)
 
 
-def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.Namespace) -> None:
-    """Trains by a recipe into a run folder: the same for classifiers and captioners."""
+def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.Namespace) -> int:
+    """Trains by a recipe into a run folder: the same for classifiers and captioners.
+
+    Returns:
+        The exit status: 0, or 130 where Ctrl-C stopped the training.
+    """
+    start = time.perf_counter()
     from minivit.training.distributed import make_repeatable, processes
     from minivit.training.memory import keep_freed_memory
     from minivit.training.run_folder import RunFolder
 
     keep_freed_memory()
-    folder, start = RunFolder(out), time.perf_counter()
+    folder, stopped = RunFolder(out), ""
     device, resume = pick_device(arguments.device, arguments.threads), arguments.resume
     with progress_bars() as bar:
         with processes(device) as team:
-            state = None
+            state, goes_on = None, resume and folder.recipe.exists()
             if team.is_first:  # the others ask the first: they may not see the folder
                 state = folder.load_state() if resume else None
+                if goes_on:
+                    recipe = with_schedule_before(recipe, folder, arguments)
                 folder.check(
                     recipe.to_dict(),
                     resume=resume,
                     overwrite=arguments.overwrite,
                     data_known="data" in (state or ()),
                 )
-            finished, state = team.agree((resume and folder.is_finished(), state))
+            finished = resume and folder.is_finished()
+            finished, state, recipe, goes_on = team.agree((finished, state, recipe, goes_on))
             if finished:
                 if team.is_first:
                     print(f"{out}: this run is finished, see {folder.report}")
-                return
+                return 0
             make_repeatable(team.device)
             plan = make_plan(recipe, bar)
             if team.is_first:
                 print("\n".join(plan.lines), flush=True)
             if state is not None:
                 refuse_other_data(plan, folder, team, state)
+            if arguments.minutes and not goes_on:
+                recipe = fit_to_time(recipe, plan, team, arguments.minutes, start)
             if team.is_first:
                 if any(phase.precision == "bf16" for phase in recipe.settings_of_phases()):
                     warn_of_slow_bf16(team.device)
@@ -178,9 +199,48 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
                     print(
                         f"{recipe.data}: names and labels are those of {before}, as the run began"
                     )
-            train(recipe, plan, folder, team, state)
+            stopped = train(recipe, plan, folder, team, state)
         if team.is_first:
-            report(plan, folder, recipe, team.device, start)
+            report(plan, folder, recipe, team.device, start, stopped)
+    return 130 if stopped else 0
+
+
+def with_schedule_before(
+    recipe: SomeRecipe, folder: RunFolder, arguments: argparse.Namespace
+) -> SomeRecipe:
+    """The recipe of a run that goes on: one that --minutes began is not measured again."""
+    from minivit.training.minutes import with_schedule_of
+    from minivit.training.recipe_toml import read_recipe
+    from minivit.training.recipes import with_new_names
+
+    if {"epochs", "steps"} & given_values(arguments).keys():
+        return recipe
+    if arguments.minutes:
+        print(f"--minutes {arguments.minutes:g}: the run goes on with the steps that it began with")
+    return with_schedule_of(recipe, with_new_names(read_recipe(str(folder.recipe))))
+
+
+def fit_to_time(
+    recipe: SomeRecipe, plan: Plan, team: Processes, minutes: float, start: float
+) -> SomeRecipe:
+    """The recipe with the steps that fit into --minutes; the first process prints them.
+
+    Raises:
+        ValueError: No step fits.
+    """
+    from minivit.training.minutes import fit_to_minutes
+
+    recipe = fit_to_minutes(recipe, plan, team, minutes=minutes, start=start)
+    if team.is_first:
+        phases = recipe.settings_of_phases()
+        steps = " + ".join(f"{phase.steps:,}" for phase in phases)
+        epochs = sum(phase.epochs for phase in phases)
+        print(
+            f"--minutes {minutes:g}: {steps} steps in {epochs} epochs, by the first steps on this "
+            "machine; recipe.toml has them",
+            flush=True,
+        )
+    return recipe
 
 
 def refuse_other_data(
@@ -213,12 +273,19 @@ def train(
     folder: RunFolder,
     team: Processes,
     state: dict[str, Any] | None,
-) -> None:
-    """All epochs, or those after a saved state; what is known so far is written after each."""
+) -> str:
+    """All epochs, or those after a saved state; what is known so far is written after each.
+
+    Returns:
+        Where Ctrl-C stopped it, in words; "" where it came to its end.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C before the first step.
+    """
     from tqdm import tqdm
 
     from minivit.training.loop import NotFiniteError, Trainer
-    from minivit.training.pace import Pace
+    from minivit.training.pace import FIRST_STEPS, Pace
     from minivit.training.record import Record
 
     data = plan.digest.to_dict()
@@ -247,16 +314,55 @@ def train(
             bar.update()
             if record is not None and (slower := pace.step()):
                 bar.write(slow_line(slower), file=sys.stderr)
+            if record is not None and pace.steps == FIRST_STEPS:
+                bar.write(time_line(pace, plan, trainer), file=sys.stdout)
+                sys.stdout.flush()
 
         trainer.on_step = on_step
         try:
-            for epoch in trainer.run():
-                if record is not None:  # the first process prints and writes
-                    bar.write(epoch_line(epoch), file=sys.stdout)
-                    record.write()
+            with stopped_by_interrupt(trainer):
+                for epoch in trainer.run():
+                    if record is not None:  # the first process prints and writes
+                        bar.write(epoch_line(epoch), file=sys.stdout)
+                        record.write()
         except NotFiniteError as error:
             good = f"; the last good checkpoint is {folder.last}" if trainer.epochs else ""
             raise NotFiniteError(f"{error}{good}") from None
+    if not trainer.stopped or record is None:
+        return ""
+    if trainer.step == 0:
+        raise KeyboardInterrupt
+    record.write_stopped()
+    return f"stopped early at step {trainer.step:,} of {total:,}"
+
+
+def stopped_by_interrupt(trainer: Trainer) -> contextlib.AbstractContextManager[None]:
+    """The block in which the first Ctrl-C stops the training.
+
+    With several processes it ends them: torchrun sends it to each once more.
+    """
+    if trainer.processes.count > 1:
+        return contextlib.nullcontext()
+    return first_interrupt(
+        trainer.stop,
+        "stopping after this step; a report of what was learned follows; Ctrl-C again ends at once",
+    )
+
+
+def time_line(pace: Pace, plan: Plan, trainer: Trainer) -> str:
+    """How long the rest will take; a held-out sample has no backward pass, two thirds of a step."""
+    from minivit.training.pace import duration
+
+    assert pace.first is not None
+    left = trainer.num_steps - trainer.step
+    validation = len(plan.validation) / (3 * len(plan.train))
+    line = (
+        f"training takes about {duration(left * pace.first * (1 + validation))} on this machine: "
+        f"{left:,} steps to go, {1 / pace.first:.1f} a second"
+    )
+    if trainer.processes.count > 1:
+        return line
+    return f"{line}; Ctrl-C stops it early and keeps what was learned"
 
 
 def slow_line(factor: float) -> str:
@@ -283,13 +389,20 @@ def report(
     recipe: ClassifyRecipe | CaptionRecipe,
     device: torch.device,
     start: float,
+    stopped: str,
 ) -> None:
-    """Measures the best checkpoint; prints the results and writes report.md."""
+    """Measures the best checkpoint; prints the results and writes report.md.
+
+    The state of a run that was stopped stays: it can go on.
+    """
     lines, more = plan.report(folder.path, device)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
     lines.append(f"{minutes} min {seconds} s in all, {len(plan.train):,} training samples")
+    if stopped:
+        lines.insert(0, f"{stopped}; --resume goes on from there")
     text = "".join(f"- {line}\n" for line in lines)
-    folder.finish(
+    write = folder.write_report if stopped else folder.finish
+    write(
         f"# {recipe.recipe}\n\n{text}- recipe {recipe.recipe}, seed {recipe.seed}; settings in "
         f"recipe.toml, versions in environment.toml\n\n![curves](curves.png)\n\n{more}"
     )
@@ -360,7 +473,7 @@ def preview(arguments: argparse.Namespace) -> None:
     print(arguments.out)
 
 
-def sweep(arguments: argparse.Namespace) -> None:
+def sweep(arguments: argparse.Namespace) -> int:
     """Trains with every combination of settings, and compares."""
     from minivit.files import save_figure
     from minivit.training.distributed import refuse_several
@@ -380,7 +493,8 @@ def sweep(arguments: argparse.Namespace) -> None:
         print(f"\nrun {number} of {len(runs)}: {name}", flush=True)
         problem = ""
         try:
-            fit(recipe, out / name, arguments)
+            if status := fit(recipe, out / name, arguments):
+                return status
         except NotFiniteError as error:
             problem = str(error).split(":")[0]
             print(problem, flush=True)
@@ -390,6 +504,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     save_figure(figure, out / "comparison.png")
     write_text(out / "comparison.md", f"{table}\n![curves](comparison.png)\n")
     print(f"\n{table}\n{out / 'comparison.md'}")
+    return 0
 
 
 # ---- what there is -------------------------------------------------------------------------------

@@ -7,9 +7,13 @@ imports torch before it is needed, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -75,6 +79,33 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
             raise
         print(one_line(error), file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def first_interrupt(call: Callable[[], object], line: str) -> Iterator[None]:
+    """Has the first Ctrl-C within the block call a function; the second ends the program as usual.
+
+    Where Ctrl-C is ignored, as in the background of a shell script, it still is.
+
+    Args:
+        call: Function that is called in the middle of whatever is being done: it sets a flag.
+        line: Line for standard error.
+    """
+
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(2, f"\n{line}\n".encode())  # print may be what was interrupted
+        call()
+
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ Nothing here imports torch, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ def _add_classify(commands: Commands[Parser]) -> None:
         "as published, a CSV file (file,label), or the IDX files of Fashion-MNIST. What was "
         "recognised is printed.",
     )
-    _add_recipe_flags(
+    how = _add_recipe_flags(
         command,
         "a name inside the package or a TOML file (default: scenes; for photos with --weights "
         "pets_sgd, for IDX files fashion_mnist)",
     )
+    _add_minutes(how)
     command.add_argument(
         "--strict",
         action="store_const",
@@ -75,11 +77,12 @@ def _add_caption(commands: Commands[Parser]) -> None:
         "CSV file (file,caption). Weights: a captioner to train further, or the backbone of a new "
         "one, a ViT or a ResNet (default: for scenes the shipped ViT).",
     )
-    _add_recipe_flags(
+    how = _add_recipe_flags(
         command,
         "a name inside the package or a TOML file (default: scenes_captioner; for photos "
         "catr_coco)",
     )
+    _add_minutes(how)
     command.add_argument("--vocab", metavar="FILE", help="word-pieces of a new captioner of photos")
     command.add_argument(
         "--skip-missing",
@@ -201,7 +204,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> None:
+def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> argparse._ArgumentGroup:
     group = command.add_argument_group("what to train, on what, and how")
     group.add_argument("--recipe", metavar="NAME", help=help_)
     group.add_argument("--data", metavar="DIR", help="scenes, or where the photos are")
@@ -224,6 +227,7 @@ def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> None:
         metavar="KEY=VALUE",
         help="any other key of a recipe; `train.py recipes --keys` lists them",
     )
+    return group
 
 
 def _add_run_flags(command: argparse.ArgumentParser) -> None:
@@ -236,10 +240,29 @@ def _add_run_flags(command: argparse.ArgumentParser) -> None:
     either.add_argument("--overwrite", action="store_true", help="replace the run that is there")
 
 
+def _add_minutes(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--minutes",
+        type=minutes,
+        metavar="N",
+        help="as many steps as end, report included, in about N minutes on this machine, measured "
+        "over the first steps: instead of --epochs, all phases by one factor; recipe.toml of the "
+        "run has the result and repeats it exactly",
+    )
+
+
 def _set_recipe_keys(command: argparse.ArgumentParser, *more: str) -> None:
     """Keeps the names of those flags that are keys of a recipe."""
     common = ("data", "weights", "epochs", "batch_size", "lr", "precision", "limit", "workers")
-    command.set_defaults(recipe_keys=(*common, "seed", *more))
+    command.set_defaults(recipe_keys=(*common, "seed", *more), minutes=None)
+
+
+def minutes(text: str) -> float:
+    """A number of minutes."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of minutes above 0")
+    return value
 
 
 def positive(text: str) -> int:

@@ -60,6 +60,7 @@ class Trainer:
     Attributes:
         epochs: Figures of the finished epochs.
         average: Moving average of the model, or None.
+        stopped: Whether `run` ended early because of `stop`.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class Trainer:
         self.save = save or (lambda _state: None)
         self.epochs: list[Epoch] = []
         self.average: nn.Module | None = None
+        self.stopped = False
+        self._is_stopping = False
         self._phase = 0  # phases that are finished
         self._epoch = 0  # epochs of this phase that are finished
         self._step = 0  # steps of this epoch that are done
@@ -97,7 +100,7 @@ class Trainer:
     @property
     def num_steps(self) -> int:
         """Steps of all phases."""
-        return sum(phase.epochs * self._steps_per_epoch(phase) for phase in self.phases)
+        return sum(phase.num_steps(self._steps_per_epoch(phase)) for phase in self.phases)
 
     @property
     def step(self) -> int:
@@ -106,6 +109,11 @@ class Trainer:
 
     def _steps_per_epoch(self, settings: Settings) -> int:
         return math.ceil(len(self.data) / settings.batch_size)
+
+    def _steps_of_epoch(self) -> int:
+        """Steps of the present epoch, which is shorter where its phase ends within it."""
+        per_epoch = self._steps_per_epoch(self.settings)
+        return min(per_epoch, self.settings.num_steps(per_epoch) - self._epoch * per_epoch)
 
     def _prepare(self) -> None:
         """Optimizers and the module that is called, for the present phase."""
@@ -128,19 +136,28 @@ class Trainer:
         """Trains to the end; the state is saved when the caller asks for the next epoch.
 
         Yields:
-            The figures of each epoch.
+            The figures of each epoch that was finished.
 
         Raises:
             NotFiniteError: The loss or the gradient is not finite; the message names the step and
                 the learning rate.
         """
         while self._phase < len(self.phases):
-            while self._epoch < self.settings.epochs and not self._out_of_patience():
-                yield self._run_epoch()
+            while self._steps_of_epoch() > 0 and not self._out_of_patience():
+                self._run_steps()
+                if self._step < self._steps_of_epoch():
+                    self.stopped = True
+                    self._save_state()
+                    return
+                yield self._finish_epoch()
                 self._save_state()
             self._phase, self._epoch = self._phase + 1, 0
             if self._phase < len(self.phases):
                 self._prepare()
+
+    def stop(self) -> None:
+        """Has `run` end before its next step, with the state saved; no step is left half-done."""
+        self._is_stopping = True
 
     def is_best(self) -> bool:
         """Whether the last epoch is the best so far, or as good as the best."""
@@ -160,32 +177,45 @@ class Trainer:
         waited = len(scores) - 1 - scores.index(max(scores))  # epochs since the first best one
         return waited >= self.settings.patience
 
-    def _run_epoch(self) -> Epoch:
-        """The steps of an epoch that are still to do, and validation."""
+    def _run_steps(self) -> None:
+        """The steps of an epoch that are still to do, or those before `stop`."""
         settings, epoch = self.settings, len(self.epochs)
         pieces = self._pieces(epoch_order(settings.seed, epoch, len(self.data)))
         loaded = self.data.load(epoch, pieces)
         for _, parts in itertools.groupby(pieces, lambda piece: piece.step):
+            if self._is_stopping:
+                return
             self._run_step([(piece, next(loaded)) for piece in parts])
             if self._step % settings.save_every == 0:
                 self._save_state()
+
+    def _finish_epoch(self) -> Epoch:
+        """The figures of an epoch whose steps are done; the next one begins."""
+        done = self._figures()
+        self.epochs.append(done)
+        self._step, self._epoch, self._sums = 0, self._epoch + 1, torch.zeros_like(self._sums)
+        return done
+
+    def _figures(self) -> Epoch:
+        """The figures of the present epoch, with a validation."""
         loss, accuracy = self._validate()
-        done = Epoch(
-            epoch=epoch + 1,
-            lr=settings.lr * self._lr_fraction(self._step - 1),
+        return Epoch(
+            epoch=len(self.epochs) + 1,
+            lr=self.settings.lr * self._lr_fraction(self._step - 1),
             train_loss=(self._sums[0] / self._sums[1]).item(),
             val_loss=loss,
             val_accuracy=accuracy,
             seconds=self._seconds(),
         )
-        self.epochs.append(done)
-        self._step, self._epoch, self._sums = 0, self._epoch + 1, torch.zeros_like(self._sums)
-        return done
+
+    def epochs_so_far(self) -> list[Epoch]:
+        """The finished epochs, and the one that `stop` cut short, validated as it is."""
+        return [*self.epochs, self._figures()] if self._step else self.epochs
 
     def _pieces(self, order: Sequence[int]) -> list[Piece]:
         """The samples of this process in the steps of an epoch that are still to do."""
         size, first, pieces = self.settings.batch_size, self._all_steps - self._step, []
-        for step in range(self._step, self._steps_per_epoch(self.settings)):
+        for step in range(self._step, self._steps_of_epoch()):
             together = order[step * size : (step + 1) * size]
             own = divide(together, self.processes.count)[self.processes.rank]
             parts = [part for part in divide(own, self.settings.accumulate) if part]

@@ -87,10 +87,11 @@ class Recipe(Settings):
         return min(self.num_scenes, self.limit or self.num_scenes)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as TOML knows them, the task first; phases only where there are some."""
+        """All fields as TOML knows them, the task first; steps and phases where there are some."""
         values = {"task": self.task, **dataclasses.asdict(self)}
-        if not self.phases:
-            del values["phases"]
+        for name in ("steps", "phases"):  # run folders of before have no steps
+            if not values[name]:
+                del values[name]
         return values
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from minivit.checkpoint import save_model
 from minivit.files import save_figure
 from minivit.training.loop import Trainer
 from minivit.training.run_folder import RunFolder
-from minivit.training.task import Plan
+from minivit.training.task import Epoch, Plan
 from minivit.training.tensorboard import Events
 from minivit.viz import curves_figure
 
@@ -32,12 +33,28 @@ class Record:
 
     def write(self) -> None:
         """Writes everything that is known after an epoch; the model also as the best, if it is."""
-        model = cast("VisionTransformer | Captioner", self.trainer.model)
-        epochs, (loss, accuracy) = self.trainer.epochs, self.plan.axes
-        save_model(model, self.folder.last)
+        save_model(self._model(), self.folder.last)
         if self.trainer.is_best():
-            save_model(model, self.folder.best)
+            save_model(self._model(), self.folder.best)
+        self._write_figures(self.trainer.epochs)
+        self.events.add(self.trainer.epochs[-1])
+
+    def write_stopped(self) -> None:
+        """Writes what a training that was stopped has learned.
+
+        The best checkpoint stays that of the finished epochs where there are any, so that a run
+        that goes on ends with the same files as one that was not stopped.
+        """
+        save_model(self._model(), self.folder.last)
+        if not self.trainer.epochs:
+            save_model(self._model(), self.folder.best)
+        self._write_figures(self.trainer.epochs_so_far())
+
+    def _model(self) -> VisionTransformer | Captioner:
+        return cast("VisionTransformer | Captioner", self.trainer.model)
+
+    def _write_figures(self, epochs: Sequence[Epoch]) -> None:
+        loss, accuracy = self.plan.axes
         self.folder.write_metrics(epochs)
         curves = curves_figure(epochs, chance=self.plan.chance, loss=loss, accuracy=accuracy)
         save_figure(curves, self.folder.path / "curves.png")
-        self.events.add(epochs[-1])

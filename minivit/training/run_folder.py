@@ -173,9 +173,13 @@ class RunFolder:
             for path in self.path.glob(f".*-????????.{kind}"):
                 path.unlink()
 
+    def write_report(self, report: str) -> None:
+        """Writes the report; the state stays, so that the run can go on."""
+        write_text(self.report, report)
+
     def finish(self, report: str) -> None:
         """Writes the report and removes the state: the run has ended."""
-        write_text(self.report, report)
+        self.write_report(report)
         self.state.unlink(missing_ok=True)
 
     def write_metrics(self, epochs: Sequence[Epoch]) -> None:

@@ -34,6 +34,8 @@ class Settings:
 
     Attributes:
         epochs: Passes over the training samples.
+        steps: Number of steps after which a phase ends, though its epochs may not be over; 0: all
+            steps of its epochs.
         batch_size: Samples a step, all processes together.
         accumulate: Parts that the samples of a step are computed in, one after the other: less
             memory, the same step.
@@ -67,6 +69,7 @@ class Settings:
     epochs: int
     batch_size: int
     lr: float
+    steps: int = 0
     accumulate: int = 1
     optimizer: Optimizer = "adamw"
     momentum: float = 0.9
@@ -91,7 +94,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "lr_drop", "save_every"):
             require(self, name, is_number(getattr(self, name), 1), "at least 1")
-        for name in ("patience", "seed", "weight_decay", "grad_clip"):
+        for name in ("steps", "patience", "seed", "weight_decay", "grad_clip"):
             require(self, name, is_number(getattr(self, name), 0), "at least 0")
         for name in ("momentum", "beta2", "label_smoothing", "ema_decay"):
             value = getattr(self, name)
@@ -105,6 +108,15 @@ class Settings:
         require_choice(self, "precision", Precision)
         require_choice(self, "trainable", Trainable)
 
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Number of steps of a phase with these settings.
+
+        Args:
+            steps_per_epoch: Steps of one epoch.
+        """
+        whole = self.epochs * steps_per_epoch
+        return min(whole, self.steps or whole)
+
 
 def lr_fraction(step: int, steps_per_epoch: int, settings: Settings) -> float:
     """The learning rate of a step as a fraction of the highest.
@@ -115,9 +127,9 @@ def lr_fraction(step: int, steps_per_epoch: int, settings: Settings) -> float:
     Args:
         step: Number of the step, from 0, counted over all epochs.
         steps_per_epoch: Steps of one epoch.
-        settings: Source of epochs, warm-up and schedule.
+        settings: Source of epochs, steps, warm-up and schedule.
     """
-    num_steps = settings.epochs * steps_per_epoch
+    num_steps = settings.num_steps(steps_per_epoch)
     warmup = round(settings.warmup_share * num_steps)
     if step < warmup:
         return (step + 1) / warmup

@@ -104,6 +104,8 @@ class Plan:
             it writes figures into that folder and returns the results.
         evaluation_batch: Validation samples at once.
         chance: Accuracy of guessing, where that is known.
+        report_seconds: Estimate of the seconds of the report that depend on no model.
+        report_validations: Estimate of the others, in validations.
     """
 
     task: Task
@@ -115,6 +117,8 @@ class Plan:
     report: Callable[[Path, torch.device], Report]
     evaluation_batch: int = 250
     chance: float | None = None
+    report_seconds: float = 0.0
+    report_validations: float = 1.0
 
 
 class Report(NamedTuple):

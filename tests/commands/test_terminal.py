@@ -6,8 +6,10 @@ import argparse
 import ast
 import errno
 import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import minivit
 from minivit.commands.terminal import (
     Parser,
     add_common_flags,
+    first_interrupt,
     one_line,
     pick_device,
     run,
@@ -102,6 +105,45 @@ def test_a_mistake_of_the_program_is_not_called_bad_input() -> None:
 
     with pytest.raises(AssertionError):
         run(command, arguments())
+
+
+# ---- Ctrl-C ------------------------------------------------------------------------------------
+
+
+def test_the_first_interrupt_calls_and_the_second_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    calls = []
+    with pytest.raises(KeyboardInterrupt), first_interrupt(lambda: calls.append(1), "stopping"):
+        signal.raise_signal(signal.SIGINT)
+        assert calls == [1] and capfd.readouterr().err == "\nstopping\n"
+        signal.raise_signal(signal.SIGINT)
+    assert calls == [1]
+    with first_interrupt(lambda: calls.append(2), ""):
+        pass
+    with pytest.raises(KeyboardInterrupt):  # as before the block
+        signal.raise_signal(signal.SIGINT)
+    assert calls == [1]
+
+
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+    """As for what a shell script starts in the background; another thread cannot change it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    calls: list[int] = []
+    try:
+        with first_interrupt(lambda: calls.append(1), ""):
+            signal.raise_signal(signal.SIGINT)
+        assert calls == [] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    handlers = []
+
+    def in_thread() -> None:
+        with first_interrupt(lambda: calls.append(1), ""):
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    assert handlers == [before]
 
 
 # ---- flags -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import torch
 
 import minivit
 from minivit.training.distributed import Processes
+from minivit.training.recipe_toml import read_recipe
 from tests.training.photo_runs import (
     ROOT,
     call,
@@ -76,6 +77,19 @@ def test_several_processes_end_where_one_does(
             assert float(found[key]) == pytest.approx(float(expected[key]), rel=1e-4)
     names = [{path.name for path in out.iterdir()} for out in runs.values()]
     assert names[0] == names[1]
+
+
+def test_the_first_process_fits_the_steps_of_all_to_minutes(place: Path, tmp_path: Path) -> None:
+    """Both make the same number of steps, or one would wait for the other forever."""
+    out = tmp_path / "run"
+    done = call(*words(place, out), "--minutes", "2", "--set", "patience=1", processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("--minutes 2: ") == 1
+    recorded = read_recipe(str(out / "recipe.toml"))
+    assert recorded["epochs"] == -(-recorded["steps"] // 6) > 3  # 42 photos, 7 a step
+    refused = call(*words(place, tmp_path / "no"), "--minutes", "0.01", processes=2)
+    assert refused.returncode != 0 and "error: --minutes 0.01: " in refused.stderr
+    assert not (tmp_path / "no").exists()
 
 
 def children(process: int) -> list[int]:

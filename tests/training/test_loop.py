@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
+import math
 import shutil
 from typing import Any
 
@@ -179,6 +180,63 @@ def test_the_moving_average_is_what_is_validated() -> None:
     loss, _ = evaluate(trained.task, trained.average, bright_side(37, seed=2), processes=ALONE)
     assert epochs[-1].val_loss == loss
     assert trained.model is trained.average
+
+
+# ---- the end before the end ----------------------------------------------------------------------
+
+
+def test_steps_end_the_training_within_an_epoch() -> None:
+    """Five steps an epoch: the second epoch has two, and its figures are those of the two."""
+    trained = trainer(changed(steps=7))
+    rates: list[float] = []
+    trained.on_step = lambda _: rates.append(trained.optimizers[0].param_groups[0]["lr"])
+    epochs = run(trained)
+    assert trained.step == trained.num_steps == len(rates) == 7
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    expected = [lr_fraction(step, 5, changed(steps=7)) for step in range(7)]
+    assert [rate / rates[0] for rate in rates] == pytest.approx([e / expected[0] for e in expected])
+    assert epochs[1].lr == pytest.approx(SETTINGS.lr * expected[-1])
+
+
+STEPS = (changed(steps=8, save_every=3), changed(steps=4, optimizer="sgd", save_every=3))
+
+
+@pytest.mark.parametrize("last", range(1, 12))
+def test_a_stopped_training_is_saved_as_it_is_and_goes_on_to_the_same_bits(last: int) -> None:
+    """Two phases of 8 and 4 steps, stopped during each step."""
+
+    def new(**more: Any) -> Trainer:
+        return trainer(*STEPS, model=small_model(dropout=0.2), **more)
+
+    whole = new()
+    epochs = run(whole)
+    saved: list[dict[str, Any]] = []
+    stopped = new(save=lambda state: saved.append(copy.deepcopy(state)))
+    stopped.on_step = lambda _: stopped.stop() if stopped.step == last else None
+    finished = run(stopped)
+    assert stopped.stopped and not whole.stopped and stopped.step == last
+    ends = (5, 8, 12)  # of the epochs
+    assert len(finished) == sum(end <= last for end in ends)
+    before = weights(stopped)
+    so_far = stopped.epochs_so_far()
+    assert len(so_far) == len(finished) + (last not in ends)
+    loss, _ = evaluate(stopped.task, stopped.model, stopped.validation, processes=ALONE)
+    assert so_far[-1].val_loss == loss and math.isfinite(so_far[-1].train_loss)
+    assert stopped.epochs == finished and torch.equal(weights(stopped), before)
+
+    resumed = new()
+    resumed.load_state(saved[-1])
+    assert resumed.step == last
+    run(resumed)
+    assert torch.equal(weights(resumed), weights(whole)) and not resumed.stopped
+    without_time = [dataclasses.replace(epoch, seconds=0) for epoch in resumed.epochs]
+    assert without_time == [dataclasses.replace(epoch, seconds=0) for epoch in epochs]
+
+
+def test_to_stop_in_the_last_step_is_to_end() -> None:
+    trained = trainer(changed(epochs=1))
+    trained.on_step = lambda _: trained.stop() if trained.step == 5 else None
+    assert len(run(trained)) == 1 and not trained.stopped
 
 
 # ---- phases --------------------------------------------------------------------------------------

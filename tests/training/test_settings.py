@@ -20,7 +20,7 @@ def settings(**values: Any) -> Settings:
 
 def fractions(steps_per_epoch: int, chosen: Settings) -> list[float]:
     """The fraction of the highest rate at every step."""
-    steps = range(chosen.epochs * steps_per_epoch)
+    steps = range(chosen.num_steps(steps_per_epoch))
     return [lr_fraction(step, steps_per_epoch, chosen) for step in steps]
 
 
@@ -32,6 +32,7 @@ REFUSED = {
     "accumulate": (0,),
     "lr_drop": (0,),
     "save_every": (0,),
+    "steps": (-1,),
     "patience": (-1,),
     "seed": (-1,),
     "lr": (0.0, -0.1, math.inf, math.nan),
@@ -77,7 +78,10 @@ def test_every_number_and_choice_is_checked() -> None:
     ("name", "value"),
     [
         *((name, 1) for name in ("epochs", "batch_size", "accumulate", "lr_drop", "save_every")),
-        *((name, 0) for name in ("patience", "seed", "weight_decay", "grad_clip", "momentum")),
+        *(
+            (name, 0)
+            for name in ("steps", "patience", "seed", "weight_decay", "grad_clip", "momentum")
+        ),
         *((name, 0.0) for name in ("beta2", "label_smoothing", "ema_decay", "warmup_share")),
         ("warmup_share", 1.0),
         ("layer_decay", 1.0),
@@ -139,6 +143,14 @@ def test_a_tenth_at_each_step_of_the_schedule() -> None:
 def test_constant_after_the_warm_up() -> None:
     found = fractions(5, settings(schedule="constant", warmup_share=0.2))
     assert found == pytest.approx([0.25, 0.5, 0.75] + [1.0] * 17)
+
+
+def test_steps_end_a_phase_early_and_never_later_and_the_schedule_with_it() -> None:
+    chosen = settings(epochs=4, steps=30, warmup_share=0.1)
+    assert [chosen.num_steps(per_epoch) for per_epoch in (1, 7, 8, 500)] == [4, 28, 30, 30]
+    assert settings(epochs=4).num_steps(7) == 28
+    whole = fractions(10, settings(epochs=3, warmup_share=0.1))
+    assert fractions(25, chosen) == whole
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])

@@ -168,6 +168,7 @@ def positions(arguments: argparse.Namespace) -> int:
     figure = positions_figure(
         position_similarity(model),
         heading=f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
+        all_patches=arguments.all,
     )
     write_figure(figure, arguments.out / "positions.png")
     return 0

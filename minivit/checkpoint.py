@@ -174,7 +174,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
             return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a whole .safetensors file ({error}); copy or download it again"
+            f"{path}: not a whole .safetensors file ({error}); copy or download it again, or "
+            f"convert it when it is of another program: python -m weights_convert {path} -o "
+            "OUT.safetensors"
         ) from None
 
 

@@ -238,10 +238,11 @@ def test_files_of_another_kind(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(data)
     assert "not a whole .safetensors file" in refusal(path)
+    assert f"python -m weights_convert {path} -o" in refusal(path)
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    refusal(tmp_path)
+    assert f"python -m weights_convert {tmp_path} -o" in refusal(tmp_path)
 
 
 def test_appended_bytes_are_noticed(file: Path) -> None:

@@ -343,6 +343,23 @@ def test_positions_of_a_grid_that_is_not_square(
         assert picture.format == "PNG" and picture.width > picture.height > 300
 
 
+def test_all_positions_of_a_large_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def positions_figure(similarity: torch.Tensor, **others: Any) -> Figure:
+        calls.append(SimpleNamespace(grid=tuple(similarity.shape[:2]), **others))
+        return Figure(figsize=(0.2, 0.2))
+
+    monkeypatch.setattr("minivit.viz.positions_figure", positions_figure)
+    config = minivit.ViTConfig.from_name(DEBUG, image_size=(128, 32))
+    minivit.save_model(minivit.VisionTransformer(config), tmp_path / "w.safetensors")
+    words = ["--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out")]
+    for extra in ([], ["--all"]):
+        assert visualize.main(["positions", *words, *extra]) == 0
+    assert [(call.grid, call.all_patches) for call in calls] == [((16, 4), False), ((16, 4), True)]
+    assert all("16 × 4 patches" in call.heading for call in calls)
+
+
 # ---- where it is written ----------------------------------------------------------------------
 
 

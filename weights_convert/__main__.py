@@ -148,8 +148,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
+    from weights_convert.foreign_files import foreign_kind
+
     path = Path(arguments.input)
-    if not path.exists() and not (path.suffix and "/" in arguments.input):
+    is_path = path.exists() or (path.suffix and "/" in arguments.input) or foreign_kind(path)
+    if not is_path:
         return _convert_by_name(arguments)
     output = Path(arguments.output or Path("weights") / f"{_name_of(path)}.safetensors")
     if arguments.to:

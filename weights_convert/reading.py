@@ -29,6 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from weights_convert.foreign_files import is_safetensors, refusal
 from weights_convert.towers import CONTAINERS, TowerError, find_model
 from weights_convert.towers import unwrap as unwrap
 
@@ -84,11 +85,14 @@ def read(
 
     Raises:
         FileNotFoundError: No such file, or a folder without weights.
-        ConvertError: Empty, truncated, another kind of file, or one that holds more than weights.
+        ConvertError: Empty, truncated, a file of another program (`foreign_files`), or one that
+            holds more than weights.
     """
     file = Path(path)
     if file.is_dir():
         file = _weights_in(file)
+    if sentence := refusal(file):
+        raise ConvertError(f"{file}: {sentence}")
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; check the path")
     source = _read_npz(file, which, prefix) if _is_npz(file) else _read_torch(file, which, prefix)
@@ -109,37 +113,22 @@ def read(
 
 
 def _is_npz(path: Path) -> bool:
-    """Whether it is a zip file of arrays alone.
-
-    Raises:
-        ConvertError: A file that is not even damaged weights.
-    """
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        raise ConvertError(f"{path}: the file is empty; download it again")
-    if start.startswith(b"version https://git-lfs"):
-        raise ConvertError(
-            f"{path}: a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'"
-        )
-    if start.lstrip().startswith(b"<"):
-        raise ConvertError(f"{path}: a web page, not weights; the download went wrong")
-    if _is_safetensors(start) or not zipfile.is_zipfile(path):
+    """Whether it is a zip file of arrays alone."""
+    if _is_safetensors(path) or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return all(name.endswith(".npy") for name in archive.namelist())
 
 
-def _is_safetensors(start: bytes) -> bool:
-    return start[8:9] == b"{"
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_safetensors(file.read(9))
 
 
 def _read_torch(path: Path, which: str | None, prefix: str | None) -> Source:
     """A .safetensors or a file by torch.save: the model in it."""
     metadata: dict[str, str] = {}
-    with path.open("rb") as file:
-        start = file.read(9)
-    if _is_safetensors(start):
+    if _is_safetensors(path):
         content, metadata = _read_safetensors(path)
     else:
         content = _read_pickle(path, zipped=zipfile.is_zipfile(path))
@@ -185,6 +174,8 @@ def _weights_in(folder: Path) -> Path:
         )
     if (folder / "model.safetensors.index.json").exists():
         raise ConvertError(f"{folder}: weights in several files; save them as one first")
+    if sentence := refusal(folder):
+        raise ConvertError(f"{folder}: {sentence}")
     raise FileNotFoundError(f"{folder}: no model.safetensors or pytorch_model.bin in this folder")
 
 
@@ -323,4 +314,8 @@ def _explain(error: Exception) -> str:
         )
     if isinstance(error, (EOFError, OSError)) or "failed finding central directory" in message:
         return "truncated; download it again"
-    return f"not a checkpoint that torch can read ({message[:120]})"
+    # torch's own message is advice on its flags, with the reason in the middle of it
+    reason = re.split(r"\. | Check the doc", message.rpartition("WeightsUnpickler error: ")[2])[0]
+    return (
+        f"not a checkpoint that torch can read ({reason[:120]}); give a .safetensors, .pth or .npz"
+    )

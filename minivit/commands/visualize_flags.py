@@ -87,9 +87,15 @@ def _add_positions(commands: argparse._SubParsersAction[Parser]) -> None:
         "positions",
         help="how similar the position embeddings are to one another",
         description="Writes DIR/positions.png: for each patch a small map of the cosine "
-        "similarity between its position embedding and all others (the ViT paper's figure 7).",
+        "similarity between its position embedding and all others (the ViT paper's figure 7). Of a "
+        "grid of more than 14 rows or columns it draws 14 of them, evenly spaced.",
     )
     _add_model_flags(command)
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="draw the maps of every patch of a large grid, to be zoomed into",
+    )
     add_common_flags(command)
 
 

@@ -4,11 +4,11 @@ No figure is registered with pyplot and none is shown or saved here: `figure.sav
 """
 
 from minivit.viz.attention_figures import attention_figure as attention_figure
-from minivit.viz.attention_figures import positions_figure as positions_figure
 from minivit.viz.caption_figures import caption_figure as caption_figure
 from minivit.viz.class_figures import confusion_figure as confusion_figure
 from minivit.viz.class_figures import mistakes_figure as mistakes_figure
 from minivit.viz.contact_sheet import contact_sheet as contact_sheet
+from minivit.viz.position_figures import positions_figure as positions_figure
 from minivit.viz.training_figures import comparison_figure as comparison_figure
 from minivit.viz.training_figures import curves_figure as curves_figure
 from minivit.viz.training_figures import gallery_figure as gallery_figure

@@ -1,4 +1,4 @@
-"""Whole figures: one photo with all its attention maps, and the grid of position similarities.
+"""The figure of one photo with all its attention maps.
 
 `minivit.viz.page` and `panels` have what they are made from; this file says which panel stands
 where.
@@ -10,19 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from einops import rearrange
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from minivit.fields import renamed_arguments
 from minivit.preprocess import to_rgb
-from minivit.viz.page import DPI, MARGIN, NOTE_SIZE, PAGE_WIDTH, TITLE_SIZE, Page, Slot
+from minivit.viz.page import MARGIN, NOTE_SIZE, PAGE_WIDTH, TITLE_SIZE, Page, Slot
 from minivit.viz.panels import (
-    COLOUR_MAP,
     Box,
     add_scale,
     aspect_ratio,
@@ -225,61 +221,3 @@ def _arrange(rows: Sequence[_Row]) -> tuple[Page, list[_Place]]:
             left += room + _GAP
         top += row.height + _GAP
     return Page(page_width, top + _FOOTER), places
-
-
-# ---- positions -----------------------------------------------------------------------------------
-
-
-def positions_figure(similarity: Tensor, *, heading: str = "") -> Figure:
-    """How similar the position embedding of each patch is to all others (ViT paper, figure 7).
-
-    The map in place (r, c) shows the cosine similarity of patch (r, c) to every patch, laid out as
-    the grid is. Colours run from the least similar pair, down to the next tenth, to 1.
-
-    Args:
-        similarity: Similarities (rows, cols, rows, cols), from `explain.position_similarity`.
-        heading: Text above the figure, at most two lines.
-
-    Raises:
-        ValueError: Another shape, or values that are not finite.
-    """
-    require_finite("similarity", similarity, "(rows, cols, rows, cols)", 4)
-    rows, cols = similarity.shape[:2]
-    mosaic = _mosaic(similarity)
-
-    # A whole number of pixels a cell: otherwise some cells and gaps would be drawn wider.
-    pixels = math.ceil(7 * DPI / max(mosaic.shape))
-    height, width = (side * pixels / DPI for side in mosaic.shape)
-    left, top, bar = 0.75, 0.65, 1.2
-    page = Page(max(left + width + bar, 5.0), top + max(height, 1.0) + 0.7)
-    page.write_heading(heading)
-    axes = page.axes(Slot(left, top, width, height))
-    lowest = min(math.floor(10 * float(similarity.min())) / 10, 0.9)
-    drawn = axes.imshow(
-        mosaic,
-        cmap=COLOUR_MAP,
-        vmin=lowest,
-        vmax=1,
-        interpolation="nearest",
-        aspect="auto",
-        origin="upper",
-    )
-    for axis, count in ((axes.xaxis, cols), (axes.yaxis, rows)):
-        numbers = np.arange(0, count, math.ceil(count / 16))
-        middles = numbers * (count + 1) + (count - 1) / 2
-        axis.set_ticks(middles.tolist(), numbers.astype(str).tolist())
-    axes.tick_params(length=0, labelsize=NOTE_SIZE)
-    axes.spines[:].set_visible(False)
-    axes.set(xlabel="input patch column", ylabel="input patch row")
-    scale = page.axes(Slot(left + width + 0.2, top, 0.18, max(height, 1.0)))
-    page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
-    return page.figure
-
-
-def _mosaic(similarity: Tensor) -> NDArray[np.float32]:
-    """All maps in one, with a line of nothing between neighbours."""
-    rows, cols = similarity.shape[:2]
-    tiles = np.full((rows, cols, rows + 1, cols + 1), np.nan, dtype=np.float32)
-    tiles[:, :, :rows, :cols] = similarity.detach().float().cpu().numpy()
-    # (rows, cols, rows + 1, cols + 1) -> (rows · (rows + 1) - 1, cols · (cols + 1) - 1)
-    return rearrange(tiles, "r1 c1 r2 c2 -> (r1 r2) (c1 c2)")[:-1, :-1]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from minivit.preprocess import Preprocess
-from minivit.viz import attention_figure, positions_figure
+from minivit.viz import attention_figure
 from minivit.viz.panels import overlay
 from tests.viz.rendered import assert_words_fit, highlighted, pixels, screen_pixel
 
@@ -214,49 +214,10 @@ def test_maps_of_another_shape_or_not_finite_are_refused() -> None:
         attention_figure(photo, (0, 0, 60, 40), torch.ones(4, 4), num_tokens=5)
     with pytest.raises(ValueError, match="not finite"):
         attention_figure(photo, (0, 0, 60, 40), torch.full((1, 2, 2), torch.nan), num_tokens=5)
-    with pytest.raises(ValueError, match=r"expected \(rows, cols, rows, cols\)"):
-        positions_figure(torch.ones(4, 4))
 
 
 def test_no_figure_is_left_with_pyplot() -> None:
     from matplotlib import pyplot
 
     attention_figure(Image.new("RGB", (6, 4)), (0, 0, 6, 4), planted(2, 2, (0, 0)), num_tokens=5)
-    positions_figure(torch.ones(2, 2, 2, 2))
     assert pyplot.get_fignums() == []
-
-
-@pytest.mark.parametrize("grid", [(3, 5), (8, 8), (24, 24)])
-def test_every_small_map_is_in_its_place_and_readable(grid: tuple[int, int]) -> None:
-    rows, cols = grid
-    similarity = torch.zeros(rows, cols, rows, cols)
-    row, col, seen_row, seen_col = 1, cols - 1, rows - 1, 2
-    similarity[row, col, seen_row, seen_col] = 1  # one of rows² · cols² values
-    figure = positions_figure(similarity)
-    plain = positions_figure(torch.zeros_like(similarity))
-    axes = figure.axes[0]
-
-    # In units of cells, with a line of one cell between maps; pixels are edges half a cell lower.
-    left = col * (cols + 1) + seen_col - 0.5
-    top = row * (rows + 1) + seen_row - 0.5
-    assert highlighted(figure, plain, 0) == pytest.approx((left, top, left + 1, top + 1), abs=0.1)
-    cell = 1 / screen_pixel(axes)
-    assert round(cell) >= 2 and cell == pytest.approx(round(cell), abs=1e-6)
-
-    # Gaps are white, and each label stands at the middle of its maps.
-    drawn = pixels(figure)
-    x, y = axes.transData.transform((cols, 0))
-    assert tuple(drawn[drawn.shape[0] - 1 - int(y), int(x)]) == (255, 255, 255)
-    labels = [int(label.get_text()) for label in axes.get_yticklabels()]
-    assert labels[0] == 0 and len(labels) <= 16
-    middles = [number * (rows + 1) + (rows - 1) / 2 for number in labels]
-    assert list(axes.get_yticks()) == pytest.approx(middles)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("input patch column", "input patch row")
-    assert figure.axes[1].get_ylabel() == "cosine similarity"
-
-
-def test_the_scale_of_similarities_starts_below_the_lowest() -> None:
-    similarity = torch.full((2, 3, 2, 3), 0.64)
-    assert positions_figure(similarity).axes[0].images[0].get_clim() == pytest.approx((0.6, 1))
-    assert positions_figure(-similarity).axes[0].images[0].get_clim() == pytest.approx((-0.7, 1))
-    assert positions_figure(similarity / 0.64).axes[0].images[0].get_clim() == (0.9, 1)

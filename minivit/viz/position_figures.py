@@ -1,0 +1,97 @@
+"""How similar the position embeddings of a grid are: a small map for each patch, where it stands.
+
+Figure 7 of the ViT paper (arXiv:2010.11929) draws it for 7 × 7 patches. The 37 × 37 of DINOv2 would
+be 1,369 maps that nobody can read: of a larger grid only 14 rows and columns have maps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from einops import rearrange
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minivit.viz.page import DPI, NOTE_SIZE, Page, Slot
+from minivit.viz.panels import COLOUR_MAP, require_finite
+
+_MOST = 14  # rows, and columns, of patches that get a map
+
+
+def positions_figure(similarity: Tensor, *, heading: str = "", all_patches: bool = False) -> Figure:
+    """How similar the position embedding of each patch is to all others (ViT paper, figure 7).
+
+    The map in place (r, c) shows the cosine similarity of patch (r, c) to every patch, laid out as
+    the grid is. Of more than 14 rows or columns, 14 have maps: they run from border to border, the
+    same on either side, and as evenly as whole numbers allow; a note below says so. Colours run
+    from the least similar pair of the whole grid, down to the next tenth, to 1.
+
+    Args:
+        similarity: Similarities (rows, cols, rows, cols), from `explain.position_similarity`.
+        heading: Text above the figure, at most two lines.
+        all_patches: Whether every patch of a large grid has its map, in a figure to zoom into.
+
+    Raises:
+        ValueError: Another shape, or values that are not finite.
+    """
+    require_finite("similarity", similarity, "(rows, cols, rows, cols)", 4)
+    rows, cols = similarity.shape[:2]
+    most = max(rows, cols) if all_patches else _MOST
+    shown_rows, shown_cols = _spread(rows, most), _spread(cols, most)
+    mosaic = _mosaic(similarity[shown_rows][:, shown_cols])
+    note = ""
+    if (len(shown_rows), len(shown_cols)) != (rows, cols):
+        note = (
+            f"maps of {len(shown_rows)} of {rows} rows × {len(shown_cols)} of {cols} columns, "
+            f"each of all {rows} × {cols} patches"
+        )
+
+    # A whole number of pixels a cell: otherwise some cells and gaps would be drawn wider.
+    pixels = math.ceil(7 * DPI / max(mosaic.shape))
+    height, width = (side * pixels / DPI for side in mosaic.shape)
+    left, top, bar = 0.75, 0.65, 1.2
+    page = Page(max(left + width + bar, 5.0), top + max(height, 1.0) + (0.85 if note else 0.7))
+    page.write_heading(heading)
+    if note:
+        page.write(note, (page.width / 2, page.height - 0.3), room=page.room, size=NOTE_SIZE)
+    axes = page.axes(Slot(left, top, width, height))
+    lowest = min(math.floor(10 * float(similarity.min())) / 10, 0.9)
+    drawn = axes.imshow(
+        mosaic,
+        cmap=COLOUR_MAP,
+        vmin=lowest,
+        vmax=1,
+        interpolation="nearest",
+        aspect="auto",
+        origin="upper",
+    )
+    for axis, count, shown in ((axes.xaxis, cols, shown_cols), (axes.yaxis, rows, shown_rows)):
+        places = np.arange(0, len(shown), math.ceil(len(shown) / 16))
+        middles = places * (count + 1) + (count - 1) / 2
+        axis.set_ticks(middles.tolist(), shown[places].astype(str).tolist())
+    axes.tick_params(length=0, labelsize=NOTE_SIZE)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="input patch column", ylabel="input patch row")
+    scale = page.axes(Slot(left + width + 0.2, top, 0.18, max(height, 1.0)))
+    page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
+    return page.figure
+
+
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    """At most `most` of the numbers below `count`, both ends among them.
+
+    13 steps, an odd number, never end halfway between two numbers. There rounding goes to the even
+    one, and the two sides would differ.
+    """
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.intp)
+
+
+def _mosaic(maps: Tensor) -> NDArray[np.float32]:
+    """All maps (R, C, rows, cols) in one, with a line of nothing between neighbours."""
+    rows, cols = maps.shape[2:]
+    tiles = np.full((*maps.shape[:2], rows + 1, cols + 1), np.nan, dtype=np.float32)
+    tiles[:, :, :rows, :cols] = maps.detach().float().cpu().numpy()
+    # (R, C, rows + 1, cols + 1) -> (R · (rows + 1) - 1, C · (cols + 1) - 1)
+    return rearrange(tiles, "r1 c1 r2 c2 -> (r1 r2) (c1 c2)")[:-1, :-1]

@@ -2,7 +2,8 @@
 
 Zhang et al. 2016, "Top-down Neural Attention by Excitation Backprop" (arXiv:1608.00507): a map hits
 when its strongest pixel lies on the object, and its score is the fraction of hits. Here a map has
-cells instead of pixels: it hits when its strongest cell shows some of the object.
+cells instead of pixels, and when a cell lies on the object is the caller's choice: when it shows
+some of the object, or when half of it is object. The second is the stricter rule.
 
 A large object is easy to hit, and much of any map lies on it. So hits are to be compared with
 `chance`, and mass with `area`.
@@ -10,19 +11,22 @@ A large object is easy to hit, and much of any map lies on it. So hits are to be
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch.nn.functional as F
 from torch import Tensor
+
+Rule = Literal["some", "half"]
+"""When a cell lies on the object: it shows some of it, or the object is at least half of it."""
 
 
 class Pointing(NamedTuple):
     """Figures of each map; every tensor has the shape of the maps without their rows and columns.
 
     Attributes:
-        hits: Whether the strongest cell shows some of the object, boolean; of several equal cells
-            the first counts.
-        chance: Fraction of cells that show some of it: what a cell drawn at random hits.
+        hits: Whether the strongest cell lies on the object by the rule, boolean; of several equal
+            cells the first counts.
+        chance: Fraction of cells that lie on it: what a cell drawn at random hits.
         mass: Weight of the map on the object, each cell counted by the fraction of it that the
             object covers. It can reach the sum of the map: 1 for cross-attention, less where
             prefix tokens were left out.
@@ -48,23 +52,28 @@ def covered(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(masks.float(), grid)  # (n, height, width) -> (n, rows, cols)
 
 
-def pointing_game(maps: Tensor, cells: Tensor) -> Pointing:
+def pointing_game(maps: Tensor, cells: Tensor, *, rule: Rule = "some") -> Pointing:
     """Plays the game with each map and its object.
 
     Args:
         maps: (…, rows, cols).
         cells: (…, rows, cols), the fraction of each cell that the object covers, or a boolean mask;
             leading dimensions are those of the maps, or 1 where maps share an object.
+        rule: What makes a cell one of the object: "some" of the object in it, or "half" of it or
+            more.
 
     Raises:
-        ValueError: Maps and cells are of different grids.
+        ValueError: Maps and cells are of different grids, or an unknown rule.
     """
     if maps.shape[-2:] != cells.shape[-2:]:
         raise ValueError(
             f"the maps have {maps.shape[-2]} x {maps.shape[-1]} cells and the objects "
             f"{cells.shape[-2]} x {cells.shape[-1]}: bring the masks to the grid with `covered`"
         )
-    shown = (cells > 0).expand_as(maps).flatten(-2)  # (…, rows, cols) -> (…, M)
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule is {rule!r}: choose from {', '.join(get_args(Rule))}")
+    on_object = cells > 0 if rule == "some" else cells >= 0.5
+    shown = on_object.expand_as(maps).flatten(-2)  # (…, rows, cols) -> (…, M)
     share = cells.to(maps.dtype).expand_as(maps).flatten(-2)  # (…, rows, cols) -> (…, M)
     weights = maps.flatten(-2)  # (…, rows, cols) -> (…, M)
     strongest = weights.argmax(dim=-1, keepdim=True)  # (…, M) -> (…, 1)

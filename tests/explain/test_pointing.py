@@ -28,6 +28,26 @@ def test_what_the_game_counts() -> None:
     assert game.area.tolist() == [pytest.approx(0.25)]
 
 
+def test_a_cell_of_less_than_half_an_object_hits_by_one_rule_only() -> None:
+    """The strongest cell is 0.6, then half, then 0.4 object; booleans are whole or nothing."""
+    maps = torch.tensor([[0.0, 0.9, 0.1]]).reshape(1, 1, 3).expand(3, 1, 3)
+    cells = torch.tensor([[0.0, 0.6, 1.0], [0.0, 0.5, 1.0], [0.0, 0.4, 1.0]]).reshape(3, 1, 3)
+    some, half = (pointing_game(maps, cells, rule=rule) for rule in ("some", "half"))
+    assert some.hits.tolist() == [True, True, True]
+    assert half.hits.tolist() == [True, True, False]
+    assert some.chance.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3])
+    assert half.chance.tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
+    assert torch.equal(some.mass, half.mass)
+    assert torch.equal(some.hits, pointing_game(maps, cells).hits)  # the rule where none is given
+    whole = pointing_game(maps, cells > 0.5, rule="half")
+    assert whole.hits.tolist() == [True, False, False]
+
+
+def test_a_rule_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="rule is 'most': choose from some, half"):
+        pointing_game(torch.rand(1, 2, 3), torch.rand(1, 2, 3), rule="most")  # type: ignore[arg-type]
+
+
 def planted(row: int, col: int) -> Tensor:
     """A map that gives 0.75 to one cell and 0.05 to each other one."""
     cells = torch.full((ROWS, COLS), 0.05)

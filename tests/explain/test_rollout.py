@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from minivit import Attentions
 from minivit.explain import rollout
+from minivit.explain.rollout import Fusion
 
 
 def by_hand(attentions: list[np.ndarray]) -> np.ndarray:
@@ -105,3 +108,59 @@ def test_blocks_and_rows_in_another_order_cannot_be_rolled_out(
     )
     with pytest.raises(ValueError, match=complaint):
         rollout(Attentions(attentions, **known))
+
+
+def variant(attention: np.ndarray, fusion: str, residual: float, discard: float) -> np.ndarray:
+    """One block of one picture, (H, N, N) to (N, N), with numpy's sort."""
+    fused = {"mean": attention.mean(0), "max": attention.max(0), "min": attention.min(0)}[fusion]
+    dropped = np.argsort(fused, axis=None)[: int(discard * fused.size)]
+    fused.flat[dropped] = 0
+    mixed = (1 - residual) * fused + residual * np.eye(len(fused))
+    return mixed / mixed.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("discard", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("residual", [0.2, 0.5])
+@pytest.mark.parametrize("fusion", ["mean", "max", "min"])
+def test_the_variants_are_a_few_lines_of_numpy(
+    fusion: Fusion, residual: float, discard: float
+) -> None:
+    attentions = maps(2, 3, 6)
+    flow = rollout(attentions, fusion=fusion, residual=residual, discard=discard)
+    torch.testing.assert_close(flow.sum(-1), torch.ones(2, 6, dtype=torch.float64))
+    for picture in range(2):
+        first, second, third = (
+            variant(attention[picture].numpy(), fusion, residual, discard)
+            for attention in attentions
+        )
+        np.testing.assert_allclose(flow[picture].numpy(), third @ second @ first, atol=1e-12)
+
+
+def test_entries_equal_to_the_smallest_that_stays_stay_too() -> None:
+    """Half of four entries would go: one is below .3, the others equal it or lie above."""
+    attention = torch.tensor([[0.1, 0.9], [0.3, 0.3]])[None, None]
+    assert rollout([attention], discard=0.5)[0].tolist() == [
+        [pytest.approx(0.5 / 0.95), pytest.approx(0.45 / 0.95)],
+        [pytest.approx(0.15 / 0.8), pytest.approx(0.65 / 0.8)],
+    ]
+
+
+def test_without_a_residual_rollout_is_the_product_of_the_maps() -> None:
+    first, second = maps(3, 2, 5, heads=1)
+    torch.testing.assert_close(rollout([first, second], residual=0.0), (second @ first)[:, 0])
+    assert torch.equal(rollout([first], residual=1.0)[0], torch.eye(5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fusion": "median"}, "fusion is 'median': choose from mean, max, min"),
+        ({"residual": 1.1}, "residual is 1.1, expected a number from 0 to 1"),
+        ({"residual": float("nan")}, "residual is nan, expected"),
+        ({"discard": 1.0}, "discard is 1.0, expected a number from 0 to below 1"),
+        ({"discard": 0.5, "residual": 0.0}, "would be left with nothing; use a residual above 0"),
+    ],
+)
+def test_what_is_no_rollout_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rollout(maps(0, 1, 3), **options)

@@ -16,14 +16,12 @@ map that lies on it. How each map is made stands in `maps_of`, and below the tab
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import importlib.metadata
-import io
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +32,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from benchmarks.score_table import RESAMPLES, Line, bootstrap, csv_text, markdown
 from minivit.attention import AttentionRows, attention_weights
 from minivit.checkpoint import load_model
 from minivit.commands.terminal import Parser, add_common_flags, pick_device, run
@@ -46,7 +45,6 @@ from minivit.progress import progress_bars
 from minivit.vit import VisionTransformer
 from minivit.weights import find_weights
 
-RESAMPLES = 2000  # of the bootstrap
 HEAD = "class token, last block, head "
 
 NOTES = """\
@@ -55,9 +53,10 @@ NOTES = """\
 - **Pointing**: part of the photos whose strongest cell, of equal ones the first, is on the object.
   **Mass**: part of the map on the object, each cell counted by its share of object; prefix tokens
   are left out and the map divided by its sum.
-- **In parentheses**: 95 % of {resamples:,} bootstrap resamples of the photos (percentiles).
-- **Heads chosen on one half**: the head of most mass on one half of the photos, drawn by the seed,
-  scored on the other half, and the other way round: {chosen}.
+- **In parentheses**: 95 % of {resamples:,} bootstrap resamples of the photos, and of the draws
+  where there are several (percentiles).
+- **The head chosen on the other half**: the photos are halved by the seed; the head of most mass on
+  one half is scored on the other, and the other way round: {chosen}.
 - **Rollout** (arXiv:2005.00928): row of the class token. Half of each block is the residual
   connection. Discarded are the smallest 90 % of each block's N x N entries after the heads were
   fused, ties with the smallest that stays stay, no token is spared; then rows are divided by their
@@ -66,23 +65,16 @@ NOTES = """\
 - **Cosine, first principal component**: of the tokens after the last norm, the component among the
   patches of one photo. Its sign is that with which the class token's output lies on the positive
   side, which no mask decides. Both are moved so that the lowest cell is 0.
-- **Blob**: a Gaussian in the centre, sigma a quarter of the grid. **Random**: means over {seeds}
-  draws, the weights as they are before training (arXiv:1810.03292)."""
+- **Blob**: a Gaussian in the centre, sigma a quarter of the grid. **Random**: means over {draws}
+  draws of weights as they are before training (arXiv:1810.03292).
+- **Pointing of single draws**: {spread}."""
 
 
 class Scores(NamedTuple):
-    """Figures of a map, or of several draws or heads of it, each (photos, maps of a photo)."""
+    """Figures of a map, each (photos, draws): one draw where nothing is drawn."""
 
     hits: Tensor
     mass: Tensor
-
-
-class Line(NamedTuple):
-    """A line of the table: value, lower and upper end, as fractions."""
-
-    name: str
-    pointing: tuple[float, float, float]
-    mass: tuple[float, float, float]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -100,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--batch-size", type=int, default=8, metavar="N", help="default: %(default)s"
     )
     parser.add_argument(
-        "--draws", type=int, default=3, metavar="N", help="random weights, how often"
+        "--draws", type=int, default=5, metavar="N", help="random weights, how often"
     )
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="N photos, evenly spaced")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for table.md and table.csv")
@@ -123,7 +115,9 @@ def _score(arguments: argparse.Namespace) -> None:
     pairs = masked_photos(arguments.photos, arguments.masks)
     if 0 < arguments.limit < len(pairs):
         pairs = [pairs[i * len(pairs) // arguments.limit] for i in range(arguments.limit)]
-    untrained = [_untrained(model, arguments.seed + i).to(device) for i in range(arguments.draws)]
+    untrained = [
+        before_training(model, arguments.seed + i).to(device) for i in range(arguments.draws)
+    ]
     model.to(device)
 
     scores: dict[str, list[Scores]] = {}
@@ -147,13 +141,14 @@ def _score(arguments: argparse.Namespace) -> None:
         cols=grid[1],
         resamples=RESAMPLES,
         chosen=chosen,
-        seeds=arguments.draws,
+        draws=arguments.draws,
+        spread=_spread(results),
     )
     heading = _heading(arguments, model, len(pairs))
-    text = "\n\n".join([heading, _markdown(lines), notes]) + "\n"
+    text = "\n\n".join([heading, markdown(lines), notes]) + "\n"
     print(text, end="")
     if arguments.out:
-        for name, content in (("table.md", text), ("table.csv", _csv(lines))):
+        for name, content in (("table.md", text), ("table.csv", csv_text(lines))):
             with replacing(arguments.out / name) as path:
                 path.write_text(content, encoding="utf-8", newline="")
 
@@ -182,7 +177,7 @@ def _batches(
 def maps_of(
     model: VisionTransformer, images: Tensor, untrained: Sequence[VisionTransformer], *, seed: int
 ) -> dict[str, Tensor]:
-    """All maps of the table by name, in its order, each (B, maps of a photo, rows, cols)."""
+    """All maps of the table by name, in its order, each (B, draws, rows, cols)."""
     grid = model.patch_embed.grid_for(*images.shape[-2:])
     prefix = model.num_prefix_tokens
     block = model.blocks[-1].attn
@@ -261,8 +256,8 @@ def _random_row(normed: Tensor, num_heads: int, seed: int) -> Tensor:
     return attention_weights(query[:, :, :1], key)[:, :, 0].mean(dim=1)  # (B, H, 1, N) -> (B, N)
 
 
-def _untrained(model: VisionTransformer, seed: int) -> VisionTransformer:
-    """The same model before its training."""
+def before_training(model: VisionTransformer, seed: int) -> VisionTransformer:
+    """The same model before its training; DINOv2's blocks then add next to nothing (LayerScale)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return VisionTransformer(model.config).eval()
@@ -272,7 +267,7 @@ def _untrained(model: VisionTransformer, seed: int) -> VisionTransformer:
 
 
 def score(maps: Tensor, shares: Tensor) -> Scores:
-    """Pointing and mass of maps (B, maps of a photo, rows, cols) of photos (B, rows, cols)."""
+    """Pointing and mass of maps (B, draws, rows, cols) of photos (B, rows, cols)."""
     total = maps.sum(dim=(-2, -1), keepdim=True)
     uniform = 1 / (maps.shape[-2] * maps.shape[-1])
     game = pointing_game(
@@ -283,46 +278,44 @@ def score(maps: Tensor, shares: Tensor) -> Scores:
 
 def make_table(results: dict[str, Scores], shares: Tensor, seed: int) -> tuple[list[Line], str]:
     """The lines, and a remark on which heads were chosen."""
-    interval = _bootstrap(len(shares), seed)
+    interval = bootstrap(len(shares), seed)
     lines = []
     for name, (hits, mass) in results.items():
-        lines.append(Line(name, interval(hits.mean(dim=1)), interval(mass.mean(dim=1))))
+        lines.append(Line(name, interval(hits), interval(mass)))
     heads = [values for name, values in results.items() if name.startswith(HEAD)]
     best, chosen = _chosen_on_the_other_half(heads, seed)
     after_heads = 1 + len(heads)
-    title = "its head chosen on one half of the photos, scored on the other"
+    title = "class token, last block, the head chosen on the other half"
     lines.insert(after_heads, Line(title, interval(best.hits), interval(best.mass)))
-    on_object = (shares >= 0.5).double().mean(dim=(1, 2))
-    area = shares.double().mean(dim=(1, 2))
+    on_object = (shares >= 0.5).double().mean(dim=(1, 2))[:, None]
+    area = shares.double().mean(dim=(1, 2))[:, None]
     lines.append(Line("chance: any cell; a uniform map", interval(on_object), interval(area)))
     return lines, chosen
 
 
 def _chosen_on_the_other_half(heads: Sequence[Scores], seed: int) -> tuple[Scores, str]:
-    """Figures (photos,) of the head that has the most mass on the half that a photo is not of."""
+    """Figures (photos, 1) of the head that has the most mass on the half that a photo is not of."""
     hits = torch.cat([head.hits for head in heads], dim=1)  # (photos, H)
     mass = torch.cat([head.mass for head in heads], dim=1)  # (photos, H)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(hits)))
     halves = order.tensor_split(2)
-    best = Scores(torch.zeros(len(hits)).double(), torch.zeros(len(hits)).double())
+    best = Scores(torch.zeros_like(hits[:, :1]), torch.zeros_like(mass[:, :1]))
     numbers = []
     for own, other in (halves, halves[::-1]):
         head = int(mass[other].mean(dim=0).argmax()) if len(other) else 0
         numbers.append(head)
-        best.hits[own], best.mass[own] = hits[own, head], mass[own, head]
+        best.hits[own, 0], best.mass[own, 0] = hits[own, head], mass[own, head]
     return best, "head " + " and head ".join(map(str, numbers))
 
 
-def _bootstrap(count: int, seed: int) -> Callable[[Tensor], tuple[float, float, float]]:
-    """Gives (mean, lower, upper) of values of photos; all rows meet the same resamples."""
-    chosen = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-
-    def interval(values: Tensor) -> tuple[float, float, float]:
-        array = values.numpy()
-        low, high = np.percentile(array[chosen].mean(axis=1), (2.5, 97.5))
-        return float(array.mean()), float(low), float(high)
-
-    return interval
+def _spread(results: dict[str, Scores]) -> str:
+    """The pointing of each draw of random weights, lowest first, for the notes."""
+    parts = []
+    for name, scores in results.items():
+        if "random" in name:
+            draws = sorted((100 * scores.hits.mean(dim=0)).tolist())
+            parts.append(f"{name}, {', '.join(f'{draw:.1f}' for draw in draws)} %")
+    return ";\n  ".join(parts)
 
 
 # ---- text ----------------------------------------------------------------------------------------
@@ -334,7 +327,7 @@ def _heading(arguments: argparse.Namespace, model: VisionTransformer, count: int
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
     options = [
         part
-        for name, default in (("size", 224), ("draws", 3), ("seed", 0), ("limit", 0))
+        for name, default in (("size", 224), ("draws", 5), ("seed", 0), ("limit", 0))
         if (value := getattr(arguments, name)) != default
         for part in (f"--{name}", str(value))
     ]
@@ -360,27 +353,6 @@ def _processor() -> str:
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _markdown(lines: Sequence[Line]) -> str:
-    rows = ["| map | pointing, % | mass on the object, % |", "| --- | --- | --- |"]
-    for line in lines:
-        cells = [
-            f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
-            for value, low, high in (line.pointing, line.mass)
-        ]
-        rows.append(f"| {line.name} | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def _csv(lines: Sequence[Line]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    columns = ("pointing", "mass")
-    writer.writerow(["map", *(f"{c}{end}" for c in columns for end in ("", "_low", "_high"))])
-    for line in lines:
-        writer.writerow([line.name, *(f"{value:.5f}" for value in (*line.pointing, *line.mass))])
-    return file.getvalue()
 
 
 if __name__ == "__main__":

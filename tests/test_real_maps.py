@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.real_maps import HEAD, Scores, main, make_table, maps_of, score
+from benchmarks.real_maps import HEAD, Scores, before_training, main, make_table, maps_of, score
 from minivit.config import ViTConfig
 from minivit.data.scenes.dataset import make_scene
 from minivit.explain import rollout
 from minivit.vit import VisionTransformer
+
+ROOT = Path(__file__).parents[1]
 
 
 def tiny(seed: int = 0) -> VisionTransformer:
@@ -99,6 +101,14 @@ def test_the_first_component_has_the_sign_of_the_class_token(maps: dict[str, Ten
         torch.testing.assert_close(component, along - along.min(), atol=1e-4, rtol=1e-4)
 
 
+def test_a_model_before_training_is_made_of_its_seed_alone() -> None:
+    model = tiny()
+    state = torch.random.get_rng_state()
+    first, again, second = (before_training(model, seed).pos_embed for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_a_planted_map_scores_what_was_planted() -> None:
     """The peak is on the object, on a cell of 0.4 object, beside it; a flat map is the area."""
     shares = torch.tensor([[[1.0, 0.4, 0.0]]])
@@ -117,7 +127,7 @@ def test_a_head_is_scored_on_photos_on_which_it_was_not_chosen() -> None:
     results = {f"{HEAD}0": Scores(first, first), f"{HEAD}1": Scores(second, second)}
     results = {"class token, last block, mean of heads": Scores(first, first), **results}
     lines, chosen = make_table(results, torch.rand(count, 2, 3), seed=0)
-    assert lines[3].name.startswith("its head chosen on one half")
+    assert lines[3].name == "class token, last block, the head chosen on the other half"
     assert lines[3].pointing == lines[3].mass == (0, 0, 0)
     assert chosen == "head 1 and head 0"
     assert lines[1].pointing[0] == 0.5
@@ -133,6 +143,17 @@ def test_the_interval_holds_the_mean_and_narrows_with_the_photos() -> None:
         assert value == 0.5 and low < value < high
         widths.append((high - low) / 2)
     assert widths == [pytest.approx(0.098, rel=0.1), pytest.approx(0.031, rel=0.1)]
+
+
+def test_the_interval_of_random_weights_holds_what_their_draws_differ_by() -> None:
+    """Two draws, one always right and one never: the mean of two of them is 0, a half or 1."""
+    draws = torch.tensor([[0.0, 1.0]]).double().expand(50, 2)
+    one = torch.ones(50, 1).double()
+    results = {f"{HEAD}0": Scores(one, one), "random": Scores(draws, draws)}
+    lines, _ = make_table(results, torch.rand(50, 2, 3), seed=0)
+    assert lines[0].pointing == (1, 1, 1)
+    (random,) = (line for line in lines if line.name == "random")
+    assert random.pointing == random.mass == (0.5, 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +213,15 @@ def test_bad_input_is_answered_in_one_line(
         captured = capsys.readouterr()
         error = captured.err.strip().splitlines()[-1]
         assert error.startswith("error: ") and message in error and not captured.out
+
+
+def test_every_figure_of_the_readme_stands_in_the_table() -> None:
+    """The table is made again after each training: no figure beside it stays behind."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## Which map to trust\n", 1)[1].split("\n## ", 1)[0]
+    figures = re.findall(r"\d+\.\d", section)
+    table = (ROOT / "benchmarks" / "real_maps.md").read_text(encoding="utf-8")
+    values = set(re.findall(r"\| (\d+\.\d) \(", table))
+    assert len(figures) >= 8 and set(figures) <= values
+    count = re.search(r"^(\d+) photos\.", table, re.MULTILINE)
+    assert count and f"On {count[1]} photos" in section

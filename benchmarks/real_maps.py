@@ -1,6 +1,6 @@
 """Which map to trust: the maps of one model on photos, held against masks of what is on them.
 
-    python -m benchmarks.real_maps --photos DIR --masks DIR --weights W [--limit N] [--out DIR]
+    python -m benchmarks.real_maps --photos DIR --masks DIR [--weights W] [--limit N] [--out DIR]
 
 Any folder of photos with PNG masks of the same stems (`minivit/data/photos/masks.py`) and any
 Vision Transformer with a class token will do, also one that was fine-tuned (`--weights
@@ -44,6 +44,7 @@ from minivit.preprocess import Preprocess, open_image
 from minivit.progress import progress_bars
 from minivit.vit import VisionTransformer
 from minivit.weights import find_weights
+from weights_convert import real
 
 HEAD = "class token, last block, head "
 
@@ -84,7 +85,12 @@ def main(words: Sequence[str] | None = None) -> int:
         "--photos", type=Path, required=True, metavar="DIR", help="folder of photos"
     )
     parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help="PNG, same stems")
-    parser.add_argument("--weights", required=True, metavar="W", help="checkpoint of minivit")
+    parser.add_argument(
+        "--weights",
+        default=real.path(),
+        metavar="W",
+        help="checkpoint of minivit (default: what make real made)",
+    )
     parser.add_argument(
         "--size", type=int, default=224, help="pixels a side (default: %(default)s)"
     )
@@ -102,6 +108,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 @torch.inference_mode()
 def _score(arguments: argparse.Namespace) -> None:
+    if arguments.weights is None:
+        raise ValueError("no trained weights here: run 'make real', or give --weights W")
     device = pick_device(arguments.device, arguments.threads)
     for name in ("batch_size", "draws"):
         if getattr(arguments, name) < 1:

@@ -60,7 +60,7 @@ demo: install ## pictures by the shipped weights, then a training and its own: r
 	@.ci/demo.sh "$(VENV)/bin/python" runs/demo $(ARGS)
 
 real: install ## trained weights of a DINOv2 ViT-S/14 (90 MB, once), into the user's cache folder
-	@$(RUN) -c 'import onnx' 2> /dev/null || $(RUN) -m pip install --editable '.[real]'
+	@.ci/environment.sh real "$(VENV)"
 	@$(RUN) -m weights_convert.real
 
 parity: ## the comparisons with other libraries, live, in an environment of their own; no skips

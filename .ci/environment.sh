@@ -2,6 +2,7 @@
 # The environments that the Makefile works in: made, checked, and brought up to date.
 #
 #   .ci/environment.sh tools DIR     minivit (editable) with its development tools
+#   .ci/environment.sh real DIR      what `make real` needs besides, in an environment with tools
 #   .ci/environment.sh parity DIR    the libraries that `make parity` compares with
 #
 # Nothing is done twice: a stamp in DIR says what was installed. Read from the environment: PYTHON
@@ -87,34 +88,43 @@ tools() {
     printf '%s\n%s\n' "$TORCH" "$PWD" > "$stamp"
 }
 
-# Requirements of the run time, the tests and the comparisons, one a line.
-parity_requirements() {
-    "$1/bin/python" - << 'PYTHON'
+# requirements DIR GROUP...: those of the groups in pyproject.toml, one a line; the group
+# "dependencies" is that of the run time, the others are extras.
+requirements() {
+    "$1/bin/python" - "${@:2}" << 'PYTHON' || fail "cannot read the requirements in pyproject.toml."
+import sys
 try:
     import tomllib
 except ImportError:
     from pip._vendor import tomli as tomllib
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-extras = project["optional-dependencies"]
-wanted = [*project["dependencies"], *extras["test"], *extras["parity"], *extras["real"]]
-print(*wanted, sep="\n")
+groups = {"dependencies": project["dependencies"], **project["optional-dependencies"]}
+print(*[line for group in sys.argv[1:] for line in groups[group]], sep="\n")
 PYTHON
+}
+
+real() {
+    local dir=$1 wanted
+    if "$dir/bin/python" -c 'import onnx' 2> /dev/null; then return; fi
+    wanted=$(requirements "$dir" real)
+    say "installing $wanted into $dir"
+    # shellcheck disable=SC2086 # a requirement a word
+    pip_install "$dir" --quiet $wanted
 }
 
 # This environment takes gigabytes, so that all clones share it: minivit itself is not installed
 # into it, and it is brought up to date when the requirements change.
 parity() {
-    local dir=$1 stamp="$1/minivit-requirements.txt" requirements wanted
+    local dir=$1 stamp="$1/minivit-requirements.txt" lines wanted
     mkdir -p "$(dirname "$dir")" || fail "cannot make the folder of $dir: set XDG_CACHE_HOME."
     if command -v flock > /dev/null; then
         exec 9> "$dir.lock"
         flock 9
     fi
     need_environment "$dir"
-    requirements=$(parity_requirements "$dir") \
-        || fail "cannot read the requirements in pyproject.toml."
-    wanted=$(printf '# after %s\n%s' "$PARITY_TORCH" "$requirements")
+    lines=$(requirements "$dir" dependencies test parity real)
+    wanted=$(printf '# after %s\n%s' "$PARITY_TORCH" "$lines")
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
     say "installing into $dir"
     rm -f "$stamp"
@@ -127,6 +137,7 @@ parity() {
 
 case "${1:-} $#" in
     "tools 2") tools "$2" ;;
+    "real 2") real "$2" ;;
     "parity 2") parity "$2" ;;
-    *) fail "usage: .ci/environment.sh tools|parity DIR" ;;
+    *) fail "usage: .ci/environment.sh tools|real|parity DIR" ;;
 esac

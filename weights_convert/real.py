@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAME = "dinov2_vits14_saliency"
-PHOTO = "tutorials/photos/cat.jpg"
+PHOTO = "tutorials/photos/coffee.jpg"
 FILES = (
     f"{NAME}.safetensors",
     "transformers/model.safetensors",

@@ -4,5 +4,14 @@ from minivit.explain.maps import class_attention as class_attention
 from minivit.explain.maps import query_attention as query_attention
 from minivit.explain.rollout import rollout as rollout
 from minivit.explain.similarity import position_similarity as position_similarity
+from minivit.explain.stored_attention import StoredAttention as StoredAttention
+from minivit.explain.stored_attention import store_queries_keys as store_queries_keys
 
-__all__ = ["class_attention", "position_similarity", "query_attention", "rollout"]
+__all__ = [
+    "StoredAttention",
+    "class_attention",
+    "position_similarity",
+    "query_attention",
+    "rollout",
+    "store_queries_keys",
+]

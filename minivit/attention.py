@@ -11,7 +11,8 @@ numbers in three ways, chosen by the caller, call by call:
 * all weights wanted: the equation;
 * some rows wanted: the fused kernel for the output, and the equation once more for those rows.
 
-`MultiHeadAttention` puts H attentions side by side. What makes a CPU faster stands in `cpu.py`.
+`MultiHeadAttention` puts H attentions side by side. Beside this file stand `masks.py`, `cpu.py`
+(what makes a CPU faster) and `precision.py` (what keeps weights exact in half precision).
 
 Shapes: B batch, N query tokens, M key tokens, H heads, d head width, D = H·d.
 Boolean masks: True = may attend. Weights are `[query, key]`: the row looks at the column.
@@ -22,7 +23,7 @@ Next: `minivit/blocks.py`, attention and a small network for every token, each a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -37,9 +38,12 @@ from minivit.cpu import (
     is_faster_by_entry,
     linear,
     may_write_in_place,
-    weights_in_place,
 )
 from minivit.fields import renamed_arguments, warn_renamed
+from minivit.masks import causal_mask as causal_mask
+from minivit.masks import fit_mask, mask_of_rows
+from minivit.masks import merge_masks as merge_masks
+from minivit.precision import exact_linear, is_rounded, no_autocast, widen
 
 
 def plain_attention(
@@ -50,7 +54,7 @@ def plain_attention(
     Args:
         query: (B, H, N, d).
         key: (B, H, M, d).
-        value: (B, H, M, d).
+        value: (B, H, M, d); may be less precise than the others, then the output is so too.
         mask: Broadcastable to (B, H, N, M). Boolean, True = may attend; or floating, added to the
             scores. A query that may attend to nothing gets weights of zero.
         dropout: Probability that a weight is dropped on its way to the values.
@@ -63,7 +67,7 @@ def plain_attention(
     scores = query @ key.transpose(-2, -1)  # (B, H, N, d) x (B, H, d, M) -> (B, H, N, M)
     scores = _mask_scores(scores, mask)
     weights = _mask_weights(scores.softmax(dim=-1), mask)
-    output = F.dropout(weights, dropout, training=dropout > 0) @ value  # (B, H, N, d)
+    output = F.dropout(weights, dropout, training=dropout > 0).to(value.dtype) @ value
     return output, weights
 
 
@@ -88,8 +92,30 @@ def _hidden(mask: Tensor) -> Tensor:
     return mask.logical_not() if mask.dtype == torch.bool else mask.isneginf()
 
 
+def explicit_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """`plain_attention` with weights in float32 at least, in one piece of memory where that may be.
+
+    Args:
+        query: (B, H, N, d).
+        key: (B, H, M, d).
+        value: (B, H, M, d).
+        mask: As in `plain_attention`.
+        dropout: As in `plain_attention`.
+
+    Returns:
+        The output (B, H, N, d), as precise as the values; and the weights (B, H, N, M).
+    """
+    query, key = widen(query), widen(key)
+    mask = fit_mask(mask, query)
+    equation = attention_in_place if may_write_in_place(query, key, mask) else plain_attention
+    with no_autocast(query.device):
+        return equation(query, key, value, mask, dropout=dropout)
+
+
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The weights alone, softmax(Q Kᵀ / √d).
+    """The weights alone, softmax(Q Kᵀ / √d), in float32 at least.
 
     Args:
         query: (B, H, N, d).
@@ -99,16 +125,16 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
     Returns:
         (B, H, N, M).
     """
-    mask = _fit_mask(mask, query)
-    if may_write_in_place(query, key, mask):
-        return weights_in_place(query, key, mask)
     no_value = key[..., :0]  # (B, H, M, 0): nothing is computed for an output that nobody wants
-    return plain_attention(query, key, no_value, mask)[1]
+    return explicit_attention(query, key, no_value, mask)[1]
 
 
 @dataclass(frozen=True)
 class AttentionRows:
     """Which rows of which attention maps to return beside the fused kernel.
+
+    In half precision they are exact for the tokens that the block was given, and these are not:
+    `precision.py` says what that costs.
 
     Attributes:
         blocks: Block numbers; negative ones count from the last block.
@@ -147,61 +173,58 @@ def scaled_dot_product_attention(
 
     Returns:
         The output (B, H, N, d); and the weights (B, H, N, M), the rows (B, H, len(rows), M) or
-        None.
+        None. Weights are float32 where the tensors are of half precision.
 
     Raises:
         IndexError: A row beyond the N queries.
     """
     need_weights, rows = split_rows(need_weights, rows)
-    mask = _fit_mask(mask, query)
+    if rows is not None:
+        output, _ = scaled_dot_product_attention(
+            query, key, value, mask=mask, is_causal=is_causal, dropout=dropout
+        )
+        numbers = row_numbers(rows, query.shape[-2])
+        mask = mask_of_rows(mask, is_causal, numbers, query.shape[-2], key)
+        return output, attention_weights(query[..., numbers, :], key, mask)
+
     is_causal = is_causal and query.shape[-2] > 1  # one query, the last, sees every key: no mask
     if is_causal and (mask is not None or query.shape[-2] != key.shape[-2]):
         mask = merge_masks(mask, causal_mask(query.shape[-2], key.shape[-2], query.device))
         is_causal = False
-    if need_weights and rows is None:
+    if need_weights:
         if is_causal:
             mask = causal_mask(query.shape[-2], key.shape[-2], query.device)
-        in_place = may_write_in_place(query, key, mask)
-        explicit_attention = attention_in_place if in_place else plain_attention
         return explicit_attention(query, key, value, mask, dropout=dropout)
 
     plain = mask is None and not is_causal and dropout == 0
     if plain and is_faster_by_entry(query, key, value):
-        output = attention_by_entry(query, key, value)
-    else:
-        output = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
-        )
-    if rows is None:
-        return output, None
-    numbers = _row_numbers(rows, query.shape[-2])
-    if is_causal:  # the wanted rows of the causal mask, without making the others
-        places = torch.arange(key.shape[-2], device=query.device)
-        mask = places <= places[numbers, None]
-    elif mask is not None and mask.shape[-2] > 1:  # one row serves all queries otherwise
-        mask = mask[..., numbers, :]
-    return output, attention_weights(query[..., numbers, :], key, mask)
+        return attention_by_entry(query, key, value), None
+    mask = fit_mask(mask, query)
+    output = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
+    )
+    return output, None
 
 
 def split_rows(
     need_weights: bool | Sequence[int], rows: Sequence[int] | None
 ) -> tuple[bool, Sequence[int] | None]:
-    """Both arguments, also where the rows still come as `need_weights`, as they did before."""
+    """Whether all weights are wanted, and which rows instead.
+
+    The rows may come as `need_weights` too, as they did before.
+    """
     if isinstance(need_weights, bool):
-        return need_weights, rows
+        return need_weights and rows is None, rows
     warn_renamed("need_weights=[…]", "rows=[…]")
     return False, need_weights
 
 
-def _fit_mask(mask: Tensor | None, query: Tensor) -> Tensor | None:
-    """As the fused kernel wants it: at least (1, M); an additive one of the query's precision."""
-    if mask is None:
-        return None
-    mask = mask[None] if mask.dim() < 2 else mask
-    return mask if mask.dtype == torch.bool else mask.to(query.dtype)
+def row_numbers(rows: Sequence[int], num_queries: int) -> list[int]:
+    """The numbers of rows from the first one, also of those that are counted from the last.
 
-
-def _row_numbers(rows: Sequence[int], num_queries: int) -> list[int]:
+    Raises:
+        IndexError: A row beyond the queries.
+    """
     for row in rows:
         if not -num_queries <= row < num_queries:
             raise IndexError(
@@ -209,34 +232,6 @@ def _row_numbers(rows: Sequence[int], num_queries: int) -> list[int]:
                 f"choose from {-num_queries} to {num_queries - 1}"
             )
     return [row % num_queries for row in rows]
-
-
-def causal_mask(num_queries: int, num_keys: int, device: torch.device | None = None) -> Tensor:
-    """(N, M) boolean mask in which the last query sees every key, the one before it all but one."""
-    offset = num_keys - num_queries
-    return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(offset)
-
-
-def merge_masks(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """The mask that applies both: a key is seen only where both masks let it be seen.
-
-    Args:
-        first: None, boolean (True = may attend) or floating (added to the scores).
-        second: Likewise; the shapes broadcast to each other.
-    """
-    if first is None or second is None:
-        return first if second is None else second
-    if first.dtype == torch.bool and second.dtype == torch.bool:
-        return first & second
-    dtype = second.dtype if first.dtype == torch.bool else first.dtype
-    return _additive(first, dtype) + _additive(second, dtype)
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    if mask.dtype != torch.bool:
-        return mask
-    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return zeros.masked_fill(~mask, float("-inf"))
 
 
 class KeyValueCache:
@@ -374,11 +369,19 @@ class MultiHeadAttention(nn.Module):
                 `scaled_dot_product_attention`.
 
         Returns:
-            The output (B, N, D); and the weights (B, H, N, M), those rows of them or None.
+            The output (B, N, D); and the weights (B, H, N, M), those rows of them or None. Weights
+            of half precision are float32 and made of Q and K that are not rounded; those of a
+            cache, or of a `qkv` that has hooks, are made of the rounded ones.
         """
-        q, k, v = self._project(query, key, value, cache)
+        need_weights, rows = split_rows(need_weights, rows)
         if key_mask is not None:
             mask = merge_masks(mask, key_mask[:, None, None, :])  # (B, M) -> (B, 1, 1, M)
+        wanted = need_weights or rows is not None
+        exact = wanted and cache is None and is_rounded(self.qkv)  # a cache holds rounded keys
+        if exact and rows is None:
+            q, k, v = self._project_exactly(query, key, value)
+        else:
+            q, k, v = self._project(query, key, value, cache)
         output, weights = scaled_dot_product_attention(
             q,
             k,
@@ -387,10 +390,27 @@ class MultiHeadAttention(nn.Module):
             is_causal=is_causal,
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
-            rows=rows,
+            rows=None if exact else rows,
         )
+        if exact and rows is not None:
+            weights = self._exact_rows(query, query if key is None else key, rows, mask, is_causal)
         output = output.transpose(1, 2).flatten(2)  # (B, H, N, d) -> (B, N, D)
         return self.proj(output), weights
+
+    def queries_and_keys(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Q and K of self-attention, in float32 at least, whatever precision the model computes in.
+
+        Args:
+            tokens: (B, N, D).
+
+        Returns:
+            (B, H, N, d) each.
+        """
+        if is_rounded(self.qkv):
+            q, k, _ = self._project_exactly(tokens, None, None)
+        else:
+            q, k, _ = self._project(tokens, None, None, None)
+        return widen(q), widen(k)
 
     def _project(
         self, query: Tensor, key: Tensor | None, value: Tensor | None, cache: KeyValueCache | None
@@ -414,12 +434,61 @@ class MultiHeadAttention(nn.Module):
             k, v = cache.append(k, v)
         return q, k, v
 
-    def _part(self, tokens: Tensor, first: int, end: int) -> Tensor:
+    def _project_exactly(
+        self, query: Tensor, key: Tensor | None, value: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Q and K in float32, V in the precision of the model."""
+        key = query if key is None else key
+        (v,) = self._heads(self._part(key if value is None else value, 2, 3))
+        if key is query:
+            q, k = self._heads(self._part(query, 0, 2, exact_linear))
+        else:
+            (q,) = self._heads(self._part(query, 0, 1, exact_linear))
+            (k,) = self._heads(self._part(key, 1, 2, exact_linear))
+        return q, k, v
+
+    def _exact_rows(
+        self,
+        query: Tensor,
+        key: Tensor,
+        rows: Sequence[int],
+        mask: Tensor | None,
+        is_causal: bool,
+    ) -> Tensor:
+        """Rows (B, H, r, M) of the weights in float32, without computing K for them.
+
+        ::
+
+            q · (W y + b) = (Wᵀ q) · y + q · b
+
+        The last term is the same for all keys, and softmax does not see it. So each head asks with
+        Wᵀ q, and all of them look at the same keys, the tokens y, as rows of one head would.
+        """
+        dim, numbers = self.proj.in_features, row_numbers(rows, query.shape[1])
+        mask = mask_of_rows(mask, is_causal, numbers, query.shape[1], key)
+        (q,) = self._heads(self._part(query[:, numbers], 0, 1, exact_linear))  # (B, H, r, d)
+        matrices = widen(self.qkv.weight[dim : 2 * dim])
+        with no_autocast(query.device):
+            q = q @ matrices.view(self.num_heads, -1, dim)  # (B, H, r, d) -> (B, H, r, D)
+        q = q * math.sqrt(self.num_heads)  # for scores are divided by √D instead of √d
+        shape = (*q.shape[:3], key.shape[1])
+        if mask is not None:
+            mask = mask.expand(shape).flatten(1, 2)[:, None]  # (B, H, r, M) -> (B, 1, H·r, M)
+        q = q.flatten(1, 2)[:, None]  # (B, H, r, D) -> (B, 1, H·r, D)
+        return attention_weights(q, key[:, None], mask).view(shape)  # (B, 1, H·r, M)
+
+    def _part(
+        self,
+        tokens: Tensor,
+        first: int,
+        end: int,
+        product: Callable[[Tensor, Tensor, Tensor | None], Tensor] = linear,
+    ) -> Tensor:
         """Q (0), K (1) and V (2) from number `first` to before number `end`, side by side."""
         dim = self.proj.in_features
         part = slice(first * dim, end * dim)
         bias = None if self.qkv.bias is None else self.qkv.bias[part]
-        return linear(tokens, self.qkv.weight[part], bias)  # (B, N, D) -> (B, N, (end - first)·D)
+        return product(tokens, self.qkv.weight[part], bias)  # (B, N, D) -> (B, N, (end - first)·D)
 
     def _heads(self, projected: Tensor) -> tuple[Tensor, ...]:
         """(B, N, n·D), n projections side by side, to n of (B, H, N, d)."""

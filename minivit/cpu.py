@@ -72,30 +72,23 @@ class Linear(nn.Linear):
 
 
 def may_write_in_place(query: Tensor, key: Tensor, mask: Tensor | None) -> bool:
-    """Whether the next two may stand for the plain equation: on a CPU, without gradients.
+    """Whether the next may stand for the plain equation: on a CPU, without gradients.
 
-    Not where autocast chooses the precision: it does not look at what writes into given memory.
+    It is called outside autocast, which does not look at what writes into given memory.
     """
     if query.device.type != "cpu":
         return False
     learned = (query, key) if mask is None else (query, key, mask)
-    recording = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in learned)
-    converts = torch.is_autocast_enabled("cpu") and query.dtype == torch.float32
-    return not recording and not converts
+    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in learned))
 
 
 def attention_in_place(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """`minivit.attention.plain_attention` with one piece of memory for scores and weights."""
-    weights = weights_in_place(query, key, mask)
-    return F.dropout(weights, dropout, training=dropout > 0) @ value, weights
-
-
-def weights_in_place(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The weights of `attention_in_place` alone, (B, H, N, M)."""
-    memory = query.new_empty(*query.shape[:-1], key.shape[-2])
-    return _write_weights(memory, query, key, mask)
+    memory = query.new_empty(*query.shape[:-1], key.shape[-2])  # (B, H, N, M)
+    weights = _write_weights(memory, query, key, mask)
+    return F.dropout(weights, dropout, training=dropout > 0).to(value.dtype) @ value, weights
 
 
 def _write_weights(memory: Tensor, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,5 +5,15 @@ from minivit.explain.maps import patch_map as patch_map
 from minivit.explain.maps import query_attention as query_attention
 from minivit.explain.rollout import rollout as rollout
 from minivit.explain.similarity import position_similarity as position_similarity
+from minivit.explain.stored_attention import StoredAttention as StoredAttention
+from minivit.explain.stored_attention import store_queries_keys as store_queries_keys
 
-__all__ = ["class_attention", "patch_map", "position_similarity", "query_attention", "rollout"]
+__all__ = [
+    "StoredAttention",
+    "class_attention",
+    "patch_map",
+    "position_similarity",
+    "query_attention",
+    "rollout",
+    "store_queries_keys",
+]

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import minivit
 from minivit.attention import KeyValueCache, MultiHeadAttention, explicit_attention
 from minivit.config import ViTConfig
+from minivit.cpu import Linear
 from minivit.precision import is_rounded
 from minivit.vit import VisionTransformer
 from tests.attention_cases import WAYS
@@ -177,11 +178,19 @@ def test_what_a_hook_or_another_layer_makes_of_q_and_k_is_in_the_weights() -> No
     turned.qkv.weight.copy_(layer.qkv.weight[swap])
     turned.qkv.bias.copy_(layer.qkv.bias[swap])
     expected = turned(x, rows=[0])[1]
-    handle = layer.qkv.register_forward_hook(lambda _m, _i, output: output[..., swap])
-    for way in ({"rows": [0]}, {"need_weights": True}):
-        weights = layer(x, **way)[1][:, :, :1]
-        assert (weights - expected).abs().mean() < 0.1 * (untouched - expected).abs().mean()
-    handle.remove()
+
+    class Swapped(Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input)[..., swap]
+
+    hooked, replaced = copy.deepcopy(layer), copy.deepcopy(layer)
+    hooked.qkv.register_forward_hook(lambda _m, _i, output: output[..., swap])
+    replaced.qkv = Swapped(D, 3 * D).bfloat16()
+    replaced.qkv.load_state_dict(layer.qkv.state_dict())
+    for other in (hooked, replaced):
+        for way in ({"rows": [0]}, {"need_weights": True}):
+            weights = other(x, **way)[1][:, :, :1]
+            assert (weights - expected).abs().mean() < 0.1 * (untouched - expected).abs().mean()
     assert torch.equal(layer(x, rows=[0])[1], untouched)
     assert is_rounded(layer.qkv) and not is_rounded(copy.deepcopy(layer.qkv).float())
 

@@ -64,6 +64,10 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
     Returns:
         The exit status.
     """
+    _interrupted.clear()
+    is_usual = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_usual:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         status = command(arguments) or 0
         sys.stdout.flush()
@@ -75,10 +79,33 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
         print("interrupted", file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
+        if _interrupted.is_set():  # torch made an error of its own of the KeyboardInterrupt
+            print("interrupted", file=sys.stderr)
+            return 130
         if arguments.debug:
             raise
         print(one_line(error), file=sys.stderr)
         return 2
+    finally:
+        if is_usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_interrupted = threading.Event()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C as usual, and remembered.
+
+    Where torch asks a Python object for its length or its items, and Ctrl-C comes in between, torch
+    2.13 raises "ValueError: could not determine the shape of object type ..." instead.
+    """
+    _interrupted.set()
+    signal.default_int_handler(number, frame)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextlib.contextmanager
@@ -92,20 +119,21 @@ def first_interrupt(call: Callable[[], object], line: str) -> Iterator[None]:
         line: Line for standard error.
     """
 
+    usual = signal.getsignal(signal.SIGINT)
+
     def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, usual)
         os.write(2, f"\n{line}\n".encode())  # print may be what was interrupted
         call()
 
-    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not is_usual or threading.current_thread() is not threading.main_thread():
+    if usual not in (signal.default_int_handler, _interrupt) or not _in_main_thread():
         yield
         return
     signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, usual)
 
 
 def one_line(error: BaseException) -> str:

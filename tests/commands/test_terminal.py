@@ -124,6 +124,26 @@ def test_the_first_interrupt_calls_and_the_second_ends(capfd: pytest.CaptureFixt
     assert calls == [1]
 
 
+def test_an_interrupt_that_a_library_takes_for_an_error_of_its_own_is_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command(_arguments: argparse.Namespace) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("could not determine the shape of object type 'Storage'") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    assert run(command, arguments()) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+    def wrong(_arguments: argparse.Namespace) -> None:
+        raise ValueError("a bad value")
+
+    assert run(wrong, arguments()) == 2 and "a bad value" in capsys.readouterr().err
+
+
 def test_an_interrupt_that_is_ignored_stays_so() -> None:
     """As for what a shell script starts in the background; another thread cannot change it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minivit.attention import AttentionRows
+from minivit.attention import AttentionRows, row_numbers
 from minivit.blocks import EncoderBlock
 from minivit.config import ViTConfig
 from minivit.embeddings import (
@@ -243,7 +243,6 @@ class VisionTransformer(nn.Module):
         if return_attention is False:
             return tokens, None, class_tokens
         height, width = image_size
-        length = tokens.shape[1]
         attentions = Attentions(
             [weights[index] for index in wanted],
             image_size=(height, width),
@@ -251,7 +250,7 @@ class VisionTransformer(nn.Module):
             num_prefix_tokens=self.num_prefix_tokens,
             class_token=self.config.class_token,
             blocks=wanted,
-            queries=None if rows is None else [row + length if row < 0 else row for row in rows],
+            queries=None if rows is None else row_numbers(rows, tokens.shape[1]),
         )
         return tokens, attentions, class_tokens
 

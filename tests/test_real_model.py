@@ -2,14 +2,18 @@
 
 The model is that of `make real`, a DINOv2 ViT-S/14. Its scores before softmax reach 300, where
 those of random weights are about 3, and single attention weights reach 0.9999.
+
+transformers computes in float64: what its float32 loses, 1.3e-4 of a token of the coffee at 518
+pixels, where minivit's loses 3e-5, is no fault of the model that is compared with it.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +29,9 @@ from weights_convert import real
 pytestmark = pytest.mark.parity
 
 PHOTOS = Path(__file__).parents[1] / "tutorials" / "photos"
-CASES = [
-    ("cat", (224, 224)),
-    ("coffee", (224, 224)),
-    ("astronaut", (224, 224)),
-    ("astronaut", (518, 518)),
-    ("cat", (336, 224)),
-    ("coffee", (420, 630)),
-]
+NAMES = ("cat", "coffee", "astronaut")
+SIZES = [(224, 224), (336, 224), (420, 630), (518, 518)]  # (height, width)
+CASES = list(itertools.product(NAMES, SIZES))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,12 +55,12 @@ def ours() -> minivit.VisionTransformer:
 
 @cache
 def theirs() -> Any:
-    """transformers' model, which writes its attention weights down."""
+    """transformers' model in float64, which writes its attention weights down."""
     from transformers import Dinov2Model
 
     folder = real.transformers_folder()
     assert folder is not None, "no trained weights here: run 'make real'"
-    return Dinov2Model.from_pretrained(folder, attn_implementation="eager").eval()
+    return Dinov2Model.from_pretrained(folder, attn_implementation="eager").double().eval()
 
 
 @cache
@@ -73,28 +72,32 @@ def photo(name: str, size: tuple[int, int]) -> Tensor:
     return ours().preprocess.normalize(pixels.permute(2, 0, 1)[None])
 
 
-def assert_equal_to_theirs(model: minivit.VisionTransformer, images: Tensor) -> None:
-    """Tokens, and the maps of every block, to 1e-4.
+def assert_equal_to_theirs(
+    model: minivit.VisionTransformer, images: Tensor, *, tolerance: float = 1e-4
+) -> None:
+    """Tokens, and the maps of every block, to `tolerance`.
 
     Raises:
         AssertionError: They differ by more.
     """
+    close = partial(torch.testing.assert_close, rtol=0, atol=tolerance)
+    images = images.to(next(model.parameters()).dtype)
     with torch.inference_mode():
-        expected = theirs()(images, output_attentions=True)
-        tokens = model.encode(images)
-        torch.testing.assert_close(tokens, expected.last_hidden_state, rtol=0, atol=1e-4)
+        expected = theirs()(images.double(), output_attentions=True)
+        close(model.encode(images).double(), expected.last_hidden_state)
         _, attentions = model.encode(images, return_attention=True)
-        for found, weights in zip(attentions, expected.attentions, strict=True):
-            torch.testing.assert_close(found, weights, rtol=0, atol=1e-4)
+        for weights, expected_weights in zip(attentions, expected.attentions, strict=True):
+            close(weights.double(), expected_weights)
 
 
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_tokens_and_maps_are_those_of_transformers(name: str, size: tuple[int, int]) -> None:
+    """Seen: 1.4e-5 to 4.8e-5 in tokens, which reach 12; 1.8e-5 to 2.8e-5 in maps."""
     assert_equal_to_theirs(ours(), photo(name, size))
 
 
 def test_a_mirrored_photo_and_a_batch_are_no_special_cases() -> None:
-    images = torch.cat([photo(name, (224, 224)) for name in ("cat", "coffee", "astronaut")])
+    images = torch.cat([photo(name, (224, 224)) for name in NAMES])
     assert_equal_to_theirs(ours(), torch.cat([images, images.flip(3)]))
     with torch.inference_mode():
         together, (maps,) = ours().encode(images, return_attention=[-1])
@@ -104,7 +107,7 @@ def test_a_mirrored_photo_and_a_batch_are_no_special_cases() -> None:
             torch.testing.assert_close(heads[None], map_alone, rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize(("name", "size"), CASES)
+@pytest.mark.parametrize(("name", "size"), list(zip(NAMES, SIZES[1:], strict=True)))
 def test_rows_beside_the_kernel_are_the_rows_of_the_maps(name: str, size: tuple[int, int]) -> None:
     model, images = ours(), photo(name, size)
     depth = model.config.depth
@@ -133,7 +136,7 @@ def test_maps_in_bf16_lose_what_the_tokens_lost_and_no_more(mode: str) -> None:
     With queries and keys rounded it was 0.03 and 0.4. What is left is in the tokens: from those
     that a block is given its weights are exact to 1e-4.
     """
-    exact, images = ours(), torch.cat([photo(name, (224, 224)) for name, _ in CASES[:3]])
+    exact, images = ours(), torch.cat([photo(name, (224, 224)) for name in NAMES])
     model = copy.deepcopy(exact).bfloat16() if mode == "bfloat16" else exact
     inputs: list[Tensor] = []
     attention = model.blocks[3].attn
@@ -172,11 +175,11 @@ def test_a_hook_sees_what_the_plain_pass_computes() -> None:
             tokens = model.encode(images)
             rows = minivit.AttentionRows(blocks=[7], queries=[0])
             beside, _ = model.encode(images, return_attention=rows)
-            expected = theirs()(images, output_hidden_states=True).hidden_states[8]
+            expected = theirs()(images.double(), output_hidden_states=True).hidden_states[8]
     finally:
         handle.remove()
     assert len(seen) == 2 and torch.equal(seen[0], seen[1]) and torch.equal(tokens, beside)
-    torch.testing.assert_close(seen[0], expected, rtol=0, atol=2e-4)
+    torch.testing.assert_close(seen[0].double(), expected, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +203,47 @@ def test_a_tensor_that_is_changed_is_noticed(name: str, change: float) -> None:
             tensor.view(-1)[number] = kept + change
         with pytest.raises(AssertionError, match="Tensor-likes are not close"):
             assert_equal_to_theirs(model, photo("cat", (224, 224)))
+    finally:
+        with torch.no_grad():
+            tensor.view(-1)[number] = kept
+
+
+CHANGED = [
+    "cls_token",
+    "patch_embed.proj.weight",
+    "blocks.0.norm1.weight",
+    "blocks.5.attn.qkv.weight",
+    "blocks.5.ls1.gamma",
+    "blocks.11.mlp.fc2.weight",
+    "norm.weight",
+]
+
+
+@cache
+def ours_in_float64() -> minivit.VisionTransformer:
+    return copy.deepcopy(ours()).double()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_float64_nothing_is_left_to_rounding(name: str) -> None:
+    assert_equal_to_theirs(ours_in_float64(), photo(name, (224, 224)), tolerance=1e-10)
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_the_last_digit_of_one_number_is_noticed_in_float64(name: str) -> None:
+    """The largest number of a tensor, moved to the next one that float32 has.
+
+    It changes a token by 2e-9 to 7e-7. Not seen in any way: the bias of keys, which softmax drops.
+    """
+    model = ours_in_float64()
+    tensor = dict(model.named_parameters())[name]
+    number = int(tensor.abs().argmax())
+    kept = tensor.detach().flatten()[number].clone()
+    try:
+        with torch.no_grad():
+            tensor.view(-1)[number] = kept.float().nextafter(torch.tensor(0.0)).double()
+        with pytest.raises(AssertionError, match="Tensor-likes are not close"):
+            assert_equal_to_theirs(model, photo("cat", (224, 224)), tolerance=1e-10)
     finally:
         with torch.no_grad():
             tensor.view(-1)[number] = kept

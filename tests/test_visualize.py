@@ -248,6 +248,34 @@ def test_the_maps_are_those_of_the_block_and_the_patch_that_are_given(
     assert drawn[0].box == pytest.approx(expected_box)
 
 
+# The region by hand: 451 × 300 pixels are resized to 96 × 64 (96.2 cut), and the crop starts at
+# column 16; 512 × 512 is cropped nowhere. A whole photo of 3:2 has 8 × 12 patches.
+FREE_PHOTOS = [
+    ("cat", (451, 300), (16 * 451 / 96, 0, 80 * 451 / 96, 300), (8, 12)),
+    ("coffee", (600, 400), (100, 0, 500, 400), (8, 12)),
+    ("astronaut", (512, 512), (0, 0, 512, 512), (8, 8)),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "region", "grid"), FREE_PHOTOS)
+def test_real_photos_are_shown_whole_and_their_maps_where_they_lie(
+    name: str,
+    size: tuple[int, int],
+    region: tuple[float, ...],
+    grid: tuple[int, int],
+    tmp_path: Path,
+    drawn: Calls,
+    weights: Path,
+) -> None:
+    path = Path(visualize.__file__).parent / "tutorials" / "photos" / f"{name}.jpg"
+    assert attention(path, "--weights", weights, "--out", tmp_path) == 0
+    assert attention(path, "--weights", weights, "--out", tmp_path, "--whole") == 0
+    cropped, whole = drawn
+    assert cropped.photo.size == whole.photo.size == size
+    assert cropped.box == pytest.approx(region) and cropped.maps.shape == (2, 8, 8)
+    assert whole.box == pytest.approx((0, 0, *size)) and whole.maps.shape == (2, *grid)
+
+
 def test_patch_may_still_be_called_query(
     tmp_path: Path, photo: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

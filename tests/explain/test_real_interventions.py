@@ -30,7 +30,7 @@ from weights_convert import real
 pytestmark = pytest.mark.parity
 
 PHOTOS = Path(__file__).parents[2] / "tutorials" / "photos"
-HEIGHT, WIDTH = 224, 336  # 16 rows x 24 cols
+HEIGHT, WIDTH = 112, 168  # 8 rows x 12 cols
 
 
 @cache
@@ -66,6 +66,14 @@ def photos() -> Tensor:
     return torch.stack([preprocess(open_image(PHOTOS / f"{name}.jpg")) for name in names])
 
 
+def layer_of(model: Any, block: int, *names: str) -> torch.nn.Linear:
+    """A linear layer of a block by the end of its name, which differs between versions."""
+    modules = model.encoder.layer[block].named_modules()
+    (layer,) = [module for name, module in modules if name.endswith(names)]
+    assert isinstance(layer, torch.nn.Linear)
+    return layer
+
+
 def assert_tokens(model: Any) -> None:
     """Asserts that our tokens, as they are in this moment, are those of transformers' model."""
     with torch.no_grad():
@@ -76,8 +84,8 @@ def assert_tokens(model: Any) -> None:
 @pytest.mark.parametrize(("block", "head"), [(0, 5), (6, 0), (11, 2)])
 def test_a_silent_head_is_transformers_with_zeros_in_its_matrix(block: int, head: int) -> None:
     model = copy.deepcopy(theirs())
-    matrix = model.encoder.layer[block].attention.output.dense.weight
     with torch.no_grad():
+        matrix = layer_of(model, block, "o_proj", "attention.output.dense").weight
         matrix[:, 64 * head : 64 * head + 64] = 0
     with intervene(ours(), heads={block: [head]}):
         assert_tokens(model)
@@ -95,7 +103,7 @@ def test_silent_mlps_and_halved_attention_are_transformers_with_other_layer_scal
 
 def test_uniform_weights_are_transformers_without_queries() -> None:
     model = copy.deepcopy(theirs())
-    query = model.encoder.layer[9].attention.attention.query
+    query = layer_of(model, 9, "q_proj", "attention.query")
     with torch.no_grad():
         query.weight.zero_()
         query.bias.zero_()
@@ -143,7 +151,7 @@ def test_the_lens_ends_with_the_logits() -> None:
 
 @torch.no_grad()
 def test_each_part_is_ranked_by_what_its_loss_does() -> None:
-    images = photos()[:1, :, :112, :168]
+    images = photos()[:1]
     ranking = rank_parts(ours(), images, 3)
     before = ours()(images).log_softmax(1)[0, 3]
     with intervene(ours(), heads={7: [4]}):

@@ -116,7 +116,10 @@ def intervene(
 
 def _by_number(model: VisionTransformer, by_block: Mapping[int, Given]) -> list[tuple[int, Given]]:
     """The same by numbers that are counted from 0."""
-    return list(zip(block_numbers(model, list(by_block)), by_block.values(), strict=True))
+    numbers = block_numbers(model, list(by_block))
+    if len(numbers) < len(by_block):
+        raise ValueError(f"blocks {', '.join(map(str, by_block))}: one of them is named twice")
+    return list(zip(numbers, by_block.values(), strict=True))
 
 
 def _replace(

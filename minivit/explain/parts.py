@@ -128,7 +128,7 @@ def block_numbers(model: VisionTransformer, blocks: Sequence[int]) -> list[int]:
 
 
 def whole_numbers(what: str, numbers: Sequence[int], count: int) -> list[int]:
-    """Numbers counted from 0, also of those that are counted from the last.
+    """Numbers counted from 0, also of those that are counted from the last; each once.
 
     Raises:
         ValueError: A number beyond the count.
@@ -136,7 +136,7 @@ def whole_numbers(what: str, numbers: Sequence[int], count: int) -> list[int]:
     for number in numbers:
         if not -count <= number < count:
             raise ValueError(f"{what} {number}: choose from {-count} to {count - 1}")
-    return [number % count for number in numbers]
+    return list(dict.fromkeys(number % count for number in numbers))
 
 
 def on_part(model: VisionTransformer, part: Part, number: int, change: Change) -> RemovableHandle:

@@ -143,6 +143,17 @@ def test_a_block_without_update_is_no_block(model: VisionTransformer) -> None:
         assert torch.equal(model(images), model.classify(model.norm(tokens)))
 
 
+@torch.no_grad()
+def test_what_is_named_twice_is_scaled_once(model: VisionTransformer) -> None:
+    images = make_images()
+    with intervene(model, mlps=[1], heads={0: [2]}, patches=[(0, 1)], tokens=[1], by=0.5):
+        expected = model(images)
+    with intervene(
+        model, mlps=[1, -2], heads={0: [2, -2]}, patches=[(0, 1)] * 2, tokens=[1, -27], by=0.5
+    ):
+        assert torch.equal(model(images), expected)
+
+
 @pytest.mark.parametrize("by", [0.0, 2.0, "mean"])
 @torch.no_grad()
 def test_patches_are_replaced_before_the_first_block(model: VisionTransformer, by: Any) -> None:
@@ -428,6 +439,7 @@ def test_the_model_is_what_it_was(training: bool, error: bool, mode: Any) -> Non
     [
         ({"blocks": [3]}, "block 3: choose from -3 to 2"),
         ({"heads": {0: [1], -4: [1]}}, "block -4: choose from -3 to 2"),
+        ({"heads": {1: [0], -2: [1]}}, "blocks 1, -2: one of them is named twice"),
         ({"heads": {1: [0, 4]}}, "head 4: choose from -4 to 3"),
         ({"mlps": [0], "by": "median"}, "by is 'median': expected a factor, 'mean' or a Recording"),
         ({"mlps": [0], "by": float("nan")}, "by is nan"),

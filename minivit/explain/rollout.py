@@ -53,7 +53,7 @@ def rollout(
     """
     if not attentions:
         raise ValueError("rollout needs the attention of every block: return_attention=True")
-    _check(fusion, residual, discard)
+    _check(residual, discard)
     if isinstance(attentions, Attentions):
         for name, numbers in (("blocks", attentions.blocks), ("rows", attentions.queries or ())):
             if list(numbers) != sorted(numbers):
@@ -68,7 +68,7 @@ def rollout(
                 f"rollout needs whole maps (B, H, N, N), found {tuple(attention.shape)}: use "
                 "return_attention=True"
             )
-        mixed = _discard_smallest(_fuse(attention, fusion), discard)  # (B, H, N, N) -> (B, N, N)
+        mixed = _discard_smallest(fuse(attention, fusion), discard)  # (B, H, N, N) -> (B, N, N)
         identity = torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)
         mixed = (1 - residual) * mixed + residual * identity
         if fusion != "mean" or discard:
@@ -78,9 +78,7 @@ def rollout(
     return flow
 
 
-def _check(fusion: str, residual: float, discard: float) -> None:
-    if fusion not in get_args(Fusion):
-        raise ValueError(f"fusion is {fusion!r}: choose from {', '.join(get_args(Fusion))}")
+def _check(residual: float, discard: float) -> None:
     if not 0 <= residual <= 1:
         raise ValueError(f"residual is {residual}, expected a number from 0 to 1")
     if not 0 <= discard < 1:
@@ -92,8 +90,10 @@ def _check(fusion: str, residual: float, discard: float) -> None:
         )
 
 
-def _fuse(attention: Tensor, fusion: Fusion) -> Tensor:
-    """(B, H, N, N) to (B, N, N)."""
+def fuse(attention: Tensor, fusion: Fusion) -> Tensor:
+    """The heads, dimension 1, as one: their mean, or their largest or smallest values."""
+    if fusion not in get_args(Fusion):
+        raise ValueError(f"fusion is {fusion!r}: choose from {', '.join(get_args(Fusion))}")
     if fusion == "mean":
         return attention.mean(dim=1)
     return attention.amax(dim=1) if fusion == "max" else attention.amin(dim=1)

@@ -1,0 +1,38 @@
+"""All methods of explanation, by name.
+
+A method is a function `(model, images, target=None, **options) -> maps (B, rows, cols)`: how much
+each patch matters, for pictures of any size. The visualisation commands, the scores, the explorer
+and the lessons walk through this table, so that a new method is one module and one line here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from minivit.explain.attended import attention
+from minivit.explain.conditions import Target
+from minivit.vit import VisionTransformer
+
+
+class Method(Protocol):
+    """A function that makes maps of pictures."""
+
+    def __call__(
+        self, model: VisionTransformer, images: Tensor, target: Target = None, **options: Any
+    ) -> Tensor:
+        """Maps (B, rows, cols).
+
+        Args:
+            model: Any loaded Vision Transformer.
+            images: (B, C, height, width), as `model.preprocess` makes them.
+            target: The class to explain; methods that know no classes do not look at it.
+            options: The method's own, keyword-only, all with defaults.
+        """
+
+
+METHODS: dict[str, Any] = {
+    "attention": attention,
+}
+"""Name and function of each method; see `Method`."""

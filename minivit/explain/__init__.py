@@ -1,5 +1,6 @@
 """What a model looked at: maps from attention weights, and similarities of its positions."""
 
+from minivit.explain.kept import logits_of_kept as logits_of_kept
 from minivit.explain.maps import class_attention as class_attention
 from minivit.explain.maps import patch_map as patch_map
 from minivit.explain.maps import query_attention as query_attention
@@ -13,6 +14,7 @@ __all__ = [
     "METHODS",
     "StoredAttention",
     "class_attention",
+    "logits_of_kept",
     "patch_map",
     "position_similarity",
     "query_attention",

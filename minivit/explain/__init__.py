@@ -1,23 +1,35 @@
 """What a model looked at: maps from attention weights, and similarities of its positions."""
 
+from minivit.explain.attention_distance import attention_distance as attention_distance
+from minivit.explain.attention_entropy import attention_entropy as attention_entropy
+from minivit.explain.filters import filter_components as filter_components
 from minivit.explain.kept import logits_of_kept as logits_of_kept
 from minivit.explain.maps import class_attention as class_attention
 from minivit.explain.maps import patch_map as patch_map
 from minivit.explain.maps import query_attention as query_attention
+from minivit.explain.mass import mass_by_kind as mass_by_kind
 from minivit.explain.methods import METHODS as METHODS
+from minivit.explain.outliers import outlier_tokens as outlier_tokens
 from minivit.explain.rollout import rollout as rollout
 from minivit.explain.similarity import position_similarity as position_similarity
 from minivit.explain.stored_attention import StoredAttention as StoredAttention
 from minivit.explain.stored_attention import store_queries_keys as store_queries_keys
+from minivit.explain.token_similarity import token_similarity as token_similarity
 
 __all__ = [
     "METHODS",
     "StoredAttention",
+    "attention_distance",
+    "attention_entropy",
     "class_attention",
+    "filter_components",
     "logits_of_kept",
+    "mass_by_kind",
+    "outlier_tokens",
     "patch_map",
     "position_similarity",
     "query_attention",
     "rollout",
     "store_queries_keys",
+    "token_similarity",
 ]

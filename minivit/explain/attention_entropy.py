@@ -29,5 +29,5 @@ def attention_entropy(model: VisionTransformer, images: Tensor) -> Tensor:
 
 
 def _mean_entropy(weights: Tensor) -> Tensor:
-    """Of all rows, (B, H, N, N) to (B, H)."""
+    """Mean over rows, (B, H, N, N) to (B, H)."""
     return torch.special.entr(weights).sum(dim=-1).mean(dim=-1)

@@ -2,7 +2,8 @@
 
 A generator of its own for each picture, started from the seed and from what the picture shows,
 leaves torch's random state alone. Two pictures get numbers that have nothing to do with each other,
-and a picture gets the same ones alone, in a batch, and on another device.
+and a picture gets the same ones alone, in a batch, and on another device. One whose values were
+rounded is another picture.
 """
 
 from __future__ import annotations

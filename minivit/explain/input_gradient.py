@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from minivit.explain.conditions import Target, class_numbers, fixed
+from minivit.precision import widen
 from minivit.vit import VisionTransformer
 
 
@@ -52,7 +53,7 @@ def input_gradient(
 
 
 def class_gradient(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
-    """Gradient of each picture's logit by its pixels, (B, C, height, width)."""
+    """Gradient of each picture's logit by its pixels, (B, C, height, width) in float32 at least."""
     with fixed(model, gradients=True):
         # A copy, not a view: a tensor made under torch.inference_mode takes no part in a graph.
         pixels = images.detach().clone().requires_grad_()
@@ -60,7 +61,7 @@ def class_gradient(model: VisionTransformer, images: Tensor, target: Target) -> 
         numbers = class_numbers(model, target, logits)
         chosen = logits.gather(1, numbers[:, None])  # (B, classes) -> (B, 1)
         (gradient,) = torch.autograd.grad(chosen.sum(), pixels)
-    return gradient
+    return widen(gradient)
 
 
 def over_patches(values: Tensor, patch_size: tuple[int, int], *, signed: bool) -> Tensor:

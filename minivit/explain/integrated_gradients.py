@@ -22,6 +22,7 @@ from torch import Tensor
 from minivit.explain.conditions import Target, class_numbers, fixed
 from minivit.explain.input_gradient import class_gradient, over_patches
 from minivit.fields import is_whole
+from minivit.precision import widen
 from minivit.vit import VisionTransformer
 
 
@@ -59,7 +60,7 @@ def integrated_gradients(
         model: Vision Transformer with a head.
         images: (B, C, height, width).
         target: Class; None: the predicted one.
-        steps: Number of gradients, each about two forward passes.
+        steps: Number of gradients, each a forward and a backward pass.
         baseline: Picture without anything to see: a number for every pixel, 0 being the mean colour
             after preprocessing; or a tensor that expands to the pictures.
         signed: Rule of `over_patches`; with True the values of a map sum to the difference.
@@ -94,9 +95,11 @@ def integrate(
     with fixed(model):
         logits = model(images)
         numbers = class_numbers(model, target, logits)
-        ends = (logits - model(start)).gather(1, numbers[:, None])  # (B, classes) -> (B, 1)
+        ends = (widen(logits) - widen(model(start))).gather(
+            1, numbers[:, None]
+        )  # (B, classes) -> (B, 1)
     way = images - start
-    total = torch.zeros_like(images)
+    total = torch.zeros_like(widen(images))
     for point, weight in zip(*np.polynomial.legendre.leggauss(steps), strict=True):
         alpha = (float(point) + 1) / 2  # from -1 … 1 to 0 … 1, where weights sum to 1, not 2
         total += float(weight) / 2 * class_gradient(model, start + alpha * way, numbers)

@@ -156,7 +156,7 @@ def _hide(
 
 
 def _log_probability(logits: Tensor, numbers: Tensor) -> Tensor:
-    """Of each picture's class, (B, classes) to (B,)."""
+    """Log-probability of each picture's class, (B, classes) to (B,)."""
     return widen(logits).log_softmax(dim=1).gather(1, numbers[:, None])[:, 0]
 
 

@@ -1,10 +1,10 @@
-"""Patches that the model has turned into scratch paper.
+"""Patch tokens that are far longer than the others.
 
 Darcet et al. 2023, "Vision Transformers Need Registers" (arXiv:2309.16588): in large models that
 were trained long, a few patch tokens, mostly of plain background, become many times as long as the
-others. They hold what is known of the whole picture instead of what their patch shows, draw much
-attention, and are the bright dots in maps of the sky. The paper cuts at a length of 150, which it
-reads off a histogram of DINOv2-g; here the cut is a multiple of the picture's median length.
+others. They hold what is known of the whole picture instead of what their patch shows, and draw
+much attention: maps have bright dots where there is nothing to see. The paper cuts at a length of
+150, which it reads off a histogram of DINOv2-g; here the cut is a multiple of the picture's median.
 """
 
 from __future__ import annotations

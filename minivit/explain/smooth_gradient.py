@@ -4,8 +4,8 @@ Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise" (arXiv:1706.03
 
     M(x) = 1/n Σ ∂S_c/∂x (x + ε_i)       ε_i ~ N(0, σ²),   σ = noise · (max x - min x)
 
-The gradients are averaged with their signs, as in the paper, and a patch's value is made of the
-mean; the absolute values of each copy's gradient, which some take, are not made smoother by a mean.
+The gradients are averaged with their signs, and a patch's value is made of the mean. Some average
+absolute values instead, in which the noise of two copies does not cancel.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from minivit.explain.chance import generators
 from minivit.explain.conditions import Target, class_numbers, fixed
 from minivit.explain.input_gradient import class_gradient, over_patches
 from minivit.fields import is_number, is_whole
+from minivit.precision import widen
 from minivit.vit import VisionTransformer
 
 
@@ -63,7 +64,7 @@ def smooth_gradient(
     )
     deviation = noise * (highest - lowest)  # (B, 1, 1, 1)
     chance = generators(images, seed)
-    total = torch.zeros_like(images)
+    total = torch.zeros_like(widen(images))
     for _ in range(samples):
         drawn = torch.stack([torch.randn(images.shape[1:], generator=each) for each in chance])
         total += class_gradient(model, images + deviation * drawn.to(images), numbers)

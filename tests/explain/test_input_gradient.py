@@ -134,6 +134,15 @@ def test_the_two_rules() -> None:
     torch.testing.assert_close(over_patches(values, PATCH, signed=False), expected)
 
 
+def test_half_precision_is_added_up_in_single() -> None:
+    model, images = make_model("registers"), make_images()
+    exact = input_gradient(model, images, 1)
+    maps = input_gradient(model.bfloat16(), images.bfloat16(), 1)
+    assert maps.dtype == torch.float32
+    distance = float((maps - exact).norm() / exact.norm())
+    assert distance < 0.1
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_captum_computes_the_same(variant: str) -> None:

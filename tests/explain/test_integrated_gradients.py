@@ -103,6 +103,15 @@ def test_nothing_is_left_behind() -> None:
         integrate(model, images, 5)
 
 
+def test_half_precision_is_added_up_in_single() -> None:
+    model, images = make_model("registers"), make_images()
+    exact = integrated_gradients(model, images, 1, steps=2)
+    maps = integrated_gradients(model.bfloat16(), images.bfloat16(), 1, steps=2)
+    assert maps.dtype == torch.float32
+    distance = float((maps - exact).norm() / exact.norm())
+    assert distance < 0.1
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_captum_computes_the_same(variant: str) -> None:

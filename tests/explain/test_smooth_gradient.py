@@ -100,6 +100,15 @@ def test_bad_options_are_refused(options: dict[str, float], message: str) -> Non
         smooth_gradient(make_model(), make_images(), **options)
 
 
+def test_half_precision_is_added_up_in_single() -> None:
+    model, images = make_model("registers"), make_images().bfloat16().double()  # the same noise
+    exact = smooth_gradient(model, images, 1, samples=2)
+    maps = smooth_gradient(model.bfloat16(), images.bfloat16(), 1, samples=2)
+    assert maps.dtype == torch.float32
+    distance = float((maps - exact).norm() / exact.norm())
+    assert distance < 0.1
+
+
 @pytest.mark.parity
 def test_captums_noise_tunnel_comes_to_the_same_map() -> None:
     """Its noise is other noise, so two means of many copies are compared."""

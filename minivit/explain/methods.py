@@ -12,7 +12,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from minivit.explain.attended import attention
+from minivit.explain.baselines import centre, edges, random
 from minivit.explain.conditions import Target
+from minivit.explain.input_gradient import input_gradient
+from minivit.explain.integrated_gradients import integrated_gradients
+from minivit.explain.occlusion import occlusion
+from minivit.explain.smooth_gradient import smooth_gradient
 from minivit.vit import VisionTransformer
 
 
@@ -34,5 +39,12 @@ class Method(Protocol):
 
 METHODS: dict[str, Any] = {
     "attention": attention,
+    "input_gradient": input_gradient,
+    "smooth_gradient": smooth_gradient,
+    "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion,
+    "random": random,
+    "centre": centre,
+    "edges": edges,
 }
 """Name and function of each method; see `Method`."""

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from minivit.explain.attended import attention
 from minivit.explain.conditions import Target
+from minivit.explain.relevance import relevance
+from minivit.explain.rolled_row import rolled_row
 from minivit.vit import VisionTransformer
 
 
@@ -34,5 +36,7 @@ class Method(Protocol):
 
 METHODS: dict[str, Any] = {
     "attention": attention,
+    "rollout": rolled_row,
+    "relevance": relevance,
 }
 """Name and function of each method; see `Method`."""

@@ -12,9 +12,14 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from minivit.explain.attended import attention
+from minivit.explain.attention_gradient import attention_gradient
+from minivit.explain.class_similarity import class_similarity
 from minivit.explain.conditions import Target
+from minivit.explain.legrad import legrad
+from minivit.explain.principal_component import principal_component
 from minivit.explain.relevance import relevance
 from minivit.explain.rolled_row import rolled_row
+from minivit.explain.value_norm import value_norm
 from minivit.vit import VisionTransformer
 
 
@@ -38,5 +43,10 @@ METHODS: dict[str, Any] = {
     "attention": attention,
     "rollout": rolled_row,
     "relevance": relevance,
+    "attention_gradient": attention_gradient,
+    "legrad": legrad,
+    "value_norm": value_norm,
+    "class_similarity": class_similarity,
+    "principal_component": principal_component,
 }
 """Name and function of each method; see `Method`."""

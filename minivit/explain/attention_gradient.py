@@ -1,4 +1,4 @@
-"""Attention times gradient of one block: what the class's logit owes to each weight, to first order.
+"""Attention times gradient of one block: what the class's logit owes to each weight (first order).
 
 With y the logit of the class, A the weights of the block and the row of the token that the head
 reads::

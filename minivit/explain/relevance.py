@@ -103,23 +103,28 @@ def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) 
 
 
 def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
-    """(B, N) block by block, each computed again from its input."""
-    states = block_inputs(model, images, count=len(model.blocks) + 1)
-    read = [tokens.requires_grad_() for tokens in states[-model.config.head_blocks :]]
-    score = class_score(model, target, classify_outputs(model, read))
-    of_read = list(torch.autograd.grad(score, read))
+    """(B, N) block by block, each but the last computed again from its input."""
+    *earlier, last = model.blocks
+    inputs = block_inputs(model, images, count=len(model.blocks))
+    others = model.config.head_blocks - 1  # blocks whose outputs, later inputs, the head reads too
+    read = [tokens.requires_grad_() for tokens in inputs[-max(1, others) :]]
+    output, attention = last(read[-1], need_weights=True)
+    logits = classify_outputs(model, [*read[len(read) - others :], output])
+    score = class_score(model, target, logits)
+    of_attention, *of_read = torch.autograd.grad(score, [attention, *read])
+    row = fold_back(read_row(model, attention), attention.detach(), of_attention)
     gradient = of_read.pop()
-    states.pop()
-    row: Tensor | None = None
-    for block in reversed(model.blocks):
-        tokens = states.pop().detach().requires_grad_()
+    del inputs[-1], read, output
+    for block in reversed(earlier):
+        tokens = inputs.pop().detach().requires_grad_()
         output, attention = block(tokens, need_weights=True)
-        gradient, of_attention = torch.autograd.grad(output, (tokens, attention), gradient)
-        if of_read:  # the head reads what was given to this block, too
-            gradient = gradient + of_read.pop()
-        row = read_row(model, attention) if row is None else row
+        wanted = [attention, tokens] if inputs else [attention]
+        of_attention, *of_tokens = torch.autograd.grad(output, wanted, gradient)
         row = fold_back(row, attention.detach(), of_attention)
-    assert row is not None
+        if of_tokens:
+            gradient = of_tokens[0]
+        if of_read:
+            gradient = gradient + of_read.pop()
     return row
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from minivit.inspected import Attentions
@@ -78,8 +77,8 @@ def rollout(
 def mix(attention: Tensor, *, fusion: Fusion, residual: float, discard: float) -> Tensor:
     """Ã of one block, (B, H, N, N) to (B, N, N): heads fused, residual added, rows of sum 1."""
     mixed = _discard_smallest(fuse(attention, fusion), discard)  # (B, H, N, N) -> (B, N, N)
-    identity = torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)
-    mixed = (1 - residual) * mixed + residual * identity
+    mixed = (1 - residual) * mixed
+    mixed.diagonal(dim1=-2, dim2=-1).add_(residual)  # + residual · I, without making I
     if fusion != "mean" or discard:
         mixed = mixed / mixed.sum(dim=-1, keepdim=True)
     return mixed

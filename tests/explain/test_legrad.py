@@ -1,4 +1,4 @@
-"""LeGrad against the equation, each block's score derived by its own weights, and by differences."""
+"""LeGrad against the equation: each block's score, derived by its own weights."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def traces(model: VisionTransformer, images: Tensor) -> dict[str, Any]:
     """Everything that must be as before, as values that can be compared."""
     modules = dict(model.named_modules())
     mode = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled())
-    kind, keys, place, *rest = np.random.get_state()  # noqa: NPY002: the global state is meant
+    kind, keys, place, *rest = np.random.get_state()
     return {
         "weights": bits(dict(model.named_parameters())),
         "the same weights": {name: id(weight) for name, weight in model.named_parameters()},
@@ -100,7 +100,7 @@ def assert_no_trace(model: VisionTransformer, images: Tensor, call: Callable[[],
 @pytest.fixture(autouse=True)
 def _any_chance() -> Iterator[None]:
     random.seed(3)
-    np.random.seed(4)  # noqa: NPY002
+    np.random.seed(4)
     torch.manual_seed(5)
     yield
 
@@ -181,7 +181,7 @@ def test_dropout_is_off_and_chance_is_the_methods_own(name: str) -> None:
     model, images = lived_in_model(), make_images()
     first = METHODS[name](model, images)
     torch.manual_seed(99)
-    np.random.seed(98)  # noqa: NPY002
+    np.random.seed(98)
     random.seed(97)
     assert torch.equal(METHODS[name](model, images), first)
     torch.testing.assert_close(METHODS[name](model.eval(), images), first)

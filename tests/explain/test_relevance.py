@@ -112,20 +112,18 @@ def test_it_works_without_gradients_around_it_but_not_in_inference_mode() -> Non
         torch.testing.assert_close(method(model, made_there, keep=keep), expected)
 
 
-@pytest.mark.parametrize(
-    ("free", "way"), [(10**12, "_row_of_kept_maps"), (10**5, "_row_of_kept_inputs"), (None, "_row_of_kept_inputs")]
-)  # fmt: skip
+@pytest.mark.parametrize(("free", "way"), [(10**12, "maps"), (10**5, "inputs"), (None, "inputs")])
 def test_free_memory_decides(monkeypatch: pytest.MonkeyPatch, free: int | None, way: str) -> None:
     monkeypatch.setattr(relevance, "free_memory", lambda device: free)
     taken: list[str] = []
-    for name in ("_row_of_kept_maps", "_row_of_kept_inputs"):
-        original = getattr(relevance, name)
+    for name in ("maps", "inputs"):
+        original = getattr(relevance, f"_row_of_kept_{name}")
 
         def noted(*arguments: Any, name: str = name, original: Any = original) -> Tensor:
             taken.append(name)
             return original(*arguments)
 
-        monkeypatch.setattr(relevance, name, noted)
+        monkeypatch.setattr(relevance, f"_row_of_kept_{name}", noted)
     method(make_model(), make_images())
     assert taken == [way]
 

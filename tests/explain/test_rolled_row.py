@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from minivit.explain import METHODS, patch_map, rolled_row, rollout
 from tests.explain.vits import (
@@ -81,21 +82,22 @@ def test_shares_and_those_of_the_prefix_tokens_sum_to_one() -> None:
     torch.testing.assert_close(sums, torch.ones(2, dtype=torch.float64))
 
 
-def test_no_more_than_a_head_of_a_block_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call for weights is of one head, and the last block's of one row."""
-    shapes = []
-    original = rolled_row.attention_weights
+def test_weights_are_in_memory_a_head_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the last block are one row, and each block's heads share one piece of memory."""
+    seen: list[tuple[tuple[int, ...], int]] = []
+    original = rolled_row.write_weights
 
-    def seen(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        weights = original(query, key)
-        shapes.append(tuple(weights.shape))
-        return weights
+    def noted(memory: Tensor, query: Tensor, key: Tensor, mask: None) -> Tensor:
+        seen.append((tuple(memory.shape), memory.data_ptr()))
+        return original(memory, query, key, mask)
 
-    monkeypatch.setattr(rolled_row, "attention_weights", seen)
-    model = make_model()
+    monkeypatch.setattr(rolled_row, "write_weights", noted)
+    model = make_model(depth=4)  # of 3 heads: one map is kept, then two inputs, and one row
     method(model, make_images())
     length = model.num_prefix_tokens + ROWS * COLS
-    assert shapes == [(2, 1, length)] * 3 + [(2, length, length)] * 6
+    assert [shape for shape, _ in seen] == [(2, 1, length)] * 3 + [(2, length, length)] * 6
+    for block in range(3):
+        assert len({place for _, place in seen[3 * block : 3 * block + 3]}) == 1
 
 
 @pytest.mark.parametrize(

@@ -68,16 +68,17 @@ def test_options_are_those_of_the_product(options: dict[str, Any]) -> None:
     torch.testing.assert_close(method(model, images, **options), expected, atol=1e-9, rtol=0)
 
 
-def test_it_is_exact_in_float32_and_for_one_block() -> None:
-    for depth in (1, 4):
-        model, images = make_model(depth=depth).float(), make_images().float()
+def test_it_is_exact_in_float32_with_any_number_of_blocks_and_kept_maps() -> None:
+    for depth, num_heads in ((1, 3), (2, 1), (4, 6), (3, 12)):
+        model = make_model(depth=depth, num_heads=num_heads).float()
+        images = make_images().float()
         _, attentions = model(images, return_attention=True)
         expected = patch_map(rollout(attentions)[:, 0], attentions)
         torch.testing.assert_close(method(model, images), expected, atol=1e-6, rtol=0)
 
 
-def test_shares_and_those_of_the_prefix_tokens_sum_to_one() -> None:
-    model, images = make_model("mean"), make_images()
+def test_shares_of_a_model_without_prefix_tokens_sum_to_one() -> None:
+    model, images = make_model("mean", num_register_tokens=0), make_images()
     sums = method(model, images, patch=(1, 2)).sum(dim=(1, 2))
     torch.testing.assert_close(sums, torch.ones(2, dtype=torch.float64))
 

@@ -16,8 +16,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "class token": {},
     "registers": {"num_register_tokens": 3, "layer_scale": 0.5},
     "distillation": {"distillation_token": True, "num_register_tokens": 1},
-    "mean": {"class_token": False, "pooling": "mean", "fc_norm": True},
-    "several blocks read": {"pooling": "cls_and_mean", "head_blocks": 2},
+    "mean": {
+        "class_token": False,
+        "num_register_tokens": 2,
+        "pooling": "mean",
+        "fc_norm": True,
+    },
+    "several blocks read": {"pooling": "cls_and_mean", "head_blocks": 3},
 }
 WITH_CLASS_TOKEN = [kind for kind, options in KINDS.items() if options.get("class_token", True)]
 
@@ -30,11 +35,10 @@ def make_model(kind: str = "registers", *, depth: int = 3, **options: Any) -> Vi
         patch_size=(8, 8),
         dim=24,
         depth=depth,
-        num_heads=3,
         hidden_dim=40,
         activation="gelu",
         layer_norm_eps=1e-6,
-        **({"num_classes": 5} | KINDS[kind] | options),
+        **({"num_classes": 5, "num_heads": 3} | KINDS[kind] | options),
     )
     labels = ("ant", "bee", "cat", "dog", "elk") if config.num_classes else None
     model = VisionTransformer(config, labels=labels).double().eval()

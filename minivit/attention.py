@@ -43,7 +43,7 @@ from minivit.fields import renamed_arguments, warn_renamed
 from minivit.masks import causal_mask as causal_mask
 from minivit.masks import fit_mask, mask_of_rows
 from minivit.masks import merge_masks as merge_masks
-from minivit.precision import exact_linear, is_rounded, no_autocast, widen
+from minivit.precision import exact_linear, is_plain, is_rounded, no_autocast, widen
 
 
 def plain_attention(
@@ -408,6 +408,8 @@ class MultiHeadAttention(nn.Module):
         """
         if is_rounded(self.qkv):
             q, k, _ = self._project_exactly(tokens, None, None)
+        elif is_plain(self.qkv):
+            q, k = self._heads(self._part(tokens, 0, 2))
         else:
             q, k, _ = self._project(tokens, None, None, None)
         return widen(q), widen(k)

@@ -87,12 +87,19 @@ def attention_in_place(
 ) -> tuple[Tensor, Tensor]:
     """`minivit.attention.plain_attention` with one piece of memory for scores and weights."""
     memory = query.new_empty(*query.shape[:-1], key.shape[-2])  # (B, H, N, M)
-    weights = _write_weights(memory, query, key, mask)
+    weights = write_weights(memory, query, key, mask)
     return F.dropout(weights, dropout, training=dropout > 0).to(value.dtype) @ value, weights
 
 
-def _write_weights(memory: Tensor, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    """The weights of `query` and `key`, in the memory given."""
+def write_weights(memory: Tensor, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """The weights of `query` and `key`, in the memory given.
+
+    Args:
+        memory: (B, H, N, M), written and returned.
+        query: (B, H, N, d).
+        key: (B, H, M, d).
+        mask: Broadcastable to (B, H, N, M), as in `minivit.attention.plain_attention`.
+    """
     torch.matmul(query / math.sqrt(query.shape[-1]), key.transpose(-2, -1), out=memory)
     if mask is None:
         return torch.softmax(memory, dim=-1, out=memory)
@@ -152,4 +159,4 @@ def attention_by_entry(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     memory = query.new_empty(*query.shape[1:3], key.shape[2])  # (H, N, M)
     entries = zip(query, key, value, strict=True)
-    return torch.stack([_write_weights(memory, q, k, None) @ v for q, k, v in entries])
+    return torch.stack([write_weights(memory, q, k, None) @ v for q, k, v in entries])

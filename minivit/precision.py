@@ -45,13 +45,16 @@ def exact_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 def is_rounded(layer: nn.Linear) -> bool:
-    """Whether a layer's output is rounded to half precision, and its weights could give it exactly.
-
-    They could not where the layer is of another class or has hooks: then only the layer itself
-    knows what it gives.
-    """
+    """Whether a layer's output is rounded to half precision, and its weights give it exactly."""
     dtype, device = layer.weight.dtype, layer.weight.device.type
     if dtype == torch.float32 and torch.amp.is_autocast_available(device):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else dtype
-    hooked = layer._forward_hooks or layer._forward_pre_hooks
-    return dtype.itemsize < 4 and type(layer) is Linear and not hooked
+    return dtype.itemsize < 4 and is_plain(layer)
+
+
+def is_plain(layer: nn.Linear) -> bool:
+    """Whether a layer gives what its weights say.
+
+    Not where it is of another class or has hooks: then only the layer itself knows what it gives.
+    """
+    return type(layer) is Linear and not (layer._forward_hooks or layer._forward_pre_hooks)

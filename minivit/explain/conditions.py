@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minivit.vit import VisionTransformer
 
@@ -21,7 +21,7 @@ Target = int | str | Sequence[int | str] | Tensor | None
 
 
 @contextlib.contextmanager
-def fixed(model: VisionTransformer, *, gradients: bool = False) -> Iterator[None]:
+def fixed(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
     """Has the model compute as in use, without dropout, and sets it back at the end.
 
     Weights are constants within: where gradients are wanted, they are those of activations, and a

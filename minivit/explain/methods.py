@@ -12,12 +12,19 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from minivit.explain.attended import attention
+from minivit.explain.attention_gradient import attention_gradient
 from minivit.explain.baselines import centre, edges, random
+from minivit.explain.class_similarity import class_similarity
 from minivit.explain.conditions import Target
 from minivit.explain.input_gradient import input_gradient
 from minivit.explain.integrated_gradients import integrated_gradients
+from minivit.explain.legrad import legrad
 from minivit.explain.occlusion import occlusion
+from minivit.explain.principal_component import principal_component
+from minivit.explain.relevance import relevance
+from minivit.explain.rolled_row import rolled_row
 from minivit.explain.smooth_gradient import smooth_gradient
+from minivit.explain.value_norm import value_norm
 from minivit.vit import VisionTransformer
 
 
@@ -39,6 +46,13 @@ class Method(Protocol):
 
 METHODS: dict[str, Any] = {
     "attention": attention,
+    "rollout": rolled_row,
+    "relevance": relevance,
+    "attention_gradient": attention_gradient,
+    "legrad": legrad,
+    "value_norm": value_norm,
+    "class_similarity": class_similarity,
+    "principal_component": principal_component,
     "input_gradient": input_gradient,
     "smooth_gradient": smooth_gradient,
     "integrated_gradients": integrated_gradients,

@@ -9,7 +9,8 @@ Two variants are in wide use: the strongest head of each entry instead of the me
 leaving out the smallest entries of each block, nine tenths of them, say, before I is added. After
 either, rows no longer sum to 1, and each is divided by its sum.
 
-A row of R as a map over the picture: `patch_map(rollout(attentions)[:, 0], attentions)`.
+A row of R as a map over the picture: `patch_map(rollout(attentions)[:, 0], attentions)`. One row
+alone needs no such product: `minivit/explain/rolled_row.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from minivit.inspected import Attentions
@@ -53,7 +53,7 @@ def rollout(
     """
     if not attentions:
         raise ValueError("rollout needs the attention of every block: return_attention=True")
-    _check(residual, discard)
+    check_mix(residual, discard)
     if isinstance(attentions, Attentions):
         for name, numbers in (("blocks", attentions.blocks), ("rows", attentions.queries or ())):
             if list(numbers) != sorted(numbers):
@@ -68,17 +68,24 @@ def rollout(
                 f"rollout needs whole maps (B, H, N, N), found {tuple(attention.shape)}: use "
                 "return_attention=True"
             )
-        mixed = _discard_smallest(fuse(attention, fusion), discard)  # (B, H, N, N) -> (B, N, N)
-        identity = torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)
-        mixed = (1 - residual) * mixed + residual * identity
-        if fusion != "mean" or discard:
-            mixed = mixed / mixed.sum(dim=-1, keepdim=True)
+        mixed = mix(attention, fusion=fusion, residual=residual, discard=discard)
         flow = mixed if flow is None else mixed @ flow
     assert flow is not None
     return flow
 
 
-def _check(residual: float, discard: float) -> None:
+def mix(attention: Tensor, *, fusion: Fusion, residual: float, discard: float) -> Tensor:
+    """Ã of one block, (B, H, N, N) to (B, N, N): heads fused, residual added, rows of sum 1."""
+    mixed = _discard_smallest(fuse(attention, fusion), discard)  # (B, H, N, N) -> (B, N, N)
+    mixed = (1 - residual) * mixed
+    mixed.diagonal(dim1=-2, dim2=-1).add_(residual)  # + residual · I, without making I
+    if fusion != "mean" or discard:
+        mixed = mixed / mixed.sum(dim=-1, keepdim=True)
+    return mixed
+
+
+def check_mix(residual: float, discard: float) -> None:
+    """Raises a ValueError unless the two are as `rollout` wants them."""
     if not 0 <= residual <= 1:
         raise ValueError(f"residual is {residual}, expected a number from 0 to 1")
     if not 0 <= discard < 1:

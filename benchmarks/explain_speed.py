@@ -1,0 +1,135 @@
+"""Methods of explanation beside a plain forward pass of the same model: time, and peak memory.
+
+    python -m benchmarks.explain_speed [--rounds N] [--pixels N] [--methods A,B,…]
+
+ViT-S/16 at 384 pixels, one picture, random weights: they change no time. Ratios of time are taken
+within a round, in one process. Peak memory is that of a process for each case, beyond what a plain
+forward pass takes in it; there every tensor has pages of its own, so that what the C library keeps
+is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import minivit
+from benchmarks.turns import take_turns
+from minivit.attention import AttentionRows
+from minivit.explain import METHODS, rollout
+
+Case = Callable[[minivit.VisionTransformer, Tensor], object]
+
+
+def plain(model: minivit.VisionTransformer, images: Tensor) -> Tensor:
+    """What all cases are compared with."""
+    with torch.no_grad():
+        return model(images)
+
+
+def class_rows(model: minivit.VisionTransformer, images: Tensor) -> object:
+    """The class token's rows of all blocks."""
+    rows = AttentionRows(blocks=range(len(model.blocks)), queries=[0])
+    with torch.no_grad():
+        return model(images, return_attention=rows)
+
+
+def whole_rollout(model: minivit.VisionTransformer, images: Tensor) -> Tensor:
+    """Rollout as a matrix of all tokens."""
+    with torch.no_grad():
+        return rollout(model(images, return_attention=True)[1])
+
+
+CASES: dict[str, Case] = {
+    "class token's rows, all blocks": class_rows,
+    "rollout, whole matrix": whole_rollout,
+    "relevance, maps kept": lambda *given: METHODS["relevance"](*given, keep="maps"),
+    "relevance, inputs kept": lambda *given: METHODS["relevance"](*given, keep="inputs"),
+} | {name: method for name, method in METHODS.items() if name != "relevance"}
+
+
+def main() -> None:
+    """Measures and prints a Markdown table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
+    parser.add_argument("--pixels", type=int, default=384, help="default: %(default)s")
+    parser.add_argument("--methods", help="names of cases, separated by commas (default: all)")
+    parser.add_argument("--memory-of", choices=CASES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    model, images = make(arguments.pixels)
+    if arguments.memory_of:
+        print(extra_memory(CASES[arguments.memory_of], model, images))
+        return
+    names = arguments.methods.split(",") if arguments.methods else list(CASES)
+    cases: dict[str, Callable[[], object]] = {"plain": lambda: plain(model, images)}
+    for name in names:
+        cases[name] = lambda case=CASES[name]: case(model, images)  # type: ignore[misc]
+    times = take_turns(cases, arguments.rounds)
+    length = (arguments.pixels // 16) ** 2 + 1
+    print(
+        f"torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{torch.get_num_threads()} threads, {arguments.rounds} rounds; plain: "
+        f"{1e3 * statistics.median(times['plain']):.0f} ms; weights of a block: "
+        f"{6 * length**2 * 4 / 2**20:.1f} MiB\n"
+    )
+    print(f"| ViT-S/16, {arguments.pixels} px | / plain | lowest | highest | MiB above plain |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in names:
+        ratios = [a / b for a, b in zip(times[name], times["plain"], strict=True)]
+        print(
+            f"| {name} | **{statistics.median(ratios):.2f}** | {min(ratios):.2f} | "
+            f"{max(ratios):.2f} | {memory_of(name, arguments.pixels):.1f} |",
+            flush=True,
+        )
+
+
+def make(pixels: int) -> tuple[minivit.VisionTransformer, Tensor]:
+    """The model and its picture."""
+    torch.manual_seed(0)
+    config = minivit.ViTConfig.from_name(f"small_patch16_{pixels}")
+    model = minivit.VisionTransformer(config).eval()
+    nn.init.normal_(model.head.weight, std=0.02)  # zeros before training: no gradients to fold
+    return model, torch.randn(1, 3, pixels, pixels)
+
+
+def memory_of(name: str, pixels: int) -> float:
+    """MiB of peak memory beyond a plain forward pass, in a process of its own."""
+    words = ["-m", "benchmarks.explain_speed", "--pixels", str(pixels), "--memory-of", name]
+    own_pages = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(
+        [sys.executable, *words],
+        env=os.environ | own_pages,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(done.stdout)
+
+
+def extra_memory(case: Case, model: minivit.VisionTransformer, images: Tensor) -> float:
+    """MiB by which the peak grows from plain forward passes to this case."""
+    for _ in range(2):
+        plain(model, images)
+    before = peak_memory()
+    case(model, images)
+    return (peak_memory() - before) / 1024
+
+
+def peak_memory() -> int:
+    """KiB, the most that this process has had in memory."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,13 +68,22 @@ def maps_of(
 ) -> Tensor:
     """Maps of a batch, (B, rows, cols), on the CPU.
 
-    A method of chance, which is one that takes a seed, gets another one for each batch: else the
-    maps of one batch would come again in the next.
+    A method of chance, which is one that takes a seed, explains each picture alone and by a seed of
+    its own: else the maps of one batch would come again in the next, and depend on its size.
     """
-    options: dict[str, Any] = {}
-    if "seed" in inspect.signature(method).parameters:
-        options["seed"] = seed + batch.numbers[0]
-    return method(model, batch.images.to(device_of(model)), target, **options).detach().cpu()
+    images = batch.images.to(device_of(model))
+    if "seed" not in inspect.signature(method).parameters:
+        return method(model, images, target).detach().cpu()
+    maps = [
+        method(
+            model,
+            images[index : index + 1],
+            None if target is None else target[index : index + 1],
+            seed=seed + number,
+        )
+        for index, number in enumerate(batch.numbers)
+    ]
+    return torch.cat(maps).detach().cpu()
 
 
 def predicted(model: VisionTransformer, batch: Batch) -> Tensor | None:

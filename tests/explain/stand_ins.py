@@ -29,8 +29,12 @@ def edges(model: VisionTransformer, images: Tensor, target: object = None) -> Te
     return torch.nn.functional.adaptive_avg_pool2d(across, grid)
 
 
-@pytest.fixture(autouse=True)
-def baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+def add_missing_baselines(patch: pytest.MonkeyPatch) -> None:
     for method in (random, centre, edges):
         if method.__name__ not in METHODS:
-            monkeypatch.setitem(METHODS, method.__name__, method)
+            patch.setitem(METHODS, method.__name__, method)
+
+
+@pytest.fixture(autouse=True)
+def baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_missing_baselines(monkeypatch)

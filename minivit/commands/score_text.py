@@ -23,8 +23,8 @@ NOTES = """\
   says nothing of are left out of all three.
 - **Random weights**: the same method and class, the model before its training, {draws}. Position
   alone points. A map has to be ahead of this and of the blob in the centre to say anything.
-- **Chance**: any cell; a map of one value. By chance, average precision is a little higher, the more
-  so the fewer the cells: see `random`.
+- **Chance**: any cell; a map of one value. By chance, average precision is a little higher, the
+  more so the fewer the cells: see `random`.
 - **Deletion, insertion**: mean probability of the predicted class while patch tokens are removed,
   or come back, the most important first, in 20 steps; a removed token is not there, nothing is
   painted over it. Of equal values the patch with the lower number, row by row, comes first. Below

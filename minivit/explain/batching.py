@@ -66,24 +66,12 @@ def maps_of(
     target: Tensor | None,
     seed: int,
 ) -> Tensor:
-    """Maps of a batch, (B, rows, cols), on the CPU.
+    """Maps of a batch, (B, rows, cols), on the CPU; a method that takes a seed gets this one.
 
-    A method of chance, which is one that takes a seed, explains each picture alone and by a seed of
-    its own: else the maps of one batch would come again in the next, and depend on its size.
+    What such a method draws has to hang on the seed and the picture alone, and not on the batch.
     """
-    images = batch.images.to(device_of(model))
-    if "seed" not in inspect.signature(method).parameters:
-        return method(model, images, target).detach().cpu()
-    maps = [
-        method(
-            model,
-            images[index : index + 1],
-            None if target is None else target[index : index + 1],
-            seed=seed + number,
-        )
-        for index, number in enumerate(batch.numbers)
-    ]
-    return torch.cat(maps).detach().cpu()
+    options = {"seed": seed} if "seed" in inspect.signature(method).parameters else {}
+    return method(model, batch.images.to(device_of(model)), target, **options).detach().cpu()
 
 
 def predicted(model: VisionTransformer, batch: Batch) -> Tensor | None:

@@ -33,7 +33,7 @@ def logits_of_kept(model: VisionTransformer, images: Tensor, keep: Tensor) -> Te
         tokens = model.embed(images)  # (B, C, height, width) -> (B, N, D)
         prefix = model.num_prefix_tokens
         count = tokens.shape[1] - prefix
-        if keep.shape[1] < fewest_patches(model):
+        if not keep.shape[1] and model.config.pooling != "cls":
             raise ValueError("no patch is kept, but the model's head sees the mean of the patches")
         if keep.numel() and not 0 <= int(keep.min()) <= int(keep.max()) < count:
             raise ValueError(f"keep has numbers of patches that are not 0 to {count - 1}")
@@ -41,8 +41,3 @@ def logits_of_kept(model: VisionTransformer, images: Tensor, keep: Tensor) -> Te
         kept = torch.cat([tokens[:, :prefix], tokens.gather(1, index)], dim=1)  # (B, P + k, D)
         kept, _, class_tokens = model._run_blocks(kept, images.shape[-2:], False)
         return model.classify(model.norm(kept), class_tokens)  # (B, P + k, D) -> (B, classes)
-
-
-def fewest_patches(model: VisionTransformer) -> int:
-    """How many patches the head needs at least: 1 where it sees their mean, else 0."""
-    return 0 if model.config.pooling == "cls" else 1

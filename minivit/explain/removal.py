@@ -19,7 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minivit.explain.kept import fewest_patches, logits_of_kept
+from minivit.explain.conditions import fixed
+from minivit.explain.kept import logits_of_kept
 from minivit.vit import VisionTransformer
 
 
@@ -65,15 +66,17 @@ def removal(
         raise ValueError(f"points is {points}, expected 1 or more")
     order = rank_patches(maps)
     count = order.shape[1]
-    numbers = torch.linspace(fewest_patches(model), count, points + 1).round().long()
+    fewest = 0 if model.config.pooling == "cls" else 1  # a mean of no patches is none
+    numbers = torch.linspace(fewest, count, points + 1).round().long()
     target = target.cpu()[:, None]  # (B,) -> (B, 1)
 
     def probability(keep: Tensor) -> Tensor:
         logits = logits_of_kept(model, images, keep).cpu().double()
         return logits.softmax(dim=1).gather(1, target)[:, 0]  # (B, classes) -> (B,)
 
-    most_important = [probability(order[:, :number]) for number in numbers.tolist()]
-    least_important = [probability(order[:, count - number :]) for number in numbers.tolist()]
+    with fixed(model):
+        most_important = [probability(order[:, :number]) for number in numbers.tolist()]
+        least_important = [probability(order[:, count - number :]) for number in numbers.tolist()]
     insertion = torch.stack(most_important, dim=1)
     deletion = torch.stack(least_important[::-1], dim=1)
     part_kept = numbers.double() / count

@@ -76,7 +76,7 @@ def chance(cells: Cells) -> Chance:
     """What a cell drawn at random, and a map of one value, get; `cells` as in `against_truth`."""
     share, known = cells.share.double(), cells.known.double()
     seen = known > 0
-    drawn = ((share >= 0.5) & seen).sum(dim=(1, 2)) / seen.sum(dim=(1, 2))
+    drawn = (share >= 0.5).sum(dim=(1, 2)) / seen.sum(dim=(1, 2))
     area = (share * known).sum(dim=(1, 2)) / known.sum(dim=(1, 2))
     return Chance(drawn.double(), area, area)
 

@@ -18,6 +18,7 @@ _LEGEND_SIZE = 9.0  # points
 _LEGEND_STEP = 1.2 * line_height(_LEGEND_SIZE)  # inches
 _LEGEND_COLUMNS = 2
 _PANEL = 3.3  # inches
+_MOST_NUMBERED = 20  # rows whose agreement is written too: smaller numbers cannot be read
 
 
 class Scored(Protocol):
@@ -118,6 +119,8 @@ def _draw_agreement(axes: Axes, rows: Sequence[Scored]) -> None:
     numbers = [str(number) for number in range(1, len(rows) + 1)]
     axes.set_xticks(range(len(rows)), numbers, fontsize=NOTE_SIZE)
     axes.set_yticks(range(len(rows)), numbers, fontsize=NOTE_SIZE)
+    if len(rows) > _MOST_NUMBERED:
+        return
     size = min(NOTE_SIZE, 110 / len(rows))
     for y, line in enumerate(values):
         for x, value in enumerate(line):

@@ -48,7 +48,7 @@ def test_all_rows_are_drawn_and_all_words_fit(names: list[str]) -> None:
     deletion, insertion, training, agreement = figure.axes
     assert [len(axes.get_lines()) for axes in (deletion, insertion)] == [len(names)] * 2
     assert len(training.get_lines()) == len(names) + 1  # and zero
-    assert len(agreement.texts) == len(names) ** 2
+    assert len(agreement.texts) == (len(names) ** 2 if len(names) <= 20 else 0)
     words = [text.get_text() for text in figure.texts]
     for number, name in enumerate(names, start=1):
         assert any(word.startswith(f"{number}  {name}") for word in words), name

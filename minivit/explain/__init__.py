@@ -1,4 +1,4 @@
-"""What a model looked at: maps from attention weights, and similarities of its positions."""
+"""What a model looked at: maps, similarities of its positions, and how far maps can be trusted."""
 
 from minivit.explain.examples import Example as Example
 from minivit.explain.examples import PhotoExamples as PhotoExamples

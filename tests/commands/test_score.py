@@ -58,12 +58,12 @@ def test_scenes_are_scored_and_the_files_agree(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert score("--limit", 4, "--heads", "--probes", 2, "--draws", 1, "--out", out) == 0
+    assert score("--limit", 3, "--heads", "--probes", 1, "--draws", 1, "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == FILES
     printed = capsys.readouterr().out.split()
     assert sorted(printed) == [str(out / name) for name in FILES]
     text = (out / "scores.md").read_text(encoding="utf-8")
-    assert "4 built-in scenes that no training has seen" in text and "`scenes.safetensors`" in text
+    assert "3 built-in scenes that no training has seen" in text and "`scenes.safetensors`" in text
     rows = read(out / "scores.csv")
     names = [row["map"] for row in rows]
     heads = [f"attention, block 3, head {head}" for head in range(3)]
@@ -71,7 +71,7 @@ def test_scenes_are_scored_and_the_files_agree(
     methods = [name for name in METHODS if name not in ("random", "centre", "edges")]
     assert names == [*methods, *heads, chosen, "random", "centre", "edges"]
     for row in rows:
-        assert (row["pictures"], row["probed"]) == ("4", "2")
+        assert (row["pictures"], row["probed"]) == ("3", "1")
         lines = [line for line in text.splitlines() if line.startswith(f"| {row['map']} |")]
         written = [float(number) for number in re.findall(r"\d+\.\d(?!\d)", lines[0])]
         figures = [float(row[f"pointing{end}"]) for end in ("", "_low", "_high")]

@@ -36,7 +36,7 @@ def rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
 
 def _ranks(maps: Tensor) -> Tensor:
     """Ranks around their mean: (…, rows, cols) -> (…, M) float64."""
-    values = maps.detach().cpu().double().flatten(-2)  # (…, rows, cols) -> (…, M)
+    values = maps.detach().cpu().double().flatten(-2).contiguous()  # (…, rows, cols) -> (…, M)
     ordered = values.sort(dim=-1).values
     below = torch.searchsorted(ordered, values)
     not_above = torch.searchsorted(ordered, values, right=True)

@@ -82,7 +82,9 @@ def score_rows(
     of_all, of_probed = bootstrap(pictures, seed), bootstrap(probed, seed)
     random = measured["random"].probes
 
-    def row(name: str, figures: Measured) -> MethodScores:
+    agreement = _agreement([figures.maps for figures in measured.values()])
+
+    def row(index: int, name: str, figures: Measured) -> MethodScores:
         truth, probes = figures.truth, figures.probes
         above = {key: of_all(truth[key] - chance[key]) for key in truth}
         areas: dict[str, Estimate] = {}
@@ -109,16 +111,23 @@ def score_rows(
             steps={
                 step: of_probed(probes["steps"][:, number]) for number, step in enumerate(steps)
             },
-            agreement={
-                other: _mean_correlation(figures.maps, maps.maps)
-                for other, maps in measured.items()
-            },
+            agreement=dict(zip(measured, agreement[index].tolist(), strict=True)),
             below_chance=tuple(key for key, estimate in above.items() if estimate.high < 0),
         )
 
-    return [row(name, figures) for name, figures in measured.items()]
+    return [row(index, *item) for index, item in enumerate(measured.items())]
 
 
-def _mean_correlation(maps: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    pairs = zip(maps, others, strict=True)
-    return float(torch.stack([rank_correlation(first, second) for first, second in pairs]).mean())
+def _agreement(maps: Sequence[Sequence[Tensor]]) -> Tensor:
+    """(methods, methods): rank correlation of maps, mean over pictures; of each method its maps."""
+    by_grid: dict[torch.Size, list[int]] = {}
+    for number, each in enumerate(maps[0]):
+        by_grid.setdefault(each.shape, []).append(number)
+    total = torch.zeros(len(maps), len(maps), dtype=torch.float64)
+    for numbers in by_grid.values():
+        alike = torch.stack(
+            [torch.stack([own[number].double() for number in numbers]) for own in maps]
+        )  # (methods, pictures, rows, cols)
+        for index, own in enumerate(alike):
+            total[index] += rank_correlation(own.expand_as(alike), alike).sum(dim=1)
+    return total / len(maps[0])

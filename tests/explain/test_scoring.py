@@ -132,6 +132,16 @@ def test_figures_are_those_of_each_picture_by_itself(
     assert curve == pytest.approx(expected, abs=1e-4)
 
 
+def test_agreement_is_the_mean_over_pictures_of_all_sizes(
+    rows: dict[str, MethodScores], data: list[Example]
+) -> None:
+    model = sharp()
+    pairs = [(attention(model, each.image[None]), bright(model, each.image[None])) for each in data]
+    expected = float(torch.cat([rank_correlation(*pair) for pair in pairs]).mean())
+    assert rows["attention"].agreement["bright"] == pytest.approx(expected, abs=1e-6)
+    assert rows["bright"].agreement["attention"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_head_is_chosen_on_pictures_on_which_it_is_not_scored() -> None:
     """Each head is right on one half only: the one that is chosen is wrong on its own half."""
     halves = torch.from_numpy(np.random.default_rng(5).permutation(COUNT)).tensor_split(2)

@@ -4,8 +4,9 @@
     python visualize.py attention IMAGE… [--weights W] [--out DIR]
     python visualize.py positions [--weights W] [--out DIR]
     python visualize.py caption IMAGE… [--weights W] [--out DIR]
+    python visualize.py score [--data scenes|DIR] [--masks DIR] [--weights W] [--out DIR]
 
-Every picture that was written is named on standard output. Exit status: 0 all done, 2 bad input
+Every file that was written is named on standard output. Exit status: 0 all done, 2 bad input
 (one line each on standard error; good pictures beside bad ones still come out), 130 Ctrl-C.
 """
 
@@ -34,7 +35,7 @@ Model = TypeVar("Model")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; `argv` without the program's name."""
-    commands = {"attention": attention, "positions": positions, "caption": caption}
+    commands = {"attention": attention, "positions": positions, "caption": caption, "score": score}
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words or ["attention"])
     return run(commands[arguments.command], arguments)
@@ -275,6 +276,16 @@ def check_caption_flags(captioner: Captioner, arguments: argparse.Namespace) -> 
             raise ValueError(
                 f"{flag} {value}: {arguments.weights} takes numbers from {lowest} to {highest}"
             )
+
+
+# ---- score ------------------------------------------------------------------------------------
+
+
+def score(arguments: argparse.Namespace) -> None:
+    """Tables and curves: how far the maps of each method can be trusted."""
+    from minivit.commands import score as scoring
+
+    scoring.score(load(arguments, minivit.VisionTransformer), arguments)
 
 
 # ---- all commands -----------------------------------------------------------------------------

@@ -26,19 +26,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from benchmarks.score_table import RESAMPLES, Line, bootstrap, csv_text, markdown
+from benchmarks.score_table import Line, csv_text, markdown
 from minivit.attention import AttentionRows, attention_weights
 from minivit.checkpoint import load_model
 from minivit.commands.terminal import Parser, add_common_flags, pick_device, run
 from minivit.data.photos.masks import MaskedPhoto, cell_shares, masked_photos, read_mask
 from minivit.explain import rollout
+from minivit.explain.bootstrap import RESAMPLES, bootstrap
 from minivit.explain.pointing import pointing_game
+from minivit.explain.scoring import chosen_on_the_other_half
+from minivit.explain.untrained import before_training
 from minivit.files import replacing
 from minivit.preprocess import Preprocess, open_image
 from minivit.progress import progress_bars
@@ -264,13 +266,6 @@ def _random_row(normed: Tensor, num_heads: int, seed: int) -> Tensor:
     return attention_weights(query[:, :, :1], key)[:, :, 0].mean(dim=1)  # (B, H, 1, N) -> (B, N)
 
 
-def before_training(model: VisionTransformer, seed: int) -> VisionTransformer:
-    """The same model before its training; DINOv2's blocks then add next to nothing (LayerScale)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return VisionTransformer(model.config).eval()
-
-
 # ---- scores --------------------------------------------------------------------------------------
 
 
@@ -305,15 +300,9 @@ def _chosen_on_the_other_half(heads: Sequence[Scores], seed: int) -> tuple[Score
     """Figures (photos, 1) of the head that has the most mass on the half that a photo is not of."""
     hits = torch.cat([head.hits for head in heads], dim=1)  # (photos, H)
     mass = torch.cat([head.mass for head in heads], dim=1)  # (photos, H)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(hits)))
-    halves = order.tensor_split(2)
-    best = Scores(torch.zeros_like(hits[:, :1]), torch.zeros_like(mass[:, :1]))
-    numbers = []
-    for own, other in (halves, halves[::-1]):
-        head = int(mass[other].mean(dim=0).argmax()) if len(other) else 0
-        numbers.append(head)
-        best.hits[own, 0], best.mass[own, 0] = hits[own, head], mass[own, head]
-    return best, "head " + " and head ".join(map(str, numbers))
+    choice, chosen = chosen_on_the_other_half(mass, seed)
+    best = Scores(hits.gather(1, choice[:, None]), mass.gather(1, choice[:, None]))
+    return best, "head " + " and head ".join(map(str, chosen))
 
 
 def _spread(results: dict[str, Scores]) -> str:

@@ -1,16 +1,11 @@
-"""A table of scores: bootstrap intervals, Markdown, CSV."""
+"""A table of scores as Markdown and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
-from torch import Tensor
-
-RESAMPLES = 2000
 
 
 class Line(NamedTuple):
@@ -19,24 +14,6 @@ class Line(NamedTuple):
     name: str
     pointing: tuple[float, float, float]
     mass: tuple[float, float, float]
-
-
-def bootstrap(count: int, seed: int) -> Callable[[Tensor], tuple[float, float, float]]:
-    """Gives (mean, lower, upper) of values (photos, draws).
-
-    All rows meet the same resamples of the photos; of several draws, draws are drawn as well.
-    """
-    photos = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-
-    def interval(values: Tensor) -> tuple[float, float, float]:
-        array = values.numpy()
-        means = array[photos].mean(axis=1)  # (photos, draws) -> (resamples, draws)
-        draws = np.random.default_rng(seed).integers(means.shape[1], size=means.shape)
-        means = np.take_along_axis(means, draws, axis=1).mean(axis=1)  # (resamples,)
-        low, high = np.percentile(means, (2.5, 97.5))
-        return float(array.mean()), float(low), float(high)
-
-    return interval
 
 
 def markdown(lines: Sequence[Line]) -> str:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.real_maps import HEAD, Scores, before_training, main, make_table, maps_of, score
+from benchmarks.real_maps import HEAD, Scores, main, make_table, maps_of, score
 from minivit.config import ViTConfig
 from minivit.data.scenes.dataset import make_scene
 from minivit.explain import rollout
@@ -99,14 +99,6 @@ def test_the_first_component_has_the_sign_of_the_class_token(maps: dict[str, Ten
         along = tokens[photo, 3:] @ direction
         component = made["first principal component of patch outputs"][photo, 0].flatten()
         torch.testing.assert_close(component, along - along.min(), atol=1e-4, rtol=1e-4)
-
-
-def test_a_model_before_training_is_made_of_its_seed_alone() -> None:
-    model = tiny()
-    state = torch.random.get_rng_state()
-    first, again, second = (before_training(model, seed).pos_embed for seed in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, second)
-    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_a_planted_map_scores_what_was_planted() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from minivit.commands.score_flags import add_score
 from minivit.commands.terminal import Parser, add_common_flags
 from minivit.weights import SHIPPED, find_weights
 
@@ -22,6 +23,7 @@ def make_parser() -> Parser:
     _add_attention(commands)
     _add_positions(commands)
     _add_caption(commands)
+    add_score(commands)
     return parser
 
 

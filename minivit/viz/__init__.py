@@ -9,6 +9,7 @@ from minivit.viz.class_figures import confusion_figure as confusion_figure
 from minivit.viz.class_figures import mistakes_figure as mistakes_figure
 from minivit.viz.contact_sheet import contact_sheet as contact_sheet
 from minivit.viz.position_figures import positions_figure as positions_figure
+from minivit.viz.score_figures import scores_figure as scores_figure
 from minivit.viz.training_figures import comparison_figure as comparison_figure
 from minivit.viz.training_figures import curves_figure as curves_figure
 from minivit.viz.training_figures import gallery_figure as gallery_figure
@@ -23,4 +24,5 @@ __all__ = [
     "gallery_figure",
     "mistakes_figure",
     "positions_figure",
+    "scores_figure",
 ]

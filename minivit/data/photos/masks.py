@@ -15,7 +15,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,16 +32,22 @@ _ROUNDING = 1e-6  # part of a pixel or of a cell that sums of floating numbers m
 _MODES = {"1": "black and white", "L": "grey", "P": "a palette"}  # of one byte a pixel
 
 
+Rule = Literal["trimap", "black and white", "above 0"]
+"""The way in which a mask was read, in the order of the list above."""
+
+
 class Mask(NamedTuple):
     """Where the object of a photo is, both (height, width) boolean.
 
     Attributes:
         object: Pixels of the object.
         known: Pixels of which the mask says whether they are object or not.
+        rule: Rule by which the values of a file were read.
     """
 
     object: Tensor
     known: Tensor
+    rule: Rule = "above 0"
 
 
 class Cells(NamedTuple):
@@ -109,9 +115,10 @@ def read_mask(path: Path, *, size: tuple[int, int] | None = None) -> Mask:
         advice = "expected one pixel of mask for each pixel of the photo, turned as EXIF says"
         raise BadDataError.about(path, problem, advice)
     if kinds <= {1, 2, 3}:
-        return Mask(values == _TRIMAP_OBJECT, values != _TRIMAP_BORDER)
+        return Mask(values == _TRIMAP_OBJECT, values != _TRIMAP_BORDER, "trimap")
     if kinds <= {0, _WHITE}:
-        return Mask(values == _WHITE, torch.ones_like(values, dtype=torch.bool))
+        everywhere = torch.ones_like(values, dtype=torch.bool)
+        return Mask(values == _WHITE, everywhere, "black and white")
     return Mask((values > 0) & (values != _IGNORED), values != _IGNORED)
 
 

@@ -37,10 +37,10 @@ from minivit.checkpoint import load_model
 from minivit.commands.terminal import Parser, add_common_flags, pick_device, run
 from minivit.data.photos.masks import MaskedPhoto, cell_shares, masked_photos, read_mask
 from minivit.explain import rollout
-from minivit.explain.bootstrap import RESAMPLES, bootstrap
 from minivit.explain.pointing import pointing_game
-from minivit.explain.scoring import chosen_on_the_other_half
-from minivit.explain.untrained import before_training
+from minivit.explain.scoring.bootstrap import RESAMPLES, bootstrap
+from minivit.explain.scoring.score import chosen_on_the_other_half
+from minivit.explain.scoring.untrained import before_training
 from minivit.files import replacing
 from minivit.preprocess import Preprocess, open_image
 from minivit.progress import progress_bars

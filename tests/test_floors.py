@@ -83,11 +83,16 @@ def complaints(imports: Imports, floors: Mapping[str, int]) -> list[str]:
 
 
 def rooms(imports: Imports) -> Imports:
-    """Imports between rooms: a folder is one room, a file right in `minivit/` another."""
+    """Imports between rooms: a folder is one room, a file right in `minivit/` another.
+
+    A folder's `__init__.py` is its door, and no part of the room: it hands out what is in the rooms
+    behind it, which go in and out of the first one.
+    """
 
     def room(file: str) -> str:
-        folder = Path(file).parent.as_posix()
-        return file if folder == "minivit" else f"{folder}/"
+        path = Path(file)
+        folder = path.parent.as_posix()
+        return file if folder == "minivit" or path.name == "__init__.py" else f"{folder}/"
 
     between: Imports = {}
     for file, targets in imports.items():

@@ -18,8 +18,8 @@ from minivit.progress import Bar, progress_bars
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from minivit.explain.examples import Examples
-    from minivit.explain.score_rows import MethodScores
+    from minivit.explain.scoring.examples import Examples
+    from minivit.explain.scoring.score_rows import MethodScores
     from minivit.vit import VisionTransformer
 
 NUM_SCENES = 100
@@ -33,7 +33,7 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
         OSError: A file cannot be written.
     """
     from minivit.explain import scores
-    from minivit.explain.scoring import usable_methods
+    from minivit.explain.scoring.score import usable_methods
     from minivit.viz import scores_figure
 
     _check_folders(arguments)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from minivit.explain.bootstrap import Estimate
-    from minivit.explain.score_rows import MethodScores
+    from minivit.explain.scoring.bootstrap import Estimate
+    from minivit.explain.scoring.score_rows import MethodScores
 
 FIGURES = ("pointing", "mass", "precision")
 BELOW = "▼"

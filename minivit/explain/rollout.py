@@ -10,7 +10,7 @@ leaving out the smallest entries of each block, nine tenths of them, say, before
 either, rows no longer sum to 1, and each is divided by its sum.
 
 A row of R as a map over the picture: `patch_map(rollout(attentions)[:, 0], attentions)`. One row
-alone needs no such product: `minivit/explain/rolled_row.py`.
+alone needs no such product: `minivit/explain/methods/rolled_row.py`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minivit.explain.methods import METHODS
+from minivit.explain.methods.table import METHODS
 from minivit.vit import VisionTransformer
 
 

@@ -1,0 +1,1 @@
+"""Inside a forward pass: its parts recorded, replaced, added up to a logit, and ranked."""

@@ -1,0 +1,89 @@
+"""Which heads and MLPs a class depends on: each is silenced alone, and the class asked for again.
+
+Michel et al. 2019, "Are Sixteen Heads Really Better than One?" (arXiv:1905.10650), rank heads so.
+Two parts that stand in for each other both look as if they did not matter: silence them together,
+with `intervene`, before you say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from minivit.explain.conditions import Target, class_numbers, fixed
+from minivit.explain.inside.intervene import intervene
+from minivit.explain.inside.parts import record
+from minivit.progress import Bar
+from minivit.vit import VisionTransformer
+
+
+class Ranking(NamedTuple):
+    """What zeroing a part does to the log-probability of the class, as a mean over pictures.
+
+    Attributes:
+        heads: (L, H) log-probability without the head minus that of the whole model: below 0 for a
+            head that the class depends on.
+        mlps: (L,) the same for each MLP.
+        log_probability: (B,) of the class for the whole model.
+    """
+
+    heads: Tensor
+    mlps: Tensor
+    log_probability: Tensor
+
+
+def rank_parts(
+    model: VisionTransformer, images: Tensor, target: Target = None, *, bar: Bar | None = None
+) -> Ranking:
+    """Zeroes each head and each MLP, one at a time.
+
+    Blocks before the part are computed once for all: it takes about L · (H + 1) / 2 forward passes.
+
+    Args:
+        model: Vision Transformer with a head.
+        images: (B, C, height, width).
+        target: The class; None: the predicted one.
+        bar: Progress bar, counted in blocks.
+
+    Raises:
+        ValueError: No head, or no such class.
+    """
+    advance = (lambda count: None) if bar is None else bar("ablate", len(model.blocks))
+    with fixed(model):
+        with record(model, "outputs") as recording:
+            logits = model(images)
+        numbers = class_numbers(model, target, logits)
+        before = _log_probability(logits, numbers)
+        outputs = [recording["outputs", block] for block in range(len(model.blocks))]
+        inputs = [model.embed(images), *outputs[:-1]]
+        heads, mlps = [], []
+        for block, tokens in enumerate(inputs):
+            for head in range(model.config.num_heads):
+                with intervene(model, heads={block: [head]}):
+                    logits = _finish(model, tokens, outputs[:block])
+                heads.append((_log_probability(logits, numbers) - before).mean())
+            with intervene(model, mlps=[block]):
+                logits = _finish(model, tokens, outputs[:block])
+            mlps.append((_log_probability(logits, numbers) - before).mean())
+            advance(1)
+    by_block = torch.stack(heads).view(len(inputs), -1)  # (L·H,) -> (L, H)
+    return Ranking(by_block, torch.stack(mlps), before)
+
+
+def _finish(model: VisionTransformer, tokens: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+    """Logits from the tokens before a block and the outputs of the blocks before it."""
+    outputs = list(outputs)
+    for block in model.blocks[len(outputs) :]:
+        tokens, _ = block(tokens)
+        outputs.append(tokens)
+    seen = outputs[-model.config.head_blocks : -1]  # by the head, beside the last block's
+    class_tokens = [model.norm(output[:, 0]) for output in seen]  # (B, N, D) -> (B, D)
+    return model.classify(model.norm(tokens), class_tokens)
+
+
+def _log_probability(logits: Tensor, numbers: Tensor) -> Tensor:
+    """(B,) of the classes, from (B, classes)."""
+    return logits.log_softmax(dim=1).gather(1, numbers[:, None])[:, 0]

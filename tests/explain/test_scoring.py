@@ -98,6 +98,15 @@ def test_a_planted_map_points_and_its_reverse_is_below_chance(
         assert all(step.value == pytest.approx(1) for step in row.steps.values()), name
 
 
+def test_of_few_pictures_nothing_is_said_to_be_below_chance(data: list[Example]) -> None:
+    few, enough = (
+        scores(sharp(), data[:count], {"dark": dark}, probes=count, draws=1, points=1)[0]
+        for count in (COUNT - 1, COUNT)
+    )
+    assert few.pointing == enough.pointing == (0, 0, 0)
+    assert not few.below_chance and "pointing" in enough.below_chance
+
+
 def test_figures_are_those_of_each_picture_by_itself(
     rows: dict[str, MethodScores], data: list[Example]
 ) -> None:

@@ -18,6 +18,7 @@ from minivit.explain.bootstrap import bootstrap
 from minivit.explain.measured import Measured, assembled
 from minivit.explain.rank_correlation import rank_correlation
 from minivit.explain.removal import removal
+from minivit.explain.score_rows import score_rows
 from minivit.explain.scoring import BASELINES, chosen_on_the_other_half, usable_methods
 from minivit.explain.truth import against_truth
 from minivit.explain.untrained import before_training, randomised
@@ -96,6 +97,41 @@ def test_a_planted_map_points_and_its_reverse_is_below_chance(
         row = rows[name]
         assert row.untrained["mass"].value == pytest.approx(row.mass.value)  # type: ignore[union-attr]
         assert all(step.value == pytest.approx(1) for step in row.steps.values()), name
+
+
+@pytest.mark.parametrize(
+    ("mass", "area", "below"),
+    [
+        ([-2, -1, -1, -2, -1, -1, -2, -1], 0, {"mass"}),  # less than chance on every picture
+        ([-2, 1, -1, 1, -1, 1, -1, 1], 0, set()),  # less in the mean, but not by the interval
+        ([2, 1, 1, 2, 1, 1, 2, 1], 0, set()),
+        ([1] * 8, 0.5, {"deletion"}),  # the class stays longer than with the random map
+        ([1] * 8, -0.5, {"insertion"}),  # it comes back later
+    ],
+)
+def test_below_chance_is_what_falls_short_by_its_whole_interval(
+    mass: list[float], area: float, below: set[str]
+) -> None:
+    def planted(mass: Tensor, area: float) -> Measured:
+        truth = {"pointing": torch.ones(8), "mass": mass, "precision": torch.ones(8)}
+        probes = {
+            "deletion": torch.ones(8, 2),
+            "insertion": torch.ones(8, 2),
+            "deletion_area": torch.full((8,), 1 + area),
+            "insertion_area": torch.full((8,), 1 + area),
+            "steps": torch.ones(8, 1),
+        }
+        untrained = {name: values[:, None] for name, values in truth.items()}
+        return Measured([torch.rand(2, 3) for _ in range(8)], truth, untrained, probes)
+
+    chance = torch.full((8,), 0.5)
+    measured = {
+        "planted": planted(0.5 + torch.tensor(mass) / 10, area),
+        "random": planted(chance, 0),
+    }
+    chances = dict.fromkeys(("pointing", "mass", "precision"), chance)
+    rows = score_rows(measured, chances, ["head"], 8, 8, 0)
+    assert set(rows[0].below_chance) == below and not rows[1].below_chance
 
 
 def test_of_few_pictures_nothing_is_said_to_be_below_chance(data: list[Example]) -> None:

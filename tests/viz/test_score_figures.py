@@ -60,6 +60,12 @@ def test_all_rows_are_drawn_and_all_words_fit(names: list[str]) -> None:
     assert_apart(figure)
 
 
+def test_a_long_name_stays_in_its_column() -> None:
+    figure = scores_figure(rows(["a method whose name goes on " * 9, "random", "centre", "edges"]))
+    assert_all_words_are_on_the_page(figure)
+    assert_apart(figure)
+
+
 def test_curves_are_what_the_rows_say() -> None:
     figure = scores_figure(rows(["attention", "random", "centre", "edges"]))
     line = figure.axes[0].get_lines()[0]

@@ -16,7 +16,8 @@ BELOW = "▼"
 
 NOTES = """\
 - **In parentheses**: 95 % of 2,000 resamples of the pictures, and of the draws of random weights.
-  **{below}**: below chance by its whole interval. Such a map points away: a finding, not noise.
+  **{below}**: below chance by its whole interval, of six pictures or more. Such a map points away:
+  a finding, not noise.
 - **Pointing**: part of the pictures whose strongest cell, of equal ones the first, is at least half
   object. **Mass**: part of the map on the object, each cell counted by its share of object, values
   below 0 counted as 0. **Average precision**: of the map as a ranking of pixels. Pixels that a mask

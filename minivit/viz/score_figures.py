@@ -43,7 +43,8 @@ class Scored(Protocol):
 def scores_figure(rows: Sequence[Scored], *, heading: str = "") -> Figure:
     """Four panels: deletion and insertion, training undone, agreement of the maps.
 
-    Rows are numbered; one legend names them for all panels and says which figures are below chance.
+    Rows are numbered; one legend names them for all panels, and behind ▼ the figures that are below
+    chance.
 
     Args:
         rows: Rows of all methods, at least one.
@@ -105,10 +106,10 @@ def _draw_training(axes: Axes, rows: Sequence[Scored], looks: Sequence[Mapping[s
     for row, look in zip(rows, looks, strict=True):
         values = [1.0, *(estimate[0] for estimate in row.steps.values())]
         axes.plot(range(len(values)), values, marker="o", markersize=2.5, **look)
-    labels = ["none", *(name.replace("block ", "") for name in names[:-1]), "all"]
+    labels = ["–", *(name.replace("block ", "") for name in names[:-1]), "all"]
     axes.set_xticks(range(len(labels)), labels, fontsize=NOTE_SIZE)
     axes.set(ylim=(-1.05, 1.05), ylabel="rank correlation with the map itself")
-    axes.set_xlabel("random weights so far: head, then blocks from the last")
+    axes.set_xlabel("random weights so far: none, head, blocks from the last, all")
     axes.axhline(0, color="0.8", linewidth=0.8)
     axes.grid(alpha=0.3)
 
@@ -134,12 +135,15 @@ def _write_legend(
 ) -> None:
     room = page.room / _LEGEND_COLUMNS
     legend_rows = math.ceil(len(rows) / _LEGEND_COLUMNS)
+    if any(row.below_chance for row in rows):
+        end = (page.width - MARGIN, top - _LEGEND_STEP)
+        page.write("▼ below chance", end, room=room, size=_LEGEND_SIZE, align="right")
     for index, (row, look) in enumerate(zip(rows, looks, strict=True)):
         column, line = divmod(index, legend_rows)
         left, y = MARGIN + column * room, top + line * _LEGEND_STEP
         middle = 1 - (y + 0.45 * line_height(_LEGEND_SIZE)) / page.height
         sample = Line2D([left / page.width, (left + 0.4) / page.width], [middle] * 2, **look)
         page.figure.add_artist(sample)
-        below = f" (below chance: {', '.join(row.below_chance)})" if row.below_chance else ""
+        below = f"  ▼ {', '.join(row.below_chance)}" if row.below_chance else ""
         text = f"{index + 1}  {row.name}{below}"
         page.write(text, (left + 0.5, y), room=room - 0.6, size=_LEGEND_SIZE, align="left")

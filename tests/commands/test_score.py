@@ -19,7 +19,6 @@ import visualize
 from minivit.data.scenes.dataset import make_scene
 from minivit.explain import METHODS
 from tests.explain.scored_models import sharp
-from tests.explain.stand_ins import baselines as baselines
 
 FILES = ["curves.csv", "curves.png", "scores.csv", "scores.md"]
 FAST = ["--probes", "1", "--draws", "1", "--methods", "attention"]

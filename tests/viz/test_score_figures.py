@@ -43,7 +43,7 @@ MANY += ["attention, block 11, the head chosen on the other half", "random", "ce
 @pytest.mark.parametrize("names", [["attention", "random", "centre", "edges"], MANY])
 def test_all_rows_are_drawn_and_all_words_fit(names: list[str]) -> None:
     scored = rows(names, blocks=2 if len(names) < 9 else 12)
-    scored[0].below_chance = ("pointing", "mass", "precision")
+    scored[0].below_chance = ("pointing", "mass", "precision", "insertion")
     figure = scores_figure(scored, heading="151 photos of pets, masks of trimaps\nweights: w")
     deletion, insertion, training, agreement = figure.axes
     assert [len(axes.get_lines()) for axes in (deletion, insertion)] == [len(names)] * 2
@@ -52,7 +52,16 @@ def test_all_rows_are_drawn_and_all_words_fit(names: list[str]) -> None:
     words = [text.get_text() for text in figure.texts]
     for number, name in enumerate(names, start=1):
         assert any(word.startswith(f"{number}  {name}") for word in words), name
-    assert "1  attention (below chance: pointing, mass, precision)" in words
+    assert (
+        "1  attention  ▼ pointing, mass, precision, insertion" in words
+        and "▼ below chance" in words
+    )
+    assert_all_words_are_on_the_page(figure)
+    assert_apart(figure)
+
+
+def test_a_long_name_stays_in_its_column() -> None:
+    figure = scores_figure(rows(["a method whose name goes on " * 9, "random", "centre", "edges"]))
     assert_all_words_are_on_the_page(figure)
     assert_apart(figure)
 
@@ -64,7 +73,7 @@ def test_curves_are_what_the_rows_say() -> None:
     steps = figure.axes[2].get_lines()[1]
     assert steps.get_ydata().tolist() == pytest.approx([1, 0.98, 0.88, 0.78, 0.68])
     labels = [label.get_text() for label in figure.axes[2].get_xticklabels()]
-    assert labels == ["none", "head", "1", "0", "all"]
+    assert labels == ["–", "head", "1", "0", "all"]
 
 
 def test_no_two_rows_look_alike() -> None:

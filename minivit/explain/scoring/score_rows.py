@@ -14,6 +14,8 @@ from minivit.explain.scoring.measured import Measured
 from minivit.explain.scoring.rank_correlation import rank_correlation
 from minivit.fields import to_dict
 
+_FEWEST = 6  # pictures of which a figure can be said to be below chance
+
 
 @dataclass(frozen=True, kw_only=True)
 class MethodScores:
@@ -37,7 +39,9 @@ class MethodScores:
             block, …, of all was undone, by the name of the step.
         agreement: Rank correlation with the map of each method, mean over all pictures.
         below_chance: Names of the figures whose difference from chance is below 0 by its whole
-            interval; for deletion and insertion chance is the row `random`.
+            interval; for deletion and insertion chance is the row `random`. Of fewer than six
+            pictures none is named: five that all fall short by chance are not rare enough (1 in
+            32, where an interval of 95 % allows 1 in 40).
     """
 
     name: str
@@ -112,7 +116,11 @@ def score_rows(
                 step: of_probed(probes["steps"][:, number]) for number, step in enumerate(steps)
             },
             agreement=dict(zip(measured, agreement[index].tolist(), strict=True)),
-            below_chance=tuple(key for key, estimate in above.items() if estimate.high < 0),
+            below_chance=tuple(
+                key
+                for key, estimate in above.items()
+                if estimate.high < 0 and (pictures if key in truth else probed) >= _FEWEST
+            ),
         )
 
     return [row(index, *item) for index, item in enumerate(measured.items())]

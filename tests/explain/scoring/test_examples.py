@@ -39,12 +39,13 @@ def test_a_scene_brings_the_mask_of_the_object_that_names_it(model: VisionTransf
     model.preprocess = replace(model.preprocess, crop_fraction=1.0)
     examples = SceneExamples(model, 3)
     assert len(examples) == len(list(examples)) == len(examples[:5]) == 3
-    scene = make_scene(TEST_SEED, 2, image_size=(32, 48))
-    image, cells = examples[-1]
-    assert torch.equal(image, model.preprocess(scene.image))
-    assert cells is not None
-    expected = scene.objects[0].mask.reshape(4, 8, 6, 8).mean(axis=(1, 3))
-    np.testing.assert_allclose(cells.share, expected, atol=1e-6)
+    scenes = [make_scene(TEST_SEED, number, image_size=(32, 48)) for number in range(6)]
+    assert any(len(scene.objects) > 1 for scene in scenes)
+    for scene, (image, cells) in zip(scenes, SceneExamples(model, 6), strict=True):
+        assert torch.equal(image, model.preprocess(scene.image)) and cells is not None
+        expected = scene.objects[0].mask.reshape(4, 8, 6, 8).mean(axis=(1, 3))
+        np.testing.assert_allclose(cells.share, expected, atol=1e-6)
+    assert torch.equal(examples[-1].image, model.preprocess(scenes[2].image))
     with pytest.raises(IndexError):
         examples[3]
 

@@ -16,6 +16,9 @@ from tests.explain.scored_models import sharp
 def test_equal_patches_rank_by_their_number() -> None:
     maps = torch.tensor([[[1.0, 3, 1], [3, 0, 1]], [[0, 0, 0], [0, 0, 0]]])
     assert rank_patches(maps).tolist() == [[1, 3, 0, 2, 5, 4], [0, 1, 2, 3, 4, 5]]
+    large = torch.randint(3, (1, 150, 200), generator=torch.Generator().manual_seed(0)).float()
+    expected = np.argsort(-large.numpy().ravel(), kind="stable")
+    np.testing.assert_array_equal(rank_patches(large)[0], expected)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,12 +19,11 @@ from minivit.explain.scoring.measured import Measured, assembled
 from minivit.explain.scoring.rank_correlation import rank_correlation
 from minivit.explain.scoring.removal import removal
 from minivit.explain.scoring.score import BASELINES, chosen_on_the_other_half, usable_methods
+from minivit.explain.scoring.score_rows import score_rows
 from minivit.explain.scoring.truth import against_truth
 from minivit.explain.scoring.untrained import before_training, randomised
 from minivit.vit import VisionTransformer
 from tests.explain.scored_models import sharp
-from tests.explain.stand_ins import add_missing_baselines
-from tests.explain.stand_ins import baselines as baselines
 
 COUNT = 6
 
@@ -57,13 +56,11 @@ def by_name(rows: list[MethodScores]) -> dict[str, MethodScores]:
 
 
 @pytest.fixture(scope="module")
-def rows(data: list[Example]) -> Iterator[dict[str, MethodScores]]:
-    with pytest.MonkeyPatch.context() as patch:
-        add_missing_baselines(patch)
-        methods = {"bright": bright, "dark": dark, "attention": attention}
-        yield by_name(
-            scores(sharp(), data, methods, heads=-1, probes=3, draws=2, points=4, batch_size=3)
-        )
+def rows(data: list[Example]) -> dict[str, MethodScores]:
+    methods = {"bright": bright, "dark": dark, "attention": attention}
+    return by_name(
+        scores(sharp(), data, methods, heads=-1, probes=3, draws=2, points=4, batch_size=3)
+    )
 
 
 def test_rows_come_in_order_with_heads_and_baselines(rows: dict[str, MethodScores]) -> None:
@@ -96,6 +93,50 @@ def test_a_planted_map_points_and_its_reverse_is_below_chance(
         row = rows[name]
         assert row.untrained["mass"].value == pytest.approx(row.mass.value)  # type: ignore[union-attr]
         assert all(step.value == pytest.approx(1) for step in row.steps.values()), name
+
+
+@pytest.mark.parametrize(
+    ("mass", "area", "below"),
+    [
+        ([-2, -1, -1, -2, -1, -1, -2, -1], 0, {"mass"}),  # less than chance on every picture
+        ([-2, 1, -1, 1, -1, 1, -1, 1], 0, set()),  # less in the mean, but not by the interval
+        ([2, 1, 1, 2, 1, 1, 2, 1], 0, set()),
+        ([1] * 8, 0.5, {"deletion"}),  # the class stays longer than with the random map
+        ([1] * 8, -0.5, {"insertion"}),  # it comes back later
+    ],
+)
+def test_below_chance_is_what_falls_short_by_its_whole_interval(
+    mass: list[float], area: float, below: set[str]
+) -> None:
+    def planted(mass: Tensor, area: float) -> Measured:
+        truth = {"pointing": torch.ones(8), "mass": mass, "precision": torch.ones(8)}
+        probes = {
+            "deletion": torch.ones(8, 2),
+            "insertion": torch.ones(8, 2),
+            "deletion_area": torch.full((8,), 1 + area),
+            "insertion_area": torch.full((8,), 1 + area),
+            "steps": torch.ones(8, 1),
+        }
+        untrained = {name: values[:, None] for name, values in truth.items()}
+        return Measured([torch.rand(2, 3) for _ in range(8)], truth, untrained, probes)
+
+    chance = torch.full((8,), 0.5)
+    measured = {
+        "planted": planted(0.5 + torch.tensor(mass) / 10, area),
+        "random": planted(chance, 0),
+    }
+    chances = dict.fromkeys(("pointing", "mass", "precision"), chance)
+    rows = score_rows(measured, chances, ["head"], 8, 8, 0)
+    assert set(rows[0].below_chance) == below and not rows[1].below_chance
+
+
+def test_of_few_pictures_nothing_is_said_to_be_below_chance(data: list[Example]) -> None:
+    few, enough = (
+        scores(sharp(), data[:count], {"dark": dark}, probes=count, draws=1, points=1)[0]
+        for count in (COUNT - 1, COUNT)
+    )
+    assert few.pointing == enough.pointing == (0, 0, 0)
+    assert not few.below_chance and "pointing" in enough.below_chance
 
 
 def test_figures_are_those_of_each_picture_by_itself(

@@ -299,6 +299,13 @@ def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
+def defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that this table of a recipe could leave out, with the values that they then have."""
+    kind = CaptionRecipe if recipe.get("task") == CaptionRecipe.task else ClassifyRecipe
+    fields = [each for each in dataclasses.fields(kind) if each.default is not dataclasses.MISSING]
+    return {field.name: field.default for field in fields if field.name != "phases"}
+
+
 def _hint(key: str, names: Sequence[str]) -> str:
     """A remark on a key that is not among these names: what to write instead."""
     if key == "phases":

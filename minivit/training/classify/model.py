@@ -1,8 +1,8 @@
 """The classifier that a recipe asks for: a new one, or one that starts from a checkpoint.
 
-A new model starts as in the paper's code; its position embeddings may start as 2-D sines instead, so
-that neighbours begin alike. One that starts from a checkpoint keeps everything but what cannot fit:
-positions are resized to another picture size (the paper's section 3.2), and other classes need
+A new model starts as in the paper's code; its position embeddings may start as 2-D sines instead,
+so that neighbours begin alike. One that starts from a checkpoint keeps everything but what cannot
+fit: positions are resized to another picture size (the paper's section 3.2), and other classes need
 another head, which begins at zero.
 """
 

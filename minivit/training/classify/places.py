@@ -1,15 +1,15 @@
 """Where is the main object? A question that cannot be answered without knowing rows and columns.
 
-Classes alone do not ask for places: a model that is told nothing else learns how far a patch is from
-the border at most, and its position embeddings show rings. Two questions change that, both about the
-main object's place, the mean row and column of the patches that show it, rounded:
+Classes alone do not ask for places: a model that is told nothing else learns how far a patch is
+from the border at most, and its position embeddings show rings. Two questions change that, both
+about the main object's place, the mean row and column of the patches that show it, rounded:
 
 * every patch token: how many rows and how many columns do you lie from it?
 * the class token: in which row and which column is it?
 
 The first needs positions whose differences can be told, so that neighbours come to look alike; the
-second makes the class token look at the object. Rows and columns are classes: 2·rows - 1 offsets, or
-rows places, each with a cross-entropy.
+second makes the class token look at the object. Rows and columns are classes: 2·rows - 1 offsets,
+or rows places, each with a cross-entropy.
 """
 
 from __future__ import annotations

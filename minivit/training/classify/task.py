@@ -1,9 +1,9 @@
 """Classification as a task: a ViT and its losses.
 
 The loss is the cross-entropy of the class; where the data says what each patch shows, cross-entropy
-of every patch token is added (token labelling: Jiang et al. 2021, arXiv:2104.10858, equation 2), and
-that of where the main object is (`places.py`). The layers that answer these are not saved with the
-model.
+of every patch token is added (token labelling: Jiang et al. 2021, arXiv:2104.10858, equation 2),
+and that of where the main object is (`places.py`). The layers that answer these are not saved with
+the model.
 
 Next: `minivit/training/loop.py`, epochs and steps.
 """

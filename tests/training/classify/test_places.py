@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,12 @@ def one_object(row: int, col: int) -> torch.Tensor:
     grid = torch.full((1, ROWS, COLS), 9)
     grid[0, row, col] = 7
     return grid
+
+
+def soft_loss(answers: torch.Tensor, right: int) -> torch.Tensor:
+    """Cross-entropy with a Gaussian of 1.5 classes around the right one."""
+    weights = torch.tensor([math.exp(-((i - right) ** 2) / 4.5) for i in range(len(answers))])
+    return -(weights / weights.sum() * answers.log_softmax(0)).sum()
 
 
 def test_the_place_of_an_object_is_the_mean_of_its_patches() -> None:
@@ -48,8 +56,8 @@ def test_every_patch_and_the_class_token_are_asked_as_the_formula_says() -> None
     for i in range(ROWS):
         for j in range(COLS):
             answer = places.offset_head(tokens[0, 1 + COLS * i + j])
-            expected += F.cross_entropy(answer[:7], torch.tensor(i - row + 3)) / 32
-            expected += F.cross_entropy(answer[7:], torch.tensor(j - col + 3)) / 32
+            expected += soft_loss(answer[:7], i - row + 3) / 32
+            expected += soft_loss(answer[7:], j - col + 3) / 32
     answer = places.place_head(tokens[0, 0])
     expected += F.cross_entropy(answer[:4], torch.tensor(row)) / 2
     expected += F.cross_entropy(answer[4:], torch.tensor(col)) / 2

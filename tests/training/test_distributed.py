@@ -6,6 +6,7 @@ import csv
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,6 +91,45 @@ def test_the_first_process_fits_the_steps_of_all_to_minutes(place: Path, tmp_pat
     refused = call(*words(place, tmp_path / "no"), "--minutes", "0.01", processes=2)
     assert refused.returncode != 0 and "error: --minutes 0.01: " in refused.stderr
     assert not (tmp_path / "no").exists()
+
+
+ENDS = """
+import os
+from pathlib import Path
+import torch
+from minivit.training.distributed import processes
+from torch.nn.parallel import DistributedDataParallel
+
+def train(team):
+    model = DistributedDataParallel(torch.nn.Linear(3, 1))
+    model.itself = [model]  # as a trainer's hooks make one
+    model(torch.ones(2, 3)).sum().backward()
+    assert team.total(torch.ones(1)) == 2
+
+def threads():
+    return {(each / "comm").read_text().strip() for each in Path("/proc/self/task").iterdir()}
+
+with processes(torch.device("cpu")) as team:
+    train(team)
+    assert any("gloo" in name for name in threads()), threads()
+assert not any("gloo" in name for name in threads()), threads()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads have names in Linux")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    """One that did would abort a process that has done its work, now and then."""
+    (tmp_path / "ends.py").write_text(ENDS)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*start, tmp_path / "ends.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def children(process: int) -> list[int]:

@@ -97,6 +97,9 @@ def position_scores(similarity: Tensor) -> PositionScores:
 
 def _ranks(values: Tensor) -> Tensor:
     """(M,) -> (M,): ranks from 0 on; equal values share the mean of theirs."""
-    _, which, counts = values.unique(return_inverse=True, return_counts=True)
+    _, which, counts = values.unique(  # type: ignore[no-untyped-call]
+        return_inverse=True, return_counts=True
+    )
     last = counts.cumsum(0) - 1  # the highest rank of each value
-    return (last - (counts - 1) / 2).double()[which]
+    ranks: Tensor = (last - (counts - 1) / 2).double()
+    return ranks[which]

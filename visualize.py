@@ -161,17 +161,20 @@ def check_patch(patch: tuple[int, int] | None, grid: tuple[int, int]) -> None:
 
 def positions(arguments: argparse.Namespace) -> int:
     """One figure: how similar the position embeddings are to one another."""
-    from minivit.explain import position_similarity
+    from minivit.explain import position_scores, position_similarity
     from minivit.viz import positions_figure
 
     model = load(arguments, minivit.VisionTransformer)
     rows, cols = model.grid_size
+    similarity = position_similarity(model)
     figure = positions_figure(
-        position_similarity(model),
+        similarity,
         heading=f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
         all_patches=arguments.all,
     )
     write_figure(figure, arguments.out / "positions.png")
+    if min(rows, cols) > 1:
+        print(position_scores(similarity))
     return 0
 
 

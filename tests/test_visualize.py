@@ -21,6 +21,7 @@ import visualize
 from minivit.captioner import Captioner
 from minivit.commands import pictures
 from minivit.config import CaptionerConfig, ResNetConfig
+from minivit.explain import position_scores, position_similarity
 from minivit.resnet import ResNet
 from minivit.tokenizer import WordLevel
 from minivit.viz.panels import Box
@@ -361,12 +362,14 @@ def test_every_kind_of_picture_comes_out_upright(
 def test_positions_of_a_grid_that_is_not_square(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = minivit.ViTConfig.from_name(DEBUG, image_size=(32, 56))
-    minivit.save_model(minivit.VisionTransformer(config), tmp_path / "w.safetensors")
+    model = minivit.VisionTransformer(minivit.ViTConfig.from_name(DEBUG, image_size=(32, 56)))
+    minivit.save_model(model, tmp_path / "w.safetensors")
     words = ["--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out")]
     assert visualize.main(["positions", *words]) == 0
     path = tmp_path / "out" / "positions.png"
-    assert capsys.readouterr().out == f"{path}\n"
+    scores = position_scores(position_similarity(model))
+    assert capsys.readouterr().out == f"{path}\n{scores}\n"
+    assert f"{100 * scores.neighbours:.1f} % of the places" in str(scores)
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.width > picture.height > 300
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import minivit
 from minivit.captioner import Captioner
+from minivit.data.scenes.dataset import TEST_SEED, make_scene
+from minivit.explain import class_attention, position_scores, position_similarity
+from minivit.explain.pointing import covered, pointing_game
 from minivit.weights import SHIPPED, find_weights
 
 
@@ -35,3 +39,31 @@ def test_a_name_is_a_string_and_all_else_is_a_path() -> None:
         assert find_weights(f"./{name}") == Path(name)
         assert find_weights(f"{name}.safetensors") == Path(f"{name}.safetensors")
     assert find_weights("unknown") == Path("unknown")
+
+
+def test_the_positions_of_the_scenes_model_show_the_grid() -> None:
+    """As those of a trained DINOv2 ViT-S/14 do: 99.8 %, 0.51 and 0.53 against 0.08, 0.57."""
+    model = minivit.load_model("scenes")
+    assert min(model.grid_size) >= 12
+    scores = position_scores(position_similarity(model))
+    assert scores.neighbours >= 0.95
+    assert min(scores.same_row, scores.same_column) >= scores.others + 0.25
+    assert scores.rank_correlation >= 0.55
+
+
+@torch.inference_mode()
+def test_the_scenes_model_is_right_and_looks_at_what_it_names() -> None:
+    """On 100 of the test scenes: a class token that loved corners would miss a fifth of them."""
+    model = minivit.load_model("scenes")
+    size = model.preprocess.image_size
+    scenes = [make_scene(TEST_SEED, index, image_size=size) for index in range(100)]
+    images = torch.stack([model.preprocess(scene.image) for scene in scenes])
+    rows = minivit.AttentionRows(blocks=[-1], queries=[0])
+    logits, attentions = model(images, return_attention=rows)
+    assert (
+        logits.argmax(1) == torch.tensor([scene.label for scene in scenes])
+    ).float().mean() > 0.96
+    masks = torch.stack([torch.from_numpy(scene.objects[0].mask) for scene in scenes])
+    cells = covered(masks, model.grid_size)
+    hits = pointing_game(class_attention(attentions), cells, rule="half").hits
+    assert hits.float().mean() > 0.85

@@ -24,6 +24,8 @@ from minivit.explain.scoring.examples import PhotoExamples as PhotoExamples
 from minivit.explain.scoring.examples import SceneExamples as SceneExamples
 from minivit.explain.scoring.score import scores as scores
 from minivit.explain.scoring.score_rows import MethodScores as MethodScores
+from minivit.explain.similarity import PositionScores as PositionScores
+from minivit.explain.similarity import position_scores as position_scores
 from minivit.explain.similarity import position_similarity as position_similarity
 from minivit.explain.stored_attention import StoredAttention as StoredAttention
 from minivit.explain.stored_attention import store_queries_keys as store_queries_keys
@@ -33,6 +35,7 @@ __all__ = [
     "Example",
     "MethodScores",
     "PhotoExamples",
+    "PositionScores",
     "Recording",
     "SceneExamples",
     "StoredAttention",
@@ -48,6 +51,7 @@ __all__ = [
     "mass_by_kind",
     "outlier_tokens",
     "patch_map",
+    "position_scores",
     "position_similarity",
     "query_attention",
     "rank_parts",

@@ -22,12 +22,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from minivit.fields import is_number, renamed_fields, require
+from minivit.fields import is_number, renamed_fields, require, require_choice
 from minivit.training.recipe_toml import RecipeError, read_recipe
 from minivit.training.settings import OLD_NAMES, Settings
 
 _OTHER_NAMES = {"learning_rate": "lr", "rate": "lr", "wd": "weight_decay", "batch": "batch_size"}
 Phase = Mapping[str, Any]
+PositionStart = Literal["random", "sine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,10 @@ class ClassifyRecipe(Recipe):
         depth: Number of blocks of a new model.
         num_heads: Number of heads of each attention of a new model.
         drop_path: Stochastic depth of the last block, growing linearly from 0 at the first.
+        pos_embed_start: Position embeddings of a new model: "random" (normal, deviation 0.02) or
+            "sine" (2-D sines, neighbours begin alike).
         token_loss: Weight of the loss that asks every patch of a scene what it shows.
+        place_loss: Weight of the loss that asks every token of a scene where the main object is.
         strict: Stop at the first photo that cannot be read, instead of leaving such photos out.
         held_out: Share of the photos held out where the data has no validation split.
         crop_scale: Range of the share of the photo that a random crop shows; []: the whole photo
@@ -133,7 +137,9 @@ class ClassifyRecipe(Recipe):
     depth: int = 12
     num_heads: int = 6
     drop_path: float = 0.0
+    pos_embed_start: PositionStart = "random"
     token_loss: float = 0.0
+    place_loss: float = 0.0
     strict: bool = False
     held_out: float = 0.2
     crop_scale: tuple[float, ...] = ()
@@ -160,8 +166,9 @@ class ClassifyRecipe(Recipe):
             require(self, name, good, "two numbers, [low, high]")
         good = is_number(self.held_out) and 0 < self.held_out < 1
         require(self, "held_out", good, "a share above 0 and below 1")
-        for name in ("image_size", "mixup", "cutmix", "token_loss", "rotation"):
+        for name in ("image_size", "mixup", "cutmix", "token_loss", "place_loss", "rotation"):
             require(self, name, is_number(getattr(self, name), 0), "at least 0")
+        require_choice(self, "pos_embed_start", PositionStart)
 
 
 @renamed_fields(OLD_NAMES)
@@ -290,6 +297,13 @@ def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
             for phase in table["phases"]
         ]
     return table
+
+
+def defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that this table of a recipe could leave out, with the values that they then have."""
+    kind = CaptionRecipe if recipe.get("task") == CaptionRecipe.task else ClassifyRecipe
+    fields = [each for each in dataclasses.fields(kind) if each.default is not dataclasses.MISSING]
+    return {field.name: field.default for field in fields if field.name != "phases"}
 
 
 def _hint(key: str, names: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ import torch
 
 from minivit.files import replacing
 from minivit.training.recipe_toml import read_recipe, to_toml
-from minivit.training.recipes import with_new_names
+from minivit.training.recipes import defaults, with_new_names
 from minivit.training.task import Epoch
 
 _INDIFFERENT = ("about", "recipe", "workers", "save_every")  # keys that change no result
@@ -84,8 +84,10 @@ class RunFolder:
         if not self.recipe.exists():
             return
         if resume:
-            before = with_new_names(read_recipe(str(self.recipe)))
             now = with_new_names(read_text_recipe(recipe))
+            # A run by older code knows fewer keys: they had the values that are the defaults now.
+            added = {key: value for key, value in defaults(recipe).items() if key in now}
+            before = read_text_recipe(added) | with_new_names(read_recipe(str(self.recipe)))
             indifferent = {*_INDIFFERENT, "data"} if data_known else set(_INDIFFERENT)
             keys = (set(before) | set(now)) - indifferent
             for key in sorted(key for key in keys if before.get(key) != now.get(key)):

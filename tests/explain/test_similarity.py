@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from minivit import VisionTransformer, ViTConfig
-from minivit.explain import position_similarity
+from minivit.explain import position_scores, position_similarity
 
 ROWS, COLS = 4, 6
 VARIANTS = [
@@ -81,3 +84,57 @@ def test_half_precision_weights_are_compared_in_single_precision() -> None:
     similarity = position_similarity(make_model().half())
     assert similarity.dtype == torch.float32
     assert similarity[2, 3, 2, 3].item() == pytest.approx(1.0, abs=1e-6)
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def by_rule(rule: Callable[[int, int], float], rows: int = 4, cols: int = 7) -> torch.Tensor:
+    """Similarities that depend on how many rows and columns lie between two places."""
+    places = [(row, col) for row in range(rows) for col in range(cols)]
+    values = [rule(abs(r - i), abs(c - j)) for r, c in places for i, j in places]
+    return torch.tensor(values).view(rows, cols, rows, cols)
+
+
+def test_a_disc_is_nearness_itself() -> None:
+    scores = position_scores(by_rule(lambda down, right: 1 - 0.01 * math.hypot(down, right)))
+    assert scores.neighbours == 1 and scores.rank_correlation == pytest.approx(1)
+
+
+def test_a_cross_is_told_from_what_lies_beside_it() -> None:
+    scores = position_scores(
+        by_rule(
+            lambda down, right: (
+                1.0 if down == right == 0 else 0.6 * (down == 0) + 0.4 * (right == 0)
+            )
+        )
+    )
+    assert scores.same_row == pytest.approx(0.6) and scores.same_column == pytest.approx(0.4)
+    assert scores.others == 0
+
+
+def test_a_knight_is_no_neighbour() -> None:
+    scores = position_scores(by_rule(lambda down, right: float((down, right) == (1, 2))))
+    assert scores.neighbours == 0
+
+
+def test_equal_values_share_their_rank() -> None:
+    """By hand for one place in the corner of 2 x 2: others at distances 1, 1, √2."""
+    similarity = torch.zeros(2, 2, 2, 2)
+    similarity[0, 1, 0, 0] = similarity[0, 0, 0, 1] = 1.0
+    similarity[1, 0, 1, 1] = similarity[1, 1, 1, 0] = 1.0
+    # ranks of similarity 2, ½, ½ and of nearness 1½, 1½, 0, in each of the four corners
+    similar, near = torch.tensor([2.0, 0.5, 0.5]) - 1, torch.tensor([1.5, 1.5, 0.0]) - 1
+    expected = (similar @ near / (similar.norm() * near.norm())).item()
+    assert position_scores(similarity).rank_correlation == pytest.approx(expected)
+
+
+def test_sines_show_a_grid() -> None:
+    scores = position_scores(position_similarity(make_model(pos_embed="sine")))
+    assert scores.neighbours == 1 and scores.rank_correlation > 0.8
+    assert min(scores.same_row, scores.same_column) > scores.others
+
+
+def test_one_row_has_no_scores() -> None:
+    with pytest.raises(ValueError, match="1 x 7 has no rows and columns"):
+        position_scores(torch.ones(1, 7, 1, 7))

@@ -57,7 +57,8 @@ def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Repo
     lines = [
         f"{len(test):,} test scenes, greedy captions: {100 * scores['attribute_words']:.1f} % of "
         f"attribute words right, {100 * scores['exact_objects']:.1f} % of captions with every "
-        f"object exactly right, {100 * scores['relations']:.1f} % of relations true"
+        f"object exactly right, {100 * scores['relations']:.1f} % of relations true, "
+        f"{100 * scores['whole']:.1f} % of captions right as a whole"
     ]
     chosen = ground(captioner, draw(VALIDATION_SEED))
     rows = ground(captioner, test)

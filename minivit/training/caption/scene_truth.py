@@ -60,7 +60,9 @@ def scene_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, 
         captions; phrases that name an object again do not count;
         "exact_objects": captions with as many phrases as objects, each phrase being the three
         words of its object in any order / captions;
-        "relations": true statements / statements; not a number when there is no statement.
+        "relations": true statements / statements; not a number when there is no statement;
+        "whole": captions with exact objects whose statements are all true, and which make one where
+        there are several objects / captions.
 
     Raises:
         ValueError: No captions, or another number of them than of scenes.
@@ -69,7 +71,7 @@ def scene_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, 
         counts = f"{len(captions)} captions and {len(scenes)} scenes"
         raise ValueError(f"{counts}; expected as many of both, one or more")
     right, words = 0, 0  # words of size, colour and shape
-    exact = 0  # captions
+    exact, whole = 0, 0  # captions
     true, stated = 0, 0  # statements
     for caption, scene in zip(captions, scenes, strict=True):
         bodies = _bodies(scene)
@@ -79,18 +81,20 @@ def scene_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, 
         right += sum(_agreement(phrase, body) for phrase, body in pairs)
         words += max(sum(map(len, phrases)), 3 * len(bodies))
         num_exact = sum(_is_exact(*pair) for pair in pairs)
-        if len(phrases) == len(bodies) and num_exact == len(bodies):
-            exact += 1
+        is_exact = len(phrases) == len(bodies) and num_exact == len(bodies)
         meant = [
             o if o is not None and _agreement(p, bodies[o]) > 1 else None
             for p, o in zip(phrases, objects, strict=True)
         ]
-        true += sum(_is_true(statement, meant, bodies) for statement in statements)
-        stated += len(statements)
+        truths = [_is_true(statement, meant, bodies) for statement in statements]
+        true, stated = true + sum(truths), stated + len(truths)
+        exact += is_exact
+        whole += is_exact and all(truths) and (len(bodies) == 1 or bool(truths))
     return {
         "attribute_words": right / words,
         "exact_objects": exact / len(captions),
         "relations": true / stated if stated else float("nan"),
+        "whole": whole / len(captions),
     }
 
 

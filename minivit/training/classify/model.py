@@ -1,8 +1,9 @@
 """The classifier that a recipe asks for: a new one, or one that starts from a checkpoint.
 
-A new model starts with position embeddings that are 2-D sines, so that neighbours begin alike. One
-that starts from a checkpoint keeps everything but what cannot fit: positions are resized to another
-picture size (the paper's section 3.2), and other classes need another head, which begins at zero.
+A new model starts as in the paper's code; its position embeddings may start as 2-D sines instead,
+so that neighbours begin alike. One that starts from a checkpoint keeps everything but what cannot
+fit: positions are resized to another picture size (the paper's section 3.2), and other classes need
+another head, which begins at zero.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def make_classifier(
 
 
 def new_classifier(recipe: ClassifyRecipe, class_names: Sequence[str]) -> VisionTransformer:
-    """An untrained ViT whose position embeddings are sines."""
+    """An untrained ViT of the recipe's sizes."""
     side = recipe.image_size or 224
     config = ViTConfig(
         image_size=(side, side),
@@ -90,10 +91,11 @@ def new_classifier(recipe: ClassifyRecipe, class_names: Sequence[str]) -> Vision
         drop_path=recipe.drop_path,
     )
     model = VisionTransformer(config, labels=class_names)
-    assert model.pos_embed is not None
-    with torch.no_grad():
-        sines = sine_position_embedding(*model.grid_size, config.dim)
-        model.pos_embed[0, model.num_prefix_tokens :] = sines / 2
+    if recipe.pos_embed_start == "sine":
+        assert model.pos_embed is not None
+        with torch.no_grad():
+            sines = sine_position_embedding(*model.grid_size, config.dim)
+            model.pos_embed[0, model.num_prefix_tokens :] = sines / 2
     return model
 
 

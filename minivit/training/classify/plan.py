@@ -59,7 +59,10 @@ def plan_scenes(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
     validation = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
     return Plan(
         task=ClassificationTask(
-            model, num_patch_classes=BACKGROUND + 1, token_loss=recipe.token_loss
+            model,
+            num_patch_classes=BACKGROUND + 1,
+            token_loss=recipe.token_loss,
+            place_loss=recipe.place_loss,
         ),
         train=train,
         validation=validation,

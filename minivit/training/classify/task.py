@@ -1,8 +1,9 @@
 """Classification as a task: a ViT and its losses.
 
 The loss is the cross-entropy of the class; where the data says what each patch shows, cross-entropy
-of every patch token is added (token labelling: Jiang et al. 2021, arXiv:2104.10858, equation 2).
-The layer that reads the patch tokens is not saved with the model.
+of every patch token is added (token labelling: Jiang et al. 2021, arXiv:2104.10858, equation 2),
+and that of where the main object is (`places.py`). The layers that answer these are not saved with
+the model.
 
 Next: `minivit/training/loop.py`, epochs and steps.
 """
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minivit.training.classify.data import ImageBatch
+from minivit.training.classify.places import PlaceLoss
 from minivit.training.optimizers import layer_lr_scale
 from minivit.training.settings import Settings
 from minivit.training.task import Task, normalized
@@ -26,37 +28,46 @@ class ClassificationTask(Task):
     Args:
         model: Model to train.
         num_patch_classes: Number of classes of the patches in the data; 0: no patch labels.
-        token_loss: Weight of the loss of the patches.
+        token_loss: Weight of the loss of what the patches show.
+        place_loss: Weight of the loss of where the main object is.
     """
 
     best_by = "accuracy"
 
     def __init__(
-        self, model: VisionTransformer, *, num_patch_classes: int = 0, token_loss: float = 1.0
+        self,
+        model: VisionTransformer,
+        *,
+        num_patch_classes: int = 0,
+        token_loss: float = 1.0,
+        place_loss: float = 0.0,
     ) -> None:
         super().__init__()
         self.model: VisionTransformer = model
-        self.token_loss = token_loss
+        self.token_loss, self.place_loss = token_loss, place_loss
         learns_patches = num_patch_classes > 0 and token_loss > 0
         self.patch_head = nn.Linear(model.config.dim, num_patch_classes) if learns_patches else None
+        learns_places = num_patch_classes > 0 and place_loss > 0
+        self.places = PlaceLoss(model) if learns_places else None
 
     def forward(self, batch: ImageBatch, settings: Settings) -> Tensor:
-        """(2,): sums of class loss and patch loss together, and of the class loss alone."""
+        """(2,): sums of all losses together, and of the class loss alone."""
         images, labels, grid = self._place(batch)
-        if self.patch_head is None or grid is None:
+        if grid is None or (self.patch_head is None and self.places is None):
             logits = self.model(images)
         else:
             tokens = self.model.encode(images)  # (B, N, D)
             logits = self.model.classify(tokens)
-        class_loss = F.cross_entropy(
+        loss = class_loss = F.cross_entropy(
             logits.float(), labels, label_smoothing=settings.label_smoothing, reduction="sum"
         )
-        if self.patch_head is None or grid is None:
-            return torch.stack([class_loss, class_loss])
-        shown = self.patch_head(tokens[:, self.model.num_prefix_tokens :])  # (B, N, classes)
-        patch_loss = F.cross_entropy(shown.float().flatten(0, 1), grid.flatten(), reduction="sum")
-        per_picture = patch_loss / grid[0].numel()
-        return torch.stack([class_loss + self.token_loss * per_picture, class_loss])
+        if grid is not None and self.patch_head is not None:
+            shown = self.patch_head(tokens[:, self.model.num_prefix_tokens :])  # (B, N, classes)
+            summed = F.cross_entropy(shown.float().flatten(0, 1), grid.flatten(), reduction="sum")
+            loss = loss + self.token_loss * summed / grid[0].numel()
+        if grid is not None and self.places is not None:
+            loss = loss + self.place_loss * self.places(tokens, grid, labels)
+        return torch.stack([loss, class_loss])
 
     def count(self, batch: ImageBatch) -> int:
         """Number of pictures."""

@@ -15,7 +15,8 @@ from minivit.training.caption.grounding import best, ground
 from minivit.training.caption.plan import make_captioner
 from minivit.training.recipes import CaptionRecipe, make_recipe
 
-BLOCKS, HEADS, CELLS = 2, 4, 64  # of the recipe's captioner; 8 x 8 cells of 8 pixels
+BLOCKS, HEADS, SIDE = 2, 4, 12  # of the recipe's captioner; 12 x 12 cells of 8 pixels
+CELLS = SIDE * SIDE
 WORDS = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "size": tuple(SIZES)}
 
 
@@ -44,10 +45,13 @@ def make_pointer(place: Callable[[int, int, int], int]) -> Pointer:
 
 
 def object_cells(scene: Scene, kind: str) -> list[tuple[int, Tensor]]:
-    """For each word of this kind its number in the caption and the 64 cells of its object."""
+    """For each word of this kind its number in the caption and the cells of its object."""
     words = zip(scene.caption.split(), scene.word_objects, strict=True)
     return [
-        (number, torch.from_numpy(scene.objects[thing].mask).float().view(8, 8, 8, 8).mean((1, 3)))
+        (
+            number,
+            torch.from_numpy(scene.objects[thing].mask).float().view(SIDE, 8, SIDE, 8).mean((1, 3)),
+        )
         for number, (word, thing) in enumerate(words)
         if thing is not None and word in WORDS[kind]
     ]
@@ -55,7 +59,7 @@ def object_cells(scene: Scene, kind: str) -> list[tuple[int, Tensor]]:
 
 def test_every_word_is_held_against_its_object() -> None:
     """Each block, head and row looks at a cell of its own; expected: counted word by word."""
-    scenes = [make_scene(4, index, image_size=64) for index in range(30)]
+    scenes = [make_scene(4, index, image_size=8 * SIDE) for index in range(30)]
 
     def place(block: int, head: int, row: int) -> int:
         return (19 * row + 7 * head + 37 * block + 9) % CELLS
@@ -79,9 +83,10 @@ def test_every_word_is_held_against_its_object() -> None:
 
 
 def test_the_mean_over_heads_is_a_map_of_its_own() -> None:
-    """Three heads look at the first cell and one at the last: their mean peaks at the first."""
-    scenes = [make_scene(4, index, image_size=64) for index in range(60)]
-    rows = ground(make_pointer(lambda block, head, row: 0 if head < 3 else -1), scenes)
+    """Three heads look at one cell and the fourth at the last: their mean peaks at the first."""
+    scenes = [make_scene(4, index, image_size=8 * SIDE) for index in range(60)]
+    inside = 4 * SIDE + 4  # few objects reach the corners
+    rows = ground(make_pointer(lambda block, head, row: inside if head < 3 else -1), scenes)
     figures = {(row.kind, row.block, row.align, row.head): row for row in rows}
     for (kind, block, align, head), row in figures.items():
         if head is None:
@@ -92,7 +97,7 @@ def test_the_mean_over_heads_is_a_map_of_its_own() -> None:
 
 def test_the_best_row_is_the_one_with_most_hits() -> None:
     """Only head 2 of block 1 looks at the one object of the scene, whichever word is said."""
-    scene = make_scene(4, 0, image_size=64)
+    scene = make_scene(4, 0, image_size=8 * SIDE)
     cells = sum(cells for _, cells in object_cells(scene, "shape"))
     assert isinstance(cells, Tensor)
     good, bad = int(cells.argmax()), int(cells.argmin())

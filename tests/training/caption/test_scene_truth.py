@@ -33,7 +33,7 @@ ROW = scene(large_red_star=(0.5, 0.75), small_blue_ring=(0.45, 0.2), small_cyan_
 def scores(caption: str, truth: Scene) -> tuple[float, float, float]:
     """(attribute words, exact objects, relations) of one caption."""
     found = scene_scores([caption], [truth])
-    assert list(found) == ["attribute_words", "exact_objects", "relations"]
+    assert list(found) == ["attribute_words", "exact_objects", "relations", "whole"]
     return found["attribute_words"], found["exact_objects"], found["relations"]
 
 
@@ -45,7 +45,12 @@ def test_the_captions_of_the_scenes_are_wholly_true(difficulty: str) -> None:
     for size in ((32, 48), 16):
         scenes = [make_scene(4, i, image_size=size, difficulty=difficulty) for i in range(150)]
         found = scene_scores([scene.caption for scene in scenes], scenes)
-        assert found == {"attribute_words": 1.0, "exact_objects": 1.0, "relations": 1.0}
+        assert found == {
+            "attribute_words": 1.0,
+            "exact_objects": 1.0,
+            "relations": 1.0,
+            "whole": 1.0,
+        }
 
 
 def test_captions_of_other_scenes_are_mostly_false() -> None:
@@ -130,6 +135,24 @@ def test_of_equal_matchings_the_one_with_a_phrase_wholly_right_is_taken() -> Non
     # way about, by which it would be true
     words, _, relations = scores("a small red star left of a small blue star", truth)
     assert (words, relations) == (pytest.approx(4 / 6), 0)
+
+
+@pytest.mark.parametrize(
+    ("caption", "truth", "whole"),
+    [
+        ("a large red star", STAR, 1),
+        ("a large red star left of a small blue ring", PAIR, 1),
+        ("a large red star right of a small blue ring", PAIR, 0),
+        ("a large red star left of a small cyan ring", PAIR, 0),
+        ("a large red star and a small blue ring", PAIR, 0),  # where is it?
+        ("a large red star", PAIR, 0),
+        ("a large red star between a small blue ring and a small cyan cross", ROW, 1),
+    ],
+)
+def test_a_caption_is_right_as_a_whole_when_all_of_it_is(
+    caption: str, truth: Scene, whole: int
+) -> None:
+    assert scene_scores([caption], [truth])["whole"] == whole
 
 
 def test_captions_are_counted_together() -> None:

@@ -35,9 +35,15 @@ def test_a_new_model_is_as_the_recipe_says() -> None:
     assert (model.config.dim, model.config.depth, model.config.num_heads) == (24, 3, 2)
     assert model.labels == NAMES and model.head.weight.shape == (3, 24)
     assert model.pos_embed is not None
-    sines = sine_position_embedding(6, 6, 24)
-    torch.testing.assert_close(model.pos_embed[0, 1:], sines / 2)
+    torch.testing.assert_close(model.pos_embed.std(), torch.tensor(0.02), rtol=0.2, atol=0)
     assert "from scratch" in said and "3 blocks of width 24, pictures of 48x48" in said
+
+
+def test_positions_start_as_sines_where_the_recipe_says_so() -> None:
+    small = recipe(image_size=48, patch_size=8, dim=24, num_heads=2, pos_embed_start="sine")
+    model, _ = make(small, NAMES)
+    assert model.pos_embed is not None
+    torch.testing.assert_close(model.pos_embed[0, 1:], sine_position_embedding(6, 6, 24) / 2)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch import Tensor
 from minivit.explain.conditions import Target, class_numbers, fixed
 from minivit.explain.inside.intervene import intervene
 from minivit.explain.inside.parts import record
+from minivit.explain.methods.readout import classify_outputs
 from minivit.progress import Bar
 from minivit.vit import VisionTransformer
 
@@ -79,9 +80,7 @@ def _finish(model: VisionTransformer, tokens: Tensor, outputs: Sequence[Tensor])
     for block in model.blocks[len(outputs) :]:
         tokens, _ = block(tokens)
         outputs.append(tokens)
-    seen = outputs[-model.config.head_blocks : -1]  # by the head, beside the last block's
-    class_tokens = [model.norm(output[:, 0]) for output in seen]  # (B, N, D) -> (B, D)
-    return model.classify(model.norm(tokens), class_tokens)
+    return classify_outputs(model, outputs[-model.config.head_blocks :])
 
 
 def _log_probability(logits: Tensor, numbers: Tensor) -> Tensor:

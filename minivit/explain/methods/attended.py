@@ -10,6 +10,7 @@ from torch import Tensor
 from minivit.attention import AttentionRows
 from minivit.explain.conditions import Target, fixed
 from minivit.explain.maps import query_attention
+from minivit.explain.methods.readout import looking_token
 from minivit.explain.rollout import Fusion, fuse
 from minivit.vit import VisionTransformer
 
@@ -45,10 +46,7 @@ def attention(
         ValueError: No class token and no patch; no such patch, head or fusion.
         IndexError: No such block.
     """
-    if patch is None and not model.config.class_token:
-        raise ValueError("the model has no class token: give the patch that looks, as (row, col)")
-    cols = model.patch_embed.grid_for(*images.shape[-2:])[1]
-    token = 0 if patch is None else model.num_prefix_tokens + patch[0] * cols + patch[1]
+    token = looking_token(model, images, patch)
     with fixed(model):
         _, attentions = model.encode(images, return_attention=AttentionRows([block], [token]))
     heads = query_attention(attentions, patch=patch)  # (B, H, rows, cols)

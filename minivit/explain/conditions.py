@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from minivit.precision import widen
 from minivit.vit import VisionTransformer
 
 Target = int | str | Sequence[int | str] | Tensor | None
@@ -86,6 +87,19 @@ def class_numbers(model: VisionTransformer, target: Target, logits: Tensor) -> T
         if not 0 <= number < num_classes:
             raise ValueError(f"class {number}: choose from 0 to {num_classes - 1}")
     return torch.tensor(numbers, device=logits.device)
+
+
+def log_probability(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Log-probability of each picture's class, in float32 at least.
+
+    Args:
+        logits: (B, classes).
+        numbers: (B,) numbers of the classes, from `class_numbers`.
+
+    Returns:
+        (B,).
+    """
+    return widen(logits).log_softmax(dim=1).gather(1, numbers[:, None])[:, 0]
 
 
 def _number(model: VisionTransformer, name: int | str) -> int:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minivit.explain.conditions import Target, class_numbers, fixed
+from minivit.explain.conditions import Target, class_numbers, fixed, log_probability
 from minivit.explain.inside.intervene import intervene
 from minivit.explain.inside.parts import record
 from minivit.explain.methods.readout import classify_outputs
@@ -57,7 +57,7 @@ def rank_parts(
         with record(model, "outputs") as recording:
             logits = model(images)
         numbers = class_numbers(model, target, logits)
-        before = _log_probability(logits, numbers)
+        before = log_probability(logits, numbers)
         outputs = [recording["outputs", block] for block in range(len(model.blocks))]
         inputs = [model.embed(images), *outputs[:-1]]
         heads, mlps = [], []
@@ -65,10 +65,10 @@ def rank_parts(
             for head in range(model.config.num_heads):
                 with intervene(model, heads={block: [head]}):
                     logits = _finish(model, tokens, outputs[:block])
-                heads.append((_log_probability(logits, numbers) - before).mean())
+                heads.append((log_probability(logits, numbers) - before).mean())
             with intervene(model, mlps=[block]):
                 logits = _finish(model, tokens, outputs[:block])
-            mlps.append((_log_probability(logits, numbers) - before).mean())
+            mlps.append((log_probability(logits, numbers) - before).mean())
             advance(1)
     by_block = torch.stack(heads).view(len(inputs), -1)  # (L·H,) -> (L, H)
     return Ranking(by_block, torch.stack(mlps), before)
@@ -81,8 +81,3 @@ def _finish(model: VisionTransformer, tokens: Tensor, outputs: Sequence[Tensor])
         tokens, _ = block(tokens)
         outputs.append(tokens)
     return classify_outputs(model, outputs[-model.config.head_blocks :])
-
-
-def _log_probability(logits: Tensor, numbers: Tensor) -> Tensor:
-    """(B,) of the classes, from (B, classes)."""
-    return logits.log_softmax(dim=1).gather(1, numbers[:, None])[:, 0]

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minivit.explain.conditions import Target, class_numbers, fixed
+from minivit.explain.conditions import Target, class_numbers, fixed, log_probability
 from minivit.explain.kept import keep_patches, logits_of_tokens
 from minivit.fields import is_number, is_whole
 from minivit.precision import widen
@@ -80,9 +80,9 @@ def occlusion(
         )
         logits = logits_of_tokens(model, tokens)
         numbers = class_numbers(model, target, logits)
-        whole = _log_probability(logits, numbers)  # (B,)
+        whole = log_probability(logits, numbers)  # (B,)
         left = [
-            _log_probability(
+            log_probability(
                 logits_of_tokens(model, _hide(model, tokens, others, pictures, covered[windows])),
                 numbers[pictures],
             )
@@ -153,11 +153,6 @@ def _hide(
         return keep_patches(model, tokens[pictures], kept)
     hidden = F.pad(covered, (model.num_prefix_tokens, 0))  # (b, rows·cols) -> (b, N)
     return torch.where(hidden[..., None], others[pictures], tokens[pictures])
-
-
-def _log_probability(logits: Tensor, numbers: Tensor) -> Tensor:
-    """Log-probability of each picture's class, (B, classes) to (B,)."""
-    return widen(logits).log_softmax(dim=1).gather(1, numbers[:, None])[:, 0]
 
 
 def _filled(model: VisionTransformer, images: Tensor, filling: Filling, blur: float) -> Tensor:

@@ -178,20 +178,44 @@ class Captioner(nn.Module):
 
     # ---- the picture -----------------------------------------------------------------------------
 
+    def backbone_grid(self, images: Tensor) -> Tensor:
+        """What the backbone makes of pictures, before anything of the captioner's own.
+
+        Args:
+            images: (B, 3, height, width).
+
+        Returns:
+            (B, rows, cols, C), C = width of the backbone.
+        """
+        return self._backbone_grid(images)[0]
+
+    def encode_grid(self, grid: Tensor) -> Memory:
+        """The memory of pictures that the backbone has seen: `encode` from there on.
+
+        Args:
+            grid: (B, rows, cols, C), see `backbone_grid`.
+        """
+        return self._encode_grid(self.input_proj(grid), None)[0]
+
+    def _backbone_grid(
+        self, images: Tensor, need_weights: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The backbone's grid, (B, rows, cols, C), and the weights of a ViT's blocks."""
+        if isinstance(self.backbone, ResNet):
+            return rearrange(self.backbone(images), "b c rows cols -> b rows cols c"), []
+        attentions: list[Tensor] = []
+        if need_weights:
+            tokens, attentions = self.backbone.encode(images, return_attention=True)
+        else:
+            tokens = self.backbone.encode(images)
+        rows, _ = self.backbone.patch_embed.grid_for(*images.shape[-2:])
+        patches = tokens[:, self.backbone.num_prefix_tokens :]
+        return rearrange(patches, "b (rows cols) c -> b rows cols c", rows=rows), attentions
+
     def _features(self, images: Tensor, need_weights: bool = False) -> tuple[Tensor, list[Tensor]]:
         """The grid before the encoder, (B, rows, cols, D), and the weights of a ViT's blocks."""
-        attentions: list[Tensor] = []
-        if isinstance(self.backbone, ResNet):
-            grid = rearrange(self.backbone(images), "b d rows cols -> b rows cols d")
-        else:
-            if need_weights:
-                tokens, attentions = self.backbone.encode(images, return_attention=True)
-            else:
-                tokens = self.backbone.encode(images)
-            rows, cols = self.backbone.patch_embed.grid_for(*images.shape[-2:])
-            patches = tokens[:, self.backbone.num_prefix_tokens :]
-            grid = rearrange(patches, "b (rows cols) d -> b rows cols d", rows=rows, cols=cols)
-        return self.input_proj(grid), attentions  # (B, rows, cols, width) -> (…, D)
+        grid, attentions = self._backbone_grid(images, need_weights)
+        return self.input_proj(grid), attentions  # (B, rows, cols, C) -> (…, D)
 
     def _encode_grid(
         self, features: Tensor, mask: Tensor | None, need_weights: bool = False

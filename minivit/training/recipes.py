@@ -193,6 +193,7 @@ class CaptionRecipe(Recipe):
         max_length: Number of positions for words; 0: as many as the longest caption of scenes
             needs, 128 for photos.
         augment: Whether training photos get CATR's augmentation.
+        captions_per_scene: Number of captions of each training scene, one an epoch in turn.
     """
 
     backbone: Literal["vit", "resnet50", "resnet101"] = "vit"
@@ -208,11 +209,13 @@ class CaptionRecipe(Recipe):
     dropout: float = 0.1
     max_length: int = 0
     augment: bool = False
+    captions_per_scene: int = 1
 
     task = "caption"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self, "captions_per_scene", is_number(self.captions_per_scene, 1), "at least 1")
         for name in ("backbone_lr", "max_length"):
             require(self, name, is_number(getattr(self, name), 0), "at least 0")
         for phase in self.settings_of_phases():

@@ -12,7 +12,7 @@ workers and the order of the samples change nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -204,8 +204,9 @@ def collate_captions(
 class SceneCaptions(Dataset[tuple[Tensor, ...]]):
     """Scenes 0 to length - 1 of a seed with their captions; see `minivit.data.scenes.dataset`.
 
-    Item i is (picture, ids): uint8 (3, height, width), and start, tokens, end, padding, int64
-    (max_length,), the same length for all, so that `minivit.data.loading.load_all` can stack them.
+    Item i is (picture, ids): uint8 (3, height, width), and for each caption start, tokens, end,
+    padding, int64 (num_captions, max_length), the same length for all, so that
+    `minivit.data.loading.load_all` can stack them.
 
     Attributes:
         max_length: Number of ids of the longest caption possible, start and end counted.
@@ -216,6 +217,7 @@ class SceneCaptions(Dataset[tuple[Tensor, ...]]):
         tokenizer: Tokenizer that makes ids of words, `WordLevel(CAPTION_WORDS)` for one.
         image_size: Side in pixels, or (height, width).
         difficulty: "easy" or "full", see `make_scene`.
+        num_captions: Number of captions of each scene.
 
     Raises:
         ValueError: As `make_scene`; a length below 1; a word that the tokenizer does not know.
@@ -229,6 +231,7 @@ class SceneCaptions(Dataset[tuple[Tensor, ...]]):
         *,
         image_size: int | tuple[int, int] = 64,
         difficulty: str = "full",
+        num_captions: int = 1,
     ) -> None:
         if length < 1:
             raise ValueError(f"length must be 1 or more, got {length}")
@@ -240,7 +243,11 @@ class SceneCaptions(Dataset[tuple[Tensor, ...]]):
             )
         self.max_length = longest_caption(lambda word: len(words[word])) + 2
         self.seed, self.length, self.tokenizer = seed, length, tokenizer
-        self.image_size, self.difficulty = image_size, difficulty
+        self.options: dict[str, Any] = {
+            "image_size": image_size,
+            "difficulty": difficulty,
+            "num_captions": num_captions,
+        }
         self[0]  # refuses a bad seed, size or difficulty here instead of in a worker
 
     def __len__(self) -> int:
@@ -249,10 +256,9 @@ class SceneCaptions(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         if not 0 <= index < self.length:
             raise IndexError(f"scene {index} of a data set of {self.length}")
-        pixels, caption = draw_captioned(
-            self.seed, index, image_size=self.image_size, difficulty=self.difficulty
-        )
-        ids = torch.full((self.max_length,), self.tokenizer.pad_id)
-        encoded, _ = encode_caption(self.tokenizer, caption, self.max_length)
-        ids[: len(encoded)] = torch.tensor(encoded)
+        pixels, captions = draw_captioned(self.seed, index, **self.options)
+        ids = torch.full((len(captions), self.max_length), self.tokenizer.pad_id)
+        for row, caption in zip(ids, captions, strict=True):
+            encoded, _ = encode_caption(self.tokenizer, caption, self.max_length)
+            row[: len(encoded)] = torch.tensor(encoded)
         return torch.from_numpy(pixels), ids

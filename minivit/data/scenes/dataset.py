@@ -142,15 +142,26 @@ def make_scene(
 
 
 def draw_captioned(
-    seed: int, index: int, *, image_size: int | tuple[int, int] = 64, difficulty: str = "full"
-) -> tuple[NDArray[np.uint8], str]:
-    """The pixels, (3, height, width), and the caption of `make_scene`, and nothing else.
+    seed: int,
+    index: int,
+    *,
+    image_size: int | tuple[int, int] = 64,
+    difficulty: str = "full",
+    num_captions: int = 1,
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """The pixels of `make_scene`, (3, height, width), and captions, of which the first is its own.
 
-    Arguments and errors are those of `make_scene`.
+    Args:
+        seed: As for `make_scene`, as are its errors.
+        index: As for `make_scene`.
+        image_size: As for `make_scene`.
+        difficulty: As for `make_scene`.
+        num_captions: Number of captions; each speaks of the objects in an order of its own.
     """
     painting = paint(scene_rng(seed, index, 0), *_check(image_size, difficulty))
-    words = write_caption(scene_rng(seed, index, 1), painting.bodies)
-    return painting.pixels, " ".join(word for word, _ in words)
+    rng = scene_rng(seed, index, 1)
+    sentences = [write_caption(rng, painting.bodies) for _ in range(num_captions)]
+    return painting.pixels, [" ".join(word for word, _ in words) for words in sentences]
 
 
 class ScenesDataset(Dataset[tuple[torch.Tensor, ...]]):

@@ -17,6 +17,7 @@ from minivit.data.captions.dataset import (
 from minivit.data.scenes.dataset import NUM_HELD_OUT, VALIDATION_SEED
 from minivit.training.caption.data import (
     CaptionedPhotos,
+    EncodedImages,
     draw_scenes,
     make_augmentation,
     mentions_sides,
@@ -53,19 +54,24 @@ def plan_captioner(recipe: CaptionRecipe, bar: Bar) -> Plan:
 def plan_scenes(captioner: Captioner, recipe: CaptionRecipe, bar: Bar) -> Plan:
     """Scenes with their captions, drawn into memory."""
     draw = partial(draw_scenes, captioner, workers=recipe.workers, bar=bar)
-    train = draw("training scenes", recipe.seed, recipe.num_training_scenes())
+    number, captions = recipe.num_training_scenes(), recipe.captions_per_scene
+    train = draw("training scenes", recipe.seed, number, num_captions=captions)
     validation = draw("validation scenes", VALIDATION_SEED, NUM_HELD_OUT)
+    stays = recipe.backbone_lr == 0
     return Plan(
         task=CaptionTask(captioner, backbone_lr=recipe.backbone_lr),
-        train=train,
-        validation=validation,
+        train=EncodedImages(train, captioner) if stays else train,
+        validation=EncodedImages(validation, captioner) if stays else validation,
         digest=scene_digest(
             "words of the vocabulary",
             captioner.tokenizer.vocabulary,
-            train=(train.images, train.tokens),
-            validation=(validation.images, validation.tokens),
+            train=(train.images, train.tokens[:, 0]),
+            validation=(validation.images, validation.tokens[:, 0]),
         ),
-        lines=[f"{len(train):,} scenes, a caption each", captioner_size(captioner)],
+        lines=[
+            f"{number:,} scenes, {'a caption' if captions == 1 else f'{captions} captions'} each",
+            captioner_size(captioner),
+        ],
         axes=AXES,
         report=partial(scene_report, num_scenes=NUM_HELD_OUT),
         report_seconds=8.0,  # scenes are drawn; of 21 on a core of an EPYC (Zen 5)

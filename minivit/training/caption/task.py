@@ -6,7 +6,6 @@ predicted at once, since none sees a later one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from minivit.captioner import Captioner
 from minivit.data.captions.dataset import CaptionBatch
 from minivit.resnet import ResNet
+from minivit.training.caption.data import EncodedBatch
 from minivit.training.settings import Settings
 from minivit.training.task import Task, normalized
 
@@ -35,17 +35,17 @@ class CaptionTask(Task):
         self.model: Captioner = model
         self.backbone_lr = backbone_lr
 
-    def forward(self, batch: CaptionBatch, settings: Settings) -> Tensor:
+    def forward(self, batch: CaptionBatch | EncodedBatch, settings: Settings) -> Tensor:
         """(2,): the loss, twice, summed over words."""
         logits, targets = self._predict(self.model, batch)
         loss = caption_loss(logits, targets, self.model.tokenizer.pad_id, settings.label_smoothing)
         return torch.stack([loss, loss])
 
-    def count(self, batch: CaptionBatch) -> int:
+    def count(self, batch: CaptionBatch | EncodedBatch) -> int:
         """Number of words to predict, the end tokens among them."""
         return int((batch.tokens[:, 1:] != self.model.tokenizer.pad_id).sum())
 
-    def measure(self, model: nn.Module, batch: CaptionBatch) -> Tensor:
+    def measure(self, model: nn.Module, batch: CaptionBatch | EncodedBatch) -> Tensor:
         """(3,): summed loss, words that were the likeliest after the true ones before, words."""
         logits, targets = self._predict(model, batch)
         words = targets != self.model.tokenizer.pad_id
@@ -68,11 +68,14 @@ class CaptionTask(Task):
         if self.backbone_lr == 0:
             self.model.backbone.eval()
 
-    def _predict(self, model: Callable[..., Any], batch: CaptionBatch) -> tuple[Tensor, Tensor]:
+    def _predict(self, model: Any, batch: CaptionBatch | EncodedBatch) -> tuple[Tensor, Tensor]:
         """Logits (B, T, vocabulary) and targets (B, T), on the device of the weights."""
         device = self.model.pos_embed.device
-        images = normalized(batch.images.to(device), self.model.preprocess)
-        tokens, mask = batch.tokens.to(device), batch.image_mask
+        tokens = batch.tokens.to(device)
+        if isinstance(batch, EncodedBatch):
+            memory = model.encode_grid(batch.grid.to(device, self.model.pos_embed.dtype))
+            return model.decode(tokens[:, :-1], memory)[0], tokens[:, 1:]
+        images, mask = normalized(batch.images.to(device), self.model.preprocess), batch.image_mask
         mask = None if mask is None or bool(mask.all()) else mask.to(device)
         return model(images, tokens[:, :-1], mask), tokens[:, 1:]
 

@@ -23,6 +23,7 @@ from minivit.data.loading import load_all
 from minivit.data.scenes.dataset import CAPTION_WORDS, draw_captioned, make_scene
 from minivit.preprocess import BadImageError
 from minivit.tokenizer import WordLevel, WordPiece
+from minivit.training.caption.scene_truth import scene_scores
 
 WORDS = WordLevel(["a", "b", "c", "d", "e"])
 PAD, START, END = WORDS.pad_id, WORDS.start_id, WORDS.end_id
@@ -232,28 +233,42 @@ def test_scenes_are_those_of_make_scene(difficulty: str) -> None:
     data = SceneCaptions(7, 20, SCENE_WORDS, image_size=(48, 72), difficulty=difficulty)
     images, tokens = load_all(data)
     assert images.shape == (20, 3, 48, 72)
-    assert tokens.shape == (20, data.max_length)
+    assert tokens.shape == (20, 1, data.max_length)
     assert (images.dtype, tokens.dtype) == (torch.uint8, torch.int64)
     for index in range(20):
         scene = make_scene(7, index, image_size=(48, 72), difficulty=difficulty)
         assert np.array_equal(images[index].permute(1, 2, 0).numpy(), np.asarray(scene.image))
         encoded = [SCENE_WORDS.start_id, *SCENE_WORDS.encode(scene.caption), SCENE_WORDS.end_id]
         padding = [SCENE_WORDS.pad_id] * (data.max_length - len(encoded))
-        assert tokens[index].tolist() == encoded + padding
-        assert SCENE_WORDS.decode(tokens[index].tolist()) == scene.caption
+        assert tokens[index, 0].tolist() == encoded + padding
+        assert SCENE_WORDS.decode(tokens[index, 0].tolist()) == scene.caption
+
+
+def test_more_captions_of_a_scene_are_true_too() -> None:
+    """The first is that of the scene; the others speak of the same objects in another order."""
+    data = SceneCaptions(7, 40, SCENE_WORDS, image_size=48, num_captions=3)
+    _, tokens = load_all(data)
+    assert tokens.shape == (40, 3, data.max_length)
+    texts = [[SCENE_WORDS.decode(ids) for ids in captions] for captions in tokens.tolist()]
+    scenes = [make_scene(7, index, image_size=48) for index in range(40)]
+    assert [captions[0] for captions in texts] == [scene.caption for scene in scenes]
+    for number in range(3):
+        assert scene_scores([captions[number] for captions in texts], scenes)["whole"] == 1.0
+    assert sum(len(set(captions)) > 1 for captions in texts) > 30
 
 
 def test_the_longest_caption_fits_exactly() -> None:
     # "a large red star sits <5 words> a … and a … is <5 words> the red star": 28 words
     assert SceneCaptions(0, 1, SCENE_WORDS).max_length == 30
-    lengths = [len(draw_captioned(2, index, image_size=16)[1].split()) for index in range(130)]
+    captions = [draw_captioned(2, index, image_size=16)[1][0] for index in range(130)]
+    lengths = [len(caption.split()) for caption in captions]
     assert max(lengths) == 28
     # a tokenizer that makes three tokens of each word: "star" -> s ##ta ##r
     pieces = {piece for w in CAPTION_WORDS for piece in (w[0], f"##{w[1:-1]}", f"##{w[-1]}")}
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = WordPiece([*special, *sorted(pieces - {"##"})])
     data = SceneCaptions(2, lengths.index(28) + 1, tokenizer, image_size=16)
-    encoded = data[lengths.index(28)][1].tolist()
+    encoded = data[lengths.index(28)][1][0].tolist()
     assert data.max_length >= 2 + 28 * 2
     assert encoded.count(tokenizer.end_id) == 1
     assert tokenizer.unknown_id not in encoded

@@ -31,8 +31,8 @@ def test_batches_in_memory_are_no_longer_than_their_longest_caption() -> None:
     for piece, batch in zip(pieces, batches, strict=True):
         length = batch.tokens.shape[1]
         assert torch.equal(batch.images, data.images[piece.indices])
-        assert torch.equal(batch.tokens, data.tokens[piece.indices][:, :length])
-        assert bool((data.tokens[piece.indices][:, length:] == PAD).all())
+        assert torch.equal(batch.tokens, data.tokens[piece.indices, 0, :length])
+        assert bool((data.tokens[piece.indices, 0, length:] == PAD).all())
     assert len(data) == 6
 
 

@@ -17,7 +17,12 @@ from minivit.data.augmentation.pipeline import ColorJitter, RandomHorizontalFlip
 from minivit.data.captions.dataset import BadCaptionsError
 from minivit.training.caption import plan as caption_plan
 from minivit.training.caption import report as caption_report
-from minivit.training.caption.data import CaptionedPhotos, make_augmentation
+from minivit.training.caption.data import (
+    CaptionedImages,
+    CaptionedPhotos,
+    EncodedImages,
+    make_augmentation,
+)
 from minivit.training.caption.plan import plan_captioner
 from minivit.training.task import Plan
 from tests.training.caption.recipes import SMALL, recipe
@@ -42,6 +47,15 @@ def test_scenes_are_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
         plan = plan_captioner(recipe(**values), no_bar)
         assert (len(plan.train), len(plan.validation)) == (number, 5)
         assert f"{number} scenes" in plan.lines[0]
+
+
+def test_scenes_are_encoded_once_behind_a_backbone_that_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caption_plan, "NUM_HELD_OUT", 5)
+    for rate, kind in ((0.0, EncodedImages), (1e-4, CaptionedImages)):
+        plan = plan_captioner(recipe(num_scenes=12, backbone_lr=rate), no_bar)
+        assert {type(plan.train), type(plan.validation)} == {kind}
 
 
 def test_a_recipe_without_scenes_says_so() -> None:

@@ -14,7 +14,7 @@ from minivit.captioner import Captioner
 from minivit.config import ResNetConfig
 from minivit.data.captions.dataset import CaptionBatch
 from minivit.tokenizer import WordLevel
-from minivit.training.caption.data import CaptionedImages
+from minivit.training.caption.data import CaptionedImages, EncodedImages
 from minivit.training.caption.task import CaptionTask, caption_loss
 from minivit.training.evaluation import evaluate
 from minivit.training.loop import Trainer
@@ -35,7 +35,7 @@ def samples(number: int = 12) -> CaptionedImages:
     images = torch.randint(0, 256, (number, 3, 32, 48), dtype=torch.uint8, generator=generator)
     tokens = torch.randint(4, 12, (number, 7), generator=generator)
     tokens[:, 0], tokens[0::3, 5:], tokens[1::3, 3:] = 1, PAD, PAD
-    return CaptionedImages(images, tokens, PAD)
+    return CaptionedImages(images, tokens[:, None], PAD)
 
 
 def one_batch(data: CaptionedImages) -> CaptionBatch:
@@ -132,6 +132,62 @@ def test_padded_pictures_are_masked() -> None:
 
     assert loss(mask) != loss(None)
     assert loss(torch.ones_like(mask)) == loss(None)
+
+
+def test_each_epoch_has_the_next_caption_of_a_picture() -> None:
+    data = samples(4)
+    two = torch.stack([data.tokens[:, 0], data.tokens.flip(0)[:, 0]], dim=1)
+    data = dataclasses.replace(data, tokens=two)
+    for epoch, first in enumerate([0, 3, 0]):
+        (batch,) = data.load(epoch, [Piece(0, [0])])
+        caption = two[first, 0][two[first, 0] != PAD]
+        assert torch.equal(batch.tokens[0], caption)
+
+
+# ---- a backbone that stays -----------------------------------------------------------------------
+
+
+def test_pictures_go_through_a_backbone_that_stays_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever batches they come; it computes in eval mode and is left in its own."""
+    captioner = make_captioner().train()
+    encoded, seen = EncodedImages(samples(6), captioner), []
+    encode = captioner.backbone_grid
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        assert not captioner.backbone.training
+        seen.append(len(images))
+        return encode(images)
+
+    monkeypatch.setattr(captioner, "backbone_grid", watched)
+    grids = {}
+    for epoch, batches in enumerate(([[5, 0], [2]], [[0, 1, 2], [5, 4, 3]], [[3, 2, 1, 0]])):
+        pieces = [Piece(number, indices) for number, indices in enumerate(batches)]
+        for piece, batch in zip(pieces, encoded.load(epoch, pieces), strict=True):
+            for index, grid in zip(piece.indices, batch.grid, strict=True):
+                torch.testing.assert_close(grid, grids.setdefault(index, grid), rtol=0, atol=0)
+    assert sum(seen) == len(grids) == 6
+    assert captioner.backbone.training
+    captioner.eval()
+    pictures = captioner.preprocess.normalize(samples(6).images)
+    with torch.no_grad():
+        expected = encode(pictures)
+    whole = torch.stack([grids[index] for index in range(6)])
+    assert whole.dtype == torch.float16
+    torch.testing.assert_close(whole.float(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_encoded_pictures_have_the_loss_of_pictures() -> None:
+    captioner = make_captioner(dropout=0.0)
+    task, data = CaptionTask(captioner).eval(), samples(6)
+    with torch.no_grad():
+        plain = task(one_batch(data), SETTINGS)
+        (batch,) = EncodedImages(data, captioner).load(0, [Piece(0, list(range(6)))])
+        torch.testing.assert_close(task(batch, SETTINGS), plain, rtol=1e-4, atol=0)
+        torch.testing.assert_close(
+            task.measure(captioner, batch)[0], plain[0].double(), rtol=1e-4, atol=0
+        )
+        batch.grid[0] += 1.0
+        assert task(batch, SETTINGS)[0] != pytest.approx(plain[0].item(), rel=1e-4)
 
 
 # ---- steps ---------------------------------------------------------------------------------------

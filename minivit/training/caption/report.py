@@ -53,12 +53,16 @@ def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Repo
         return [make_scene(seed, index, image_size=size) for index in range(num_scenes)]
 
     test = draw(TEST_SEED)
-    scores = scene_scores(write_captions(captioner, [scene.image for scene in test]), test)
+    captions = write_captions(captioner, [scene.image for scene in test])
+    scores = scene_scores(captions, test)
+    exact = scene_scores(captions, test, tolerance=0)
     lines = [
         f"{len(test):,} test scenes, greedy captions: {100 * scores['attribute_words']:.1f} % of "
         f"attribute words right, {100 * scores['exact_objects']:.1f} % of captions with every "
-        f"object exactly right, {100 * scores['relations']:.1f} % of relations true, "
-        f"{100 * scores['whole']:.1f} % of captions right as a whole"
+        f"object exactly right, {100 * scores['relations']:.1f} % of relations true "
+        f"({100 * exact['relations']:.1f} % where nothing is allowed for objects at the border "
+        f"between two words), {100 * scores['whole']:.1f} % of captions right as a whole "
+        f"({100 * exact['whole']:.1f} %)"
     ]
     chosen = ground(captioner, draw(VALIDATION_SEED))
     rows = ground(captioner, test)

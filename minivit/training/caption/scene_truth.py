@@ -14,12 +14,16 @@ A caption is read in three steps.
    where no phrase comes before it, the one that follows ("left of B there is A", "… sits A").
    It is true when its phrases are matched to different objects, with two or three words that agree
    (one word, such as "small", names nothing), and the rules by which captions are written call
-   their places so: `relation` knows one word for each pair, so that "near" is false where captions
-   say "left of". A statement with a part missing is false.
+   their places so, or would if the subject lay a little elsewhere, `TOLERANCE` up, down, left or
+   right at most: `relation` knows one word for each pair, and at the border between "left of" and
+   "to the upper left of" a hair decides. Away from borders "near" is false where captions say "left
+   of". A statement with a part missing is false.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,6 +31,9 @@ from typing import NamedTuple
 from minivit.data.scenes.captions import RELATIONS, is_between, relation
 from minivit.data.scenes.dataset import Scene
 from minivit.data.scenes.objects import COLOURS, SHAPES, SIZES, Body
+
+TOLERANCE = 0.03
+"""How far from its place an object may be thought to lie, in shorter sides of the picture."""
 
 _ATTRIBUTES = {*SIZES, *COLOURS, *SHAPES}
 _ARTICLES = {"a", "the", "one", "single"}
@@ -46,12 +53,16 @@ class _Statement(NamedTuple):
     others: tuple[int, ...] | None
 
 
-def scene_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, float]:
+def scene_scores(
+    captions: Sequence[str], scenes: Sequence[Scene], *, tolerance: float = TOLERANCE
+) -> dict[str, float]:
     """How much of what captions say is true of their scenes; see the module's docstring.
 
     Args:
         captions: Captions, one a scene.
         scenes: Scenes of `make_scene`.
+        tolerance: How far from its place a subject may be thought to lie; 0: the one word by which
+            captions are written is true.
 
     Returns:
         Shares from 0 to 1, over all captions together:
@@ -86,7 +97,7 @@ def scene_scores(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, 
             o if o is not None and _agreement(p, bodies[o]) > 1 else None
             for p, o in zip(phrases, objects, strict=True)
         ]
-        truths = [_is_true(statement, meant, bodies) for statement in statements]
+        truths = [_is_true(statement, meant, bodies, tolerance) for statement in statements]
         true, stated = true + sum(truths), stated + len(truths)
         exact += is_exact
         whole += is_exact and all(truths) and (len(bodies) == 1 or bool(truths))
@@ -206,7 +217,9 @@ def _match(phrases: Sequence[Phrase], bodies: Sequence[Body]) -> list[int | None
     return [None if place == none else -1 - place for place in chosen]
 
 
-def _is_true(statement: _Statement, objects: Sequence[int | None], bodies: Sequence[Body]) -> bool:
+def _is_true(
+    statement: _Statement, objects: Sequence[int | None], bodies: Sequence[Body], tolerance: float
+) -> bool:
     """Whether the objects that the phrases mean lie as the statement says; None: no object."""
     if statement.subject is None or statement.others is None:
         return False
@@ -214,6 +227,12 @@ def _is_true(statement: _Statement, objects: Sequence[int | None], bodies: Seque
     chosen = [bodies[place] for place in places if place is not None]
     if len(chosen) < len(places) or len(set(places)) < len(places):
         return False
+    subject, *others = chosen
+    steps = (0.0, -tolerance, tolerance)
+    moved = [
+        dataclasses.replace(subject, row=subject.row + down, column=subject.column + right)
+        for down, right in itertools.product(steps, steps)
+    ]
     if statement.name == "between":
-        return is_between(*chosen)
-    return relation(*chosen) == statement.name
+        return any(is_between(body, *others) for body in moved)
+    return any(relation(body, *others) == statement.name for body in moved)

@@ -18,6 +18,7 @@ from PIL import Image
 import minivit
 import train as command
 from minivit.data.scenes.dataset import CLASS_NAMES
+from minivit.explain import position_scores, position_similarity
 from minivit.training.caption import plan as caption_plan
 from minivit.training.classify import evaluate
 from minivit.training.classify import plan as classify_plan
@@ -74,7 +75,7 @@ def scenes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_that_was_promised(scenes_run: Path) -> None:
     found = {path.name for path in scenes_run.iterdir()} - {"tensorboard"}
-    assert found == FILES | {"attention.png"}
+    assert found == FILES | {"attention.png", "positions.png"}
     with (scenes_run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -83,6 +84,9 @@ def test_a_run_leaves_everything_that_was_promised(scenes_run: Path) -> None:
     assert 'recipe = "scenes"\n' in recipe and "epochs = 2\n" in recipe
     report = (scenes_run / "report.md").read_text()
     assert "linear probe on raw pixels" in report and "easy test scenes" in report
+    model = minivit.load_model(scenes_run / "best.safetensors")
+    scores = position_scores(position_similarity(model))
+    assert f"- position embeddings: {scores}\n" in report
     for name in re.findall(r"\]\((\w+\.png)\)", report):
         with Image.open(scenes_run / name) as image:
             assert min(image.size) > 300

@@ -32,7 +32,7 @@ from minivit.training.recipes import defaults, with_new_names
 from minivit.training.task import Epoch
 
 _INDIFFERENT = ("about", "recipe", "workers", "save_every")  # keys that change no result
-_PICTURES = ("curves.png", "attention.png", "confusion.png", "mistakes.png")
+_PICTURES = ("curves.png", "attention.png", "positions.png", "confusion.png", "mistakes.png")
 _EVENTS = "tensorboard/events.out.tfevents.*"
 
 

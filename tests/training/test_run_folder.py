@@ -157,10 +157,10 @@ def test_a_file_is_no_folder(folder: RunFolder, how: dict[str, bool]) -> None:
 
 def test_a_run_takes_away_all_of_the_run_before_it_and_nothing_else(folder: RunFolder) -> None:
     names = (
-        "metrics.csv", "curves.png", "attention.png", "confusion.png", "mistakes.png",
-        "best.safetensors", "last.safetensors", "report.md", "state.pt", "recipe.toml",
-        "environment.toml", "tensorboard/events.out.tfevents.1.vm.2.0", ".state-abc_1234.pt",
-        ".last-00000000.safetensors",
+        "metrics.csv", "curves.png", "attention.png", "positions.png", "confusion.png",
+        "mistakes.png", "best.safetensors", "last.safetensors", "report.md", "state.pt",
+        "recipe.toml", "environment.toml", "tensorboard/events.out.tfevents.1.vm.2.0",
+        ".state-abc_1234.pt", ".last-00000000.safetensors",
     )  # fmt: skip
     own = ("notes.txt", "photo.png", "best of all.safetensors", "tensorboard/notes.txt", ".hidden")
     (folder.path / "tensorboard").mkdir(parents=True)

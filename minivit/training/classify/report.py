@@ -19,7 +19,7 @@ from minivit.attention import AttentionRows
 from minivit.checkpoint import load_model
 from minivit.data.photos.dataset import PhotoDataset
 from minivit.data.scenes.dataset import CLASS_NAMES, TEST_SEED
-from minivit.explain import class_attention
+from minivit.explain import class_attention, position_scores, position_similarity
 from minivit.explain.pointing import pointing_game
 from minivit.files import save_figure
 from minivit.training.classify.data import LabelledImages, PhotoData
@@ -35,7 +35,7 @@ from minivit.training.classify.scores import (
 )
 from minivit.training.task import Report
 from minivit.vit import VisionTransformer
-from minivit.viz import confusion_figure, gallery_figure, mistakes_figure
+from minivit.viz import confusion_figure, gallery_figure, mistakes_figure, positions_figure
 
 DIFFICULTIES = ("full", "easy")  # the recipes train on full; both are reported
 NUM_MISTAKES = 12
@@ -52,7 +52,9 @@ def scene_report(
     draw: Callable[[str, int, int, str], LabelledImages],
     num_scenes: int,
 ) -> Report:
-    """Tests the best checkpoint, beside a linear probe, on new scenes; draws its attention.
+    """Tests the best checkpoint, beside a linear probe, on new scenes.
+
+    Draws where its class token looks, and how similar its position embeddings are to each other.
 
     Args:
         folder: Run folder.
@@ -62,24 +64,34 @@ def scene_report(
         num_scenes: Number of test scenes of each difficulty.
     """
     model = load_model(folder / "best.safetensors", device=device, expected=VisionTransformer)
+    tests = [
+        draw(f"{difficulty} test scenes", TEST_SEED, num_scenes, difficulty)
+        for difficulty in DIFFICULTIES
+    ]
+    probes = linear_probe(train, tests, num_classes=len(CLASS_NAMES))
     lines = []
-    for difficulty in DIFFICULTIES:
-        test = draw(f"{difficulty} test scenes", TEST_SEED, num_scenes, difficulty)
+    for difficulty, test, probe in zip(DIFFICULTIES, tests, probes, strict=True):
         scores = class_scores(*predict_all(model, test, device=device))
-        probe = linear_probe(train, test, num_classes=len(CLASS_NAMES))
         lines.append(
             f"{len(test):,} {difficulty} test scenes: ViT {100 * scores.top1:.1f} % right, linear "
             f"probe on raw pixels {100 * probe:.1f} %, chance {100 / len(CLASS_NAMES):.1f} %"
         )
-        if difficulty == "full":
-            hits, share = pointing(model, test, device)
-            lines.append(
-                f"class token, last block, mean over heads: its strongest patch shows the main "
-                f"object in {100 * hits:.1f} % of these scenes; a random patch, {100 * share:.1f} %"
-            )
-            figure = gallery(model, test, device)
-            save_figure(figure, folder / "attention.png")
-    return Report(lines, "![class-token attention over held-out scenes](attention.png)\n")
+    full = tests[0]
+    hits, share = pointing(model, full, device)
+    lines.append(
+        "class token, last block, mean over heads: its strongest patch shows the main object in "
+        f"{100 * hits:.1f} % of the full scenes; a random patch, {100 * share:.1f} %"
+    )
+    save_figure(gallery(model, full, device), folder / "attention.png")
+    pictures = "![class-token attention over held-out scenes](attention.png)\n"
+    rows, cols = model.grid_size
+    if min(rows, cols) > 1:
+        similarity = position_similarity(model)
+        lines.append(f"position embeddings: {position_scores(similarity)}")
+        heading = f"Position embeddings, {rows} × {cols} patches"
+        save_figure(positions_figure(similarity, heading=heading), folder / "positions.png")
+        pictures += "\n![similarity of position embeddings](positions.png)\n"
+    return Report(lines, pictures)
 
 
 @torch.no_grad()

@@ -14,9 +14,13 @@ def test_the_linear_probe_reads_what_is_linear_and_not_what_is_not() -> None:
     linear = (images[:, 0].float().mean((1, 2)) > 127.5).long()
     parity = (images[:, 0, 0, 0] % 2).long()
 
-    def accuracy(labels: torch.Tensor) -> float:
+    def accuracies(labels: torch.Tensor) -> list[float]:
+        """On the rest of the pictures, and on the same with all labels swapped."""
         train_set = LabelledImages(images[:500], labels[:500])
-        return linear_probe(train_set, LabelledImages(images[500:], labels[500:]), num_classes=2)
+        tests = [LabelledImages(images[500:], each[500:]) for each in (labels, 1 - labels)]
+        return linear_probe(train_set, tests, num_classes=2)
 
-    assert accuracy(linear) > 0.85
-    assert accuracy(parity) < 0.7
+    right, swapped = accuracies(linear)
+    assert right > 0.85
+    assert swapped < 0.6
+    assert max(accuracies(parity)) < 0.7

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType
@@ -27,6 +27,8 @@ from torch import Tensor
 
 from minivit import VisionTransformer
 from minivit.explain import METHODS, patch_map, rollout
+from minivit.explain.scoring.rank_correlation import rank_correlation
+from tests.explain.vits import make_model
 
 Map = Callable[[VisionTransformer, Tensor], Tensor]
 
@@ -395,28 +397,41 @@ def _faulty(exhibit: Exhibit, function: FunctionType) -> Any:
 # ---- how far a map moves -------------------------------------------------------------------------
 
 
+def sharpened() -> tuple[VisionTransformer, Tensor]:
+    """Random weights with sharp attention, 12 blocks and 3 registers, and pictures for them.
+
+    The four pictures are of 4 x 9 patches, as many as 6 x 6.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 32, 72, generator=generator, dtype=torch.float64)
+    return make_model("registers", depth=12), images
+
+
 def likeness(right: Tensor, wrong: Tensor) -> tuple[float, float]:
     """Correlation of two maps (rows, cols) over the picture: Pearson's, and that of ranks.
 
     Maps of two grids are both stretched over the picture, as they are when they are drawn.
     """
-    rows, cols = (np.lcm(*pair) for pair in zip(right.shape, wrong.shape, strict=True))
+    size = [int(np.lcm(*sides)) for sides in zip(right.shape, wrong.shape, strict=True)]
     first, second = (
-        F.interpolate(each.double()[None, None], size=(int(rows), int(cols))).flatten().numpy()
-        for each in (right, wrong)
+        F.interpolate(each.double()[None, None], size=size)[0, 0] for each in (right, wrong)
     )
-    ranks = [np.unique(each, return_inverse=True)[1] for each in (first, second)]
-    pearson, rank = np.corrcoef(first, second)[0, 1], np.corrcoef(*ranks)[0, 1]
-    return float(pearson), float(rank)
+    pearson = torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]
+    return float(pearson), float(rank_correlation(first, second))
 
 
-def moved(
-    exhibit: Exhibit, model: VisionTransformer, images: Tensor
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The right maps and the faulty ones, each of a picture by itself: as demos call it."""
-    assert exhibit.view is not None
-    view = VIEWS[exhibit.view]
-    right = [view(model, image[None])[0] for image in images]
+def faulty(exhibit: Exhibit, model: VisionTransformer, images: Tensor) -> list[Tensor]:
+    """Maps (rows, cols) with the fault in, of pictures that are shown one by one, as demos do."""
     with installed(exhibit):
-        wrong = [view(model, image[None])[0] for image in images]
-    return right, wrong
+        return right_maps(str(exhibit.view), model, images)
+
+
+def right_maps(view: str, model: VisionTransformer, images: Tensor) -> list[Tensor]:
+    """The same by the code as it is."""
+    return [VIEWS[view](model, image[None])[0] for image in images]
+
+
+def mean_likeness(right: Sequence[Tensor], wrong: Sequence[Tensor]) -> tuple[float, float]:
+    """`likeness`, mean over pictures."""
+    pearson, rank = np.mean([likeness(*pair) for pair in zip(right, wrong, strict=True)], axis=0)
+    return float(pearson), float(rank)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.explain.museum import EXHIBITS, VIEWS, Exhibit, LostPlaceError, installed, named_test
+from tests.explain.museum import (
+    EXHIBITS,
+    VIEWS,
+    Exhibit,
+    LostPlaceError,
+    faulty,
+    installed,
+    mean_likeness,
+    named_test,
+    right_maps,
+    sharpened,
+)
 from tests.explain.vits import make_images, make_model
 
+TUTORIALS = Path(__file__).parents[2] / "tutorials"
+LESSON = (TUTORIALS / "faults.md").read_text(encoding="utf-8")
 NAMES = [exhibit.name for exhibit in EXHIBITS]
 run = pytest.mark.parametrize("exhibit", EXHIBITS, ids=NAMES)
 
@@ -59,3 +74,21 @@ def test_an_exhibit_whose_test_has_moved_says_so() -> None:
     for changes in ({"test": "tests.explain.test_rollout:test_gone"}, {"arguments": {"size": 2}}):
         with pytest.raises(LostPlaceError, match="exhibit 'blocks walked backwards'"):
             named_test(replace(EXHIBITS[0], **changes))
+
+
+def test_the_table_of_the_lesson_is_of_these_exhibits() -> None:
+    """Names, maps, and the figures on random weights; `tutorials/pictures/faults.py` prints all."""
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.+), (.+) \| .+ \|$", LESSON, re.MULTILINE)
+    shown = [exhibit for exhibit in EXHIBITS if exhibit.view is not None]
+    assert [(name, view) for name, view, *_ in rows] == [(each.name, each.view) for each in shown]
+    subject = sharpened()
+    rights = {view: right_maps(view, *subject) for view in VIEWS}
+    for exhibit, (_, view, *figures) in zip(shown, rows, strict=True):
+        measured = mean_likeness(rights[view], faulty(exhibit, *subject))
+        assert measured == pytest.approx([float(figure) for figure in figures], abs=0.01)
+
+
+def test_the_lesson_explains_every_exhibit() -> None:
+    explained = {name.lower() for name in re.findall(r"^- \*([^*]+)\.\*", LESSON, re.MULTILINE)}
+    assert explained == {exhibit.name.lower() for exhibit in EXHIBITS if exhibit.view is not None}
+    assert (TUTORIALS / "pictures" / "faults.png").is_file()

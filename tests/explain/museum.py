@@ -1,4 +1,4 @@
-"""A museum of known faults: mistakes that published code of attention maps makes, one by one.
+"""A museum of known faults: mistakes of code of attention maps, published code too, one by one.
 
 Each exhibit is a line of minivit's own code and what stands there in the faulty version.
 `installed` puts the fault into the running library and takes it out again: the module's source is

@@ -25,6 +25,14 @@ HOOKS = (
     "_backward_pre_hooks",
     "_state_dict_hooks",
 )
+GRADIENTS = {
+    "relevance",
+    "attention_gradient",
+    "legrad",
+    "input_gradient",
+    "smooth_gradient",
+    "integrated_gradients",
+}
 
 
 def lived_in_model() -> VisionTransformer:
@@ -148,15 +156,25 @@ def test_the_pictures_of_a_caller_who_wants_gradients_are_left_alone(name: str) 
     assert not METHODS[name](model, images).requires_grad
 
 
+@pytest.mark.parametrize("way", ["forward", "backward"])
 @pytest.mark.parametrize("name", METHODS)
-def test_an_error_inside_leaves_no_trace(name: str) -> None:
-    """An error raised late in the forward pass, where the method is in the middle of its work."""
+def test_an_error_inside_leaves_no_trace(name: str, way: str) -> None:
+    """An error raised late in a pass, where the method is in the middle of its work.
+
+    That of the backward pass comes from a hook on what the last MLP gave.
+    """
     model, images = lived_in_model(), make_images()
+    answer = logits(model, images)
 
     def fail(*_: object) -> None:
         raise RuntimeError("a hook of the user's failed")
 
-    handle = model.blocks[-2].mlp.register_forward_hook(fail)
+    def fail_going_back(module: nn.Module, arguments: object, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(fail)
+
+    number, hook = (-2, fail) if way == "forward" else (-1, fail_going_back)
+    handle = model.blocks[number].mlp.register_forward_hook(hook)
     calls: list[str] = []
 
     def call() -> None:
@@ -171,8 +189,9 @@ def test_an_error_inside_leaves_no_trace(name: str) -> None:
     for what in before:
         assert after[what] == before[what], what
     handle.remove()
-    asks_the_model = name not in {"random", "centre", "edges"}
-    assert calls == ["a hook of the user's failed"] * asks_the_model
+    assert logits(model, images) == answer
+    fails = name in GRADIENTS if way == "backward" else name not in {"random", "centre", "edges"}
+    assert calls == ["a hook of the user's failed"] * fails
 
 
 @pytest.mark.parametrize("name", METHODS)

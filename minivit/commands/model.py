@@ -40,18 +40,18 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     figure = model_figure(
         filters.components,
         position_similarity(model),
-        heads.distances,
-        heads.entropies,
+        heads.distances if heads else None,
+        heads.entropies if heads else None,
         shares=filters.shares,
-        uniform_distance=heads.uniform_distance,
-        num_tokens=heads.num_tokens,
+        uniform_distance=heads.uniform_distance if heads else 0.0,
+        num_tokens=heads.num_tokens if heads else 1,
         positions={"learned": "learned", "sine": "sine, fixed"}[config.pos_embed],
         heading=f"{config.depth} blocks of {config.num_heads} heads, patches of {patch} pixels\n"
         f"weights: {arguments.weights.name}",
-        notes=_notes(heads),
+        notes=_notes(heads) if heads else "",
     )
     write_figure(figure, target)
-    for line in _lines(heads):
+    for line in _lines(heads) if heads else ():
         print(line)
 
 
@@ -73,14 +73,20 @@ class _Heads(NamedTuple):
     pictures: str
 
 
-def _measure_heads(model: VisionTransformer, arguments: argparse.Namespace) -> _Heads:
-    """Runs the model on the photos, or scenes, one at a time: they may differ in size."""
+def _measure_heads(model: VisionTransformer, arguments: argparse.Namespace) -> _Heads | None:
+    """Runs the model on the photos, or scenes, one at a time: they may differ in size.
+
+    Returns:
+        None where the model takes pictures of other channels than scenes can have.
+    """
     import torch
     from tqdm import tqdm
 
     from minivit.explain import attention_distance, attention_entropy
     from minivit.explain.describe.attention_distance import uniform_distance
 
+    if not arguments.pictures and model.preprocess.channels != model.config.in_channels:
+        return None
     device = next(model.parameters()).device
     distances, entropies, uniform, lengths = [], [], [], []
     count = len(arguments.pictures) or NUM_SCENES

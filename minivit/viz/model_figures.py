@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ _WIDTH = 13.2
 _LEFT, _RIGHT = 0.75, 7.05  # left edges of the two columns of panels, in inches as all lengths here
 _TOP, _PANEL, _LOW_PANEL = 1.05, 5.1, 3.4  # heading above, a panel of the upper row, of the lower
 _BETWEEN = 1.2
+_BAR = 1.5  # least height of the bar of colours, so that its label has room beside it
 _FILTER_COLUMNS = 7
 _EMPTY = (4, 7)  # shape of the panel where there is no mosaic
 _COLOURS = (1, 3)  # channels that can be seen: grey, or red, green and blue
@@ -30,8 +32,8 @@ _COLOURS = (1, 3)  # channels that can be seen: grey, or red, green and blue
 def model_figure(
     filters: Tensor,
     similarity: Tensor,
-    distances: Tensor,
-    entropies: Tensor,
+    distances: Tensor | None,
+    entropies: Tensor | None,
     *,
     shares: Tensor,
     uniform_distance: float,
@@ -49,8 +51,8 @@ def model_figure(
         filters: Principal components (K, C, height, width), from `explain.filter_components`. Those
             of other than 1 or 3 channels have no colours, and the panel says so.
         similarity: (rows, cols, rows, cols), from `explain.position_similarity`.
-        distances: (blocks, H) in pixels, from `explain.attention_distance`.
-        entropies: (blocks, H) in nats, from `explain.attention_entropy`.
+        distances: (blocks, H) in pixels, from `explain.attention_distance`; None: not measured.
+        entropies: (blocks, H) in nats, from `explain.attention_entropy`; None: not measured.
         shares: (K,) part of the filters' variance that lies along each component.
         uniform_distance: Distance of a head that looks at all patches alike.
         num_tokens: Number N of tokens; log N is the entropy of a head that looks at all alike.
@@ -62,13 +64,13 @@ def model_figure(
         ValueError: Another shape, or values that are not finite.
     """
     require_finite("filters", filters, "(components, channels, height, width)", 4)
-    require_finite("distances", distances, "(blocks, heads)", 2)
-    require_finite("entropies", entropies, "(blocks, heads)", 2)
     tiles = position_tiles(similarity)
     mosaic = _filter_mosaic(filters) if filters.shape[1] in _COLOURS else None
     filter_slot = _fit(_EMPTY if mosaic is None else mosaic.shape[:2], _LEFT)
     slot = _fit(tiles.values.shape, _RIGHT)
-    second = _TOP + max(filter_slot.height, slot.height, 1.0) + _BETWEEN
+    if slot.height < _BAR:  # the words beside it are higher than the panel
+        slot = replace(slot, top=_TOP + (_BAR - slot.height) / 2)
+    second = _TOP + max(filter_slot.height, slot.height, _BAR) + _BETWEEN
     end = second + _LOW_PANEL + 0.65
     page = Page(_WIDTH, end + (1 + notes.count("\n")) * line_height(NOTE_SIZE) + 0.1)
     page.write_heading(heading)
@@ -81,33 +83,30 @@ def model_figure(
         at = (_LEFT, _TOP + filter_slot.height + 0.08)
         about = "strongest first, row by row; each about grey and to its own full contrast"
         page.write(about, at, room=_PANEL, size=NOTE_SIZE, align="left")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     else:
-        reason = f"not drawn: {filters.shape[1]} channels have no colours"
-        axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+        _say_why(axes, f"not drawn: {filters.shape[1]} channels have no colours")
 
     rows, cols = tiles.grid_size
     title = f"Position embeddings ({positions}), {rows} × {cols} patches: similarity of each to all"
     _write_title(page, title, _RIGHT, _TOP)
     drawn = draw_tiles(page.axes(slot), tiles)
-    scale = page.axes(Slot(slot.left + slot.width + 0.15, _TOP, 0.15, max(slot.height, 1.0)))
+    scale = page.axes(Slot(slot.left + slot.width + 0.15, _TOP, 0.15, max(slot.height, _BAR)))
     page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
     if tiles.note:
-        at = (slot.left, slot.top + slot.height + 0.47)
+        at = (slot.left, _TOP + max(slot.height, _BAR) + 0.47)
         page.write(tiles.note, at, room=_PANEL, size=NOTE_SIZE, align="left")
 
     _write_title(page, "How far each head looks: mean attention distance", _LEFT, second)
     axes = page.axes(Slot(_LEFT, second, _PANEL, _LOW_PANEL))
-    _draw_heads(
-        axes, distances, uniform_distance, f"all patches alike, {uniform_distance:.0f} pixels"
-    )
-    axes.set_ylabel("pixels of what the model sees")
+    words = f"all patches alike, {uniform_distance:.0f} pixels"
+    _draw_heads(axes, "distance in pixels that the model sees", distances, uniform_distance, words)
     _write_title(page, "How broadly each head looks: entropy of attention", _RIGHT, second)
     axes = page.axes(Slot(_RIGHT, second, _PANEL, _LOW_PANEL))
     most = math.log(num_tokens)
-    _draw_heads(axes, entropies, most, f"all {num_tokens} tokens alike, {most:.1f} nats")
-    axes.set_ylabel("nats")
+    words = f"all {num_tokens} tokens alike, {most:.1f} nats"
+    _draw_heads(axes, "entropy in nats", entropies, most, words)
     page.write(notes, (MARGIN, end), room=page.room, size=NOTE_SIZE, align="left")
     return page.figure
 
@@ -140,8 +139,18 @@ def _filter_mosaic(filters: Tensor) -> NDArray[np.float32]:
     return mosaic
 
 
-def _draw_heads(axes: Axes, values: Tensor, uniform: float, words: str) -> None:
+def _say_why(axes: Axes, reason: str) -> None:
+    """Words in the middle of a panel that stays empty."""
+    axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
+
+
+def _draw_heads(axes: Axes, label: str, values: Tensor | None, uniform: float, words: str) -> None:
     """A dot for each head above the number of its block, and a line at what uniform rows have."""
+    if values is None:
+        _say_why(axes, "not measured: there are no pictures for this model")
+        return
+    require_finite(label, values, "(blocks, heads)", 2)
     depth, heads = values.shape
     blocks = np.repeat(np.arange(depth), heads)  # (blocks, H) row by row
     axes.scatter(blocks, values.detach().float().cpu().flatten().numpy(), s=22, alpha=0.7)
@@ -149,5 +158,5 @@ def _draw_heads(axes: Axes, values: Tensor, uniform: float, words: str) -> None:
     highest = max(float(values.max()), uniform)
     axes.set_xticks(np.arange(0, depth, math.ceil(depth / 16)))
     axes.set(xlim=(-0.6, depth - 0.4), ylim=(0, 1.06 * highest or 1))
-    axes.set_xlabel(f"block (dashed: {words})")
+    axes.set(xlabel=f"block (dashed: {words})", ylabel=label)
     axes.grid(alpha=0.3)

@@ -148,7 +148,7 @@ def _say_why(axes: Axes, reason: str) -> None:
 def _draw_heads(axes: Axes, label: str, values: Tensor | None, uniform: float, words: str) -> None:
     """A dot for each head above the number of its block, and a line at what uniform rows have."""
     if values is None:
-        _say_why(axes, "not measured: there are no pictures for this model")
+        _say_why(axes, "not measured: photos do not have the channels of this model")
         return
     require_finite(label, values, "(blocks, heads)", 2)
     depth, heads = values.shape

@@ -71,6 +71,7 @@ def test_scales_run_over_the_own_range_or_evenly_about_zero() -> None:
 @pytest.mark.parametrize(("size", "box"), PHOTOS)
 def test_words_fit(count: int, size: tuple[int, int], box: tuple[float, ...]) -> None:
     maps = {name: -torch.rand(3, 5) * 1e-5 for name in LONG[:count]}
+    note = "integrated_gradients: " + ", ".join(["the parts sum to 12.34 of 12.34"] * 6)
     figure = methods_figure(
         Image.new("RGB", size),
         box,
@@ -78,11 +79,12 @@ def test_words_fit(count: int, size: tuple[int, int], box: tuple[float, ...]) ->
         signed=LONG[::2],
         heading="Explained: class 281 tabby, tabby cat (45.1%), the predicted one\nweights: w",
         photo_title="a rather long name of a photo.jpg\npredicted: tabby, tabby cat (45.1%)",
-        notes="integrated_gradients: " + "the parts sum to 12.34 of 12.34, " * 6 + "\nanother line",
+        notes=f"{note}\nanother line",
     )
     assert_words_fit(figure)
     titles = [text.get_text() for text in figure.texts]
     assert all(name in titles for name in maps)  # none is shortened
+    assert f"{note} another line" in " ".join(titles)  # nor is this, over several lines
     assert "veiled" in " ".join(titles) or box == (0, 0, *size)
 
 

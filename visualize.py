@@ -5,6 +5,8 @@
     python visualize.py positions [--weights W] [--out DIR]
     python visualize.py caption IMAGE… [--weights W] [--out DIR]
     python visualize.py score [--data scenes|DIR] [--masks DIR] [--weights W] [--out DIR]
+    python visualize.py explain IMAGE… [--methods A,B|all] [--target LABEL|NUMBER] [--weights W]
+    python visualize.py model [IMAGE…] [--weights W] [--out DIR]
 
 Every file that was written is named on standard output. Exit status: 0 all done, 2 bad input
 (one line each on standard error; good pictures beside bad ones still come out), 130 Ctrl-C.
@@ -21,12 +23,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import minivit
 from minivit.commands.pictures import Picture, draw_pictures, write_figure
+from minivit.commands.seen import predicted_label, whole_photo
 from minivit.commands.terminal import pick_device, run
 from minivit.commands.visualize_flags import make_parser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
 
     from minivit.captioner import Captioner
 
@@ -35,7 +37,14 @@ Model = TypeVar("Model")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; `argv` without the program's name."""
-    commands = {"attention": attention, "positions": positions, "caption": caption, "score": score}
+    commands = {
+        "attention": attention,
+        "positions": positions,
+        "caption": caption,
+        "score": score,
+        "explain": explain,
+        "model": describe,
+    }
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words or ["attention"])
     return run(commands[arguments.command], arguments)
@@ -99,26 +108,6 @@ def draw_attention(
         photo_title=picture.name + predicted_label(model, logits[0]),
     )
     return figure, ""
-
-
-def whole_photo(model: minivit.VisionTransformer) -> minivit.Preprocess:
-    """The model's transform without its crop: as many patches as the photo's shape asks for."""
-    import math
-
-    return replace(
-        model.preprocess,
-        mode="fit_shortest",
-        crop_fraction=1.0,
-        multiple_of=math.lcm(*model.config.patch_size),
-    )
-
-
-def predicted_label(model: minivit.VisionTransformer, logits: Tensor) -> str:
-    """A line with the likeliest label and its probability; "" when classes have no names."""
-    if not model.labels:
-        return ""
-    probability, best = logits.float().softmax(dim=-1).max(dim=-1)
-    return f"\npredicted: {model.labels[int(best)]} ({float(probability):.1%})"
 
 
 def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
@@ -291,6 +280,26 @@ def score(arguments: argparse.Namespace) -> None:
     scoring.score(load(arguments, minivit.VisionTransformer), arguments)
 
 
+# ---- explain ----------------------------------------------------------------------------------
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """One figure a photo: the photo, and the map of each method for one class."""
+    from minivit.commands import explain as explaining
+
+    return explaining.explain(load(arguments, minivit.VisionTransformer), arguments)
+
+
+# ---- model ------------------------------------------------------------------------------------
+
+
+def describe(arguments: argparse.Namespace) -> None:
+    """One figure: filters, positions, and how far and how broadly each head looks."""
+    from minivit.commands import model as describing
+
+    describing.describe(load(arguments, minivit.VisionTransformer), arguments)
+
+
 # ---- all commands -----------------------------------------------------------------------------
 
 
@@ -304,7 +313,8 @@ def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
     model = minivit.load_model(arguments.weights, device=device)
     if not isinstance(model, kind):
         name = type(model).__name__
-        commands = {"VisionTransformer": "attention or positions", "Captioner": "caption"}
+        drawn = "attention, explain, positions or model"
+        commands = {"VisionTransformer": drawn, "Captioner": "caption"}
         advice = f"use visualize.py {commands[name]}" if name in commands else "give other weights"
         raise ValueError(
             f"{arguments.weights}: holds a {name}, {arguments.command} needs a {kind.__name__}; "

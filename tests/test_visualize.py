@@ -85,7 +85,7 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_does_not_wait_for_torch() -> None:
     script = (
         "import sys, visualize\n"
-        "for word in ('attention', 'positions', 'caption', ''):\n"
+        "for word in ('attention', 'positions', 'caption', 'explain', 'model', ''):\n"
         "    try: visualize.main([word, '--help'] if word else ['--help'])\n"
         "    except SystemExit as stop: assert stop.code == 0\n"
         "slow = {'torch', 'matplotlib', 'numpy', 'PIL', 'tqdm'} & set(sys.modules)\n"
@@ -808,7 +808,7 @@ def test_weights_of_another_kind_are_refused_with_the_command_that_takes_them(
     minivit.save_model(small, resnet, dtype=torch.float16)
     for command, path, says in (
         ("caption", weights, "holds a VisionTransformer, caption needs a Captioner; use "
-         "visualize.py attention or positions"),
+         "visualize.py attention, explain, positions or model"),
         ("attention", captioner_weights, "holds a Captioner, attention needs a VisionTransformer; "
          "use visualize.py caption"),
         ("positions", captioner_weights, "use visualize.py caption"),

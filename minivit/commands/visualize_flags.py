@@ -6,11 +6,12 @@ Nothing here imports torch, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from minivit.commands.explain_flags import add_explain
+from minivit.commands.model_flags import add_model
+from minivit.commands.picture_flags import add_model_flags, add_pictures, add_shape
 from minivit.commands.score_flags import add_score
 from minivit.commands.terminal import Parser, add_common_flags
-from minivit.weights import SHIPPED, find_weights
 
 
 def make_parser() -> Parser:
@@ -24,6 +25,8 @@ def make_parser() -> Parser:
     _add_positions(commands)
     _add_caption(commands)
     add_score(commands)
+    add_explain(commands)
+    add_model(commands)
     return parser
 
 
@@ -38,8 +41,8 @@ def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
         "class token averaged over heads, and one panel a head. Blocks, heads, rows and cols are "
         "counted from 0.",
     )
-    _add_pictures(command)
-    _add_model_flags(command)
+    add_pictures(command)
+    add_model_flags(command)
     command.add_argument(
         "--block",
         type=int,
@@ -62,25 +65,7 @@ def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="ROW,COL",
         help="the patch that looks (default: the class token)",
     )
-    command.add_argument(
-        "--whole",
-        action="store_true",
-        help="show the model the whole photo, on a grid that is not square, instead of the crop "
-        "that it was trained on",
-    )
-    shape = command.add_mutually_exclusive_group()
-    shape.add_argument(
-        "--cells",
-        dest="smooth",
-        action="store_false",
-        help="draw each patch as one rectangle of one colour (the default)",
-    )
-    shape.add_argument(
-        "--smooth",
-        action="store_true",
-        help="interpolate between the middles of the patches",
-    )
-    command.set_defaults(smooth=False)
+    add_shape(command)
     add_common_flags(command)
 
 
@@ -92,7 +77,7 @@ def _add_positions(commands: argparse._SubParsersAction[Parser]) -> None:
         "similarity between its position embedding and all others (the ViT paper's figure 7). Of a "
         "grid of more than 14 rows or columns it draws 14 of them, evenly spaced.",
     )
-    _add_model_flags(command)
+    add_model_flags(command)
     command.add_argument(
         "--all",
         action="store_true",
@@ -109,8 +94,8 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         "one panel a word with what the captioner looked at. Prints the captions. Blocks and heads "
         "are counted from 0.",
     )
-    _add_pictures(command)
-    _add_model_flags(command, "scenes_captioner")
+    add_pictures(command)
+    add_model_flags(command, "scenes_captioner")
     command.add_argument(
         "--beam-size",
         type=int,
@@ -182,36 +167,6 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         "words that do not fit (default: as many as it takes)",
     )
     add_common_flags(command)
-
-
-# ---- flags of several commands -------------------------------------------------------------------
-
-
-def _add_pictures(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "pictures",
-        metavar="IMAGE",
-        nargs="*",
-        help="photos; none: a built-in scene that was held out from training, number --seed",
-    )
-
-
-def _add_model_flags(command: argparse.ArgumentParser, weights: str = "scenes") -> None:
-    command.add_argument(
-        "--weights",
-        type=find_weights,
-        default=SHIPPED[weights],
-        metavar="W",
-        help="a minivit checkpoint, or the name of a shipped one, trained on the built-in scenes "
-        f"(default: {weights})",
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/visualize"),
-        metavar="DIR",
-        help="folder of the pictures; made when it is not there (default: %(default)s)",
-    )
 
 
 # ---- values of flags -----------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from minivit.viz.caption_figures import caption_figure as caption_figure
 from minivit.viz.class_figures import confusion_figure as confusion_figure
 from minivit.viz.class_figures import mistakes_figure as mistakes_figure
 from minivit.viz.contact_sheet import contact_sheet as contact_sheet
+from minivit.viz.method_figures import methods_figure as methods_figure
+from minivit.viz.model_figures import model_figure as model_figure
 from minivit.viz.position_figures import positions_figure as positions_figure
 from minivit.viz.score_figures import scores_figure as scores_figure
 from minivit.viz.training_figures import comparison_figure as comparison_figure
@@ -22,7 +24,9 @@ __all__ = [
     "contact_sheet",
     "curves_figure",
     "gallery_figure",
+    "methods_figure",
     "mistakes_figure",
+    "model_figure",
     "positions_figure",
     "scores_figure",
 ]

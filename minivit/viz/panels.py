@@ -14,6 +14,7 @@ have a middle, as ratios have, it is a diverging one that is pale there.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ from minivit.viz.page import NOTE_SIZE, Page, Slot
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels of the photo."""
+
+Scale = Literal["from zero", "own range", "signed"]
 
 COLOUR_MAP = "viridis"
 DIVERGING_MAP = "RdBu_r"
@@ -134,25 +137,33 @@ def show_veiled(axes: Axes, photo: Image.Image, box: Box) -> None:
 
 
 def overlay(
-    axes: Axes, weights: Tensor, box: Box, *, smooth: bool = False, ratios_to: float | None = None
+    axes: Axes,
+    weights: Tensor,
+    box: Box,
+    *,
+    smooth: bool = False,
+    scale: Scale = "from zero",
+    ratios_to: float | None = None,
 ) -> AxesImage:
-    """Lays an attention map over a photo, coloured from 0 to its own maximum.
+    """Lays a map over a photo, coloured from 0 to its own maximum unless another scale is chosen.
 
     A box may reach over the edges of what the axes show: cells are cut there.
 
     Args:
         axes: Axes that show the photo.
-        weights: Map (rows, cols) of values that are not negative.
+        weights: Map (rows, cols); values that are not negative, unless the scale is for others.
         box: Region that the model saw.
         smooth: Whether to interpolate between the middles of the cells; otherwise each cell is one
             rectangle, which is all that the model knows.
+        scale: "from zero" to the maximum; "own range", from the minimum to the maximum; or
+            "signed", over 0, which is pale, as far down as up, to the value farthest from 0.
         ratios_to: Limit L, above 1, for maps of ratios: colours lie on a logarithmic scale from 1/L
             over 1, which is pale, to L. A value outside takes the colour of its end.
 
     Returns:
         The map as matplotlib draws it, with the colour scale.
     """
-    largest = float(weights.max())
+    lowest, largest = float(weights.min()), float(weights.max())
     if smooth:
         # Each cell becomes a block of finer ones in its own place, hence no shift; what lies
         # beyond the outermost middles is continued flat.
@@ -162,12 +173,17 @@ def overlay(
         )[0, 0]
     left, top, right, bottom = box
     norm: Normalize = Normalize(0, largest or 1)
+    if scale == "own range":
+        norm = Normalize(lowest, largest)
+    elif scale == "signed":
+        farthest = max(-lowest, largest) or 1
+        norm = Normalize(-farthest, farthest)
     if ratios_to is not None:
         norm = LogNorm(1 / ratios_to, ratios_to)
         weights = weights.clamp(1 / ratios_to, ratios_to)  # or the logarithm of 0 would be a hole
     return axes.imshow(
         weights.cpu().numpy(),
-        cmap=COLOUR_MAP if ratios_to is None else DIVERGING_MAP,
+        cmap=COLOUR_MAP if ratios_to is None and scale != "signed" else DIVERGING_MAP,
         norm=norm,
         alpha=OPACITY,
         interpolation="nearest",

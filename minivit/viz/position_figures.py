@@ -7,10 +7,13 @@ be 1,369 maps that nobody can read: of a larger grid only 14 rows and columns ha
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from einops import rearrange
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,37 +39,82 @@ def positions_figure(similarity: Tensor, *, heading: str = "", all_patches: bool
     Raises:
         ValueError: Another shape, or values that are not finite.
     """
-    require_finite("similarity", similarity, "(rows, cols, rows, cols)", 4)
-    rows, cols = similarity.shape[:2]
-    most = max(rows, cols) if all_patches else _MOST
-    shown_rows, shown_cols = _spread(rows, most), _spread(cols, most)
-    mosaic = _mosaic(similarity[shown_rows][:, shown_cols])
-    note = ""
-    if (len(shown_rows), len(shown_cols)) != (rows, cols):
-        note = (
+    tiles = position_tiles(similarity, all_patches=all_patches)
+
+    # A whole number of pixels a cell: otherwise some cells and gaps would be drawn wider.
+    pixels = math.ceil(7 * DPI / max(tiles.values.shape))
+    height, width = (side * pixels / DPI for side in tiles.values.shape)
+    left, top, bar = 0.75, 0.65, 1.2
+    page = Page(
+        max(left + width + bar, 5.0), top + max(height, 1.0) + (0.85 if tiles.note else 0.7)
+    )
+    page.write_heading(heading)
+    if tiles.note:
+        page.write(tiles.note, (page.width / 2, page.height - 0.3), room=page.room, size=NOTE_SIZE)
+    drawn = draw_tiles(page.axes(Slot(left, top, width, height)), tiles)
+    scale = page.axes(Slot(left + width + 0.2, top, 0.18, max(height, 1.0)))
+    page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
+    return page.figure
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The maps of a grid's patches side by side, as they are drawn.
+
+    Attributes:
+        values: The maps, with a line of nothing between neighbours.
+        grid_size: (rows, cols) of the grid, and so of each map.
+        shown: Numbers of the rows, and of the columns, of patches that have maps.
+        lowest: Similarity where the colours begin.
+    """
+
+    values: NDArray[np.float32]
+    grid_size: tuple[int, int]
+    shown: tuple[NDArray[np.intp], NDArray[np.intp]]
+    lowest: float
+
+    @property
+    def note(self) -> str:
+        """A line on patches that have no map; "" where all have one."""
+        (rows, cols), (shown_rows, shown_cols) = self.grid_size, self.shown
+        if (len(shown_rows), len(shown_cols)) == (rows, cols):
+            return ""
+        return (
             f"maps of {len(shown_rows)} of {rows} rows × {len(shown_cols)} of {cols} columns, "
             f"each of all {rows} × {cols} patches"
         )
 
-    # A whole number of pixels a cell: otherwise some cells and gaps would be drawn wider.
-    pixels = math.ceil(7 * DPI / max(mosaic.shape))
-    height, width = (side * pixels / DPI for side in mosaic.shape)
-    left, top, bar = 0.75, 0.65, 1.2
-    page = Page(max(left + width + bar, 5.0), top + max(height, 1.0) + (0.85 if note else 0.7))
-    page.write_heading(heading)
-    if note:
-        page.write(note, (page.width / 2, page.height - 0.3), room=page.room, size=NOTE_SIZE)
-    axes = page.axes(Slot(left, top, width, height))
-    lowest = min(math.floor(10 * float(similarity.min())) / 10, 0.9)
+
+def position_tiles(similarity: Tensor, *, all_patches: bool = False) -> Tiles:
+    """What `positions_figure` draws of similarities, as its docstring says; the same arguments.
+
+    Raises:
+        ValueError: Another shape, or values that are not finite.
+    """
+    require_finite("similarity", similarity, "(rows, cols, rows, cols)", 4)
+    rows, cols = similarity.shape[:2]
+    most = max(rows, cols) if all_patches else _MOST
+    shown_rows, shown_cols = _spread(rows, most), _spread(cols, most)
+    return Tiles(
+        values=_mosaic(similarity[shown_rows][:, shown_cols]),
+        grid_size=(rows, cols),
+        shown=(shown_rows, shown_cols),
+        lowest=min(math.floor(10 * float(similarity.min())) / 10, 0.9),
+    )
+
+
+def draw_tiles(axes: Axes, tiles: Tiles) -> AxesImage:
+    """Fills empty axes, whose shape is that of the tiles; returns what a bar of colours is for."""
     drawn = axes.imshow(
-        mosaic,
+        tiles.values,
         cmap=COLOUR_MAP,
-        vmin=lowest,
+        vmin=tiles.lowest,
         vmax=1,
         interpolation="nearest",
         aspect="auto",
         origin="upper",
     )
+    (rows, cols), (shown_rows, shown_cols) = tiles.grid_size, tiles.shown
     for axis, count, shown in ((axes.xaxis, cols, shown_cols), (axes.yaxis, rows, shown_rows)):
         places = np.arange(0, len(shown), math.ceil(len(shown) / 16))
         middles = places * (count + 1) + (count - 1) / 2
@@ -74,9 +122,7 @@ def positions_figure(similarity: Tensor, *, heading: str = "", all_patches: bool
     axes.tick_params(length=0, labelsize=NOTE_SIZE)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="input patch column", ylabel="input patch row")
-    scale = page.axes(Slot(left + width + 0.2, top, 0.18, max(height, 1.0)))
-    page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
-    return page.figure
+    return drawn
 
 
 def _spread(count: int, most: int) -> NDArray[np.intp]:

@@ -17,7 +17,7 @@ from minivit.explain.methods.attention_gradient import attention_gradient
 from minivit.explain.methods.baselines import centre, edges, random
 from minivit.explain.methods.class_similarity import class_similarity
 from minivit.explain.methods.input_gradient import input_gradient
-from minivit.explain.methods.integrated_gradients import integrated_gradients
+from minivit.explain.methods.integrated_gradients import integrate, integrated_gradients
 from minivit.explain.methods.legrad import legrad
 from minivit.explain.methods.occlusion import occlusion
 from minivit.explain.methods.principal_component import principal_component
@@ -62,3 +62,23 @@ METHODS: dict[str, Any] = {
     "edges": edges,
 }
 """Name and function of each method; see `Method`."""
+
+FOR_A_CLASS = frozenset(
+    {
+        "relevance",
+        "attention_gradient",
+        "legrad",
+        "input_gradient",
+        "smooth_gradient",
+        "integrated_gradients",
+        "occlusion",
+    }
+)
+"""Names of the methods that look at the target; the maps of others are the same for every class."""
+
+SIGNED = frozenset({"class_similarity", "principal_component", "occlusion"})
+"""Names of the methods whose maps have values below 0 that mean the opposite of those above."""
+
+COMPLETE: dict[str, Any] = {"integrated_gradients": integrate}
+"""Methods whose parts promise to sum to a difference of logits; the function takes the arguments of
+the method and returns the difference and the error of the sum beside the maps, see `Integral`."""

@@ -1,0 +1,63 @@
+"""Flags that several commands of visualize.py share: photos, weights, folder, form of the panels.
+
+Nothing here imports torch, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from minivit.weights import SHIPPED, find_weights
+
+
+def add_pictures(command: argparse.ArgumentParser) -> None:
+    """Adds IMAGE…, photos that get a figure each."""
+    command.add_argument(
+        "pictures",
+        metavar="IMAGE",
+        nargs="*",
+        help="photos; none: a built-in scene that was held out from training, number --seed",
+    )
+
+
+def add_model_flags(command: argparse.ArgumentParser, weights: str = "scenes") -> None:
+    """Adds --weights, with shipped ones as the default, and --out."""
+    command.add_argument(
+        "--weights",
+        type=find_weights,
+        default=SHIPPED[weights],
+        metavar="W",
+        help="a minivit checkpoint, or the name of a shipped one, trained on the built-in scenes "
+        f"(default: {weights})",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/visualize"),
+        metavar="DIR",
+        help="folder of the pictures; made when it is not there (default: %(default)s)",
+    )
+
+
+def add_shape(command: argparse.ArgumentParser) -> None:
+    """Adds --whole, and --cells or --smooth."""
+    command.add_argument(
+        "--whole",
+        action="store_true",
+        help="show the model the whole photo, on a grid that is not square, instead of the crop "
+        "that it was trained on",
+    )
+    shape = command.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--cells",
+        dest="smooth",
+        action="store_false",
+        help="draw each patch as one rectangle of one colour (the default)",
+    )
+    shape.add_argument(
+        "--smooth",
+        action="store_true",
+        help="interpolate between the middles of the patches",
+    )
+    command.set_defaults(smooth=False)

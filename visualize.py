@@ -5,6 +5,8 @@
     python visualize.py positions [--weights W] [--out DIR]
     python visualize.py caption IMAGE… [--weights W] [--out DIR]
     python visualize.py score [--data scenes|DIR] [--masks DIR] [--weights W] [--out DIR]
+    python visualize.py ablate IMAGE… [--target LABEL|NUMBER] [--weights W] [--out DIR]
+    python visualize.py doctor IMAGE… [--weights W] [--out DIR]
 
 Every file that was written is named on standard output. Exit status: 0 all done, 2 bad input
 (one line each on standard error; good pictures beside bad ones still come out), 130 Ctrl-C.
@@ -17,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import minivit
 from minivit.commands.pictures import Picture, draw_pictures, write_figure
@@ -35,7 +37,14 @@ Model = TypeVar("Model")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; `argv` without the program's name."""
-    commands = {"attention": attention, "positions": positions, "caption": caption, "score": score}
+    commands = {
+        "attention": attention,
+        "positions": positions,
+        "caption": caption,
+        "score": score,
+        "ablate": ablate,
+        "doctor": doctor,
+    }
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words or ["attention"])
     return run(commands[arguments.command], arguments)
@@ -291,10 +300,29 @@ def score(arguments: argparse.Namespace) -> None:
     scoring.score(load(arguments, minivit.VisionTransformer), arguments)
 
 
+# ---- ablate and doctor ------------------------------------------------------------------------
+
+
+def ablate(arguments: argparse.Namespace) -> int:
+    """A grid and a table a photo: what the loss of each head and MLP does to class or caption."""
+    from minivit.captioner import Captioner
+    from minivit.commands import ablate as ablation
+
+    model = load(arguments, minivit.VisionTransformer, Captioner)
+    return ablation.ablate(cast("minivit.VisionTransformer | Captioner", model), arguments)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """A page a photo: why its map looks bad."""
+    from minivit.commands import doctor as diagnosis
+
+    return diagnosis.doctor(load(arguments, minivit.VisionTransformer), arguments)
+
+
 # ---- all commands -----------------------------------------------------------------------------
 
 
-def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
+def load(arguments: argparse.Namespace, *kinds: type[Model]) -> Model:
     """The model of --weights, on the device of --device.
 
     Raises:
@@ -302,13 +330,13 @@ def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
     """
     device = pick_device(arguments.device, arguments.threads)
     model = minivit.load_model(arguments.weights, device=device)
-    if not isinstance(model, kind):
+    if not isinstance(model, kinds):
         name = type(model).__name__
         commands = {"VisionTransformer": "attention or positions", "Captioner": "caption"}
         advice = f"use visualize.py {commands[name]}" if name in commands else "give other weights"
+        needed = " or a ".join(kind.__name__ for kind in kinds)
         raise ValueError(
-            f"{arguments.weights}: holds a {name}, {arguments.command} needs a {kind.__name__}; "
-            f"{advice}"
+            f"{arguments.weights}: holds a {name}, {arguments.command} needs a {needed}; {advice}"
         )
     return model
 

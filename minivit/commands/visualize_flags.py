@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from minivit.commands.inspect_flags import add_ablate, add_doctor
 from minivit.commands.score_flags import add_score
 from minivit.commands.terminal import Parser, add_common_flags
 from minivit.weights import SHIPPED, find_weights
@@ -24,6 +25,8 @@ def make_parser() -> Parser:
     _add_positions(commands)
     _add_caption(commands)
     add_score(commands)
+    add_ablate(commands)
+    add_doctor(commands)
     return parser
 
 

@@ -17,7 +17,7 @@ stays below all of them, and most of them are halves.
 
 What cannot be told: whether mean and std that are saved with weights are those of their training.
 Pixels are compared with what they say, which shows pixels that were never normalised, normalised
-twice or left at 0 to 255, and no small difference.
+twice or left at 0 to 255; not those that were scaled to -1 to 1 for ImageNet's numbers.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Symptom:
     advice: str
 
     def __post_init__(self) -> None:
-        require(self, "number", is_number(self.number, 0), "a finite number from 0")
+        good = is_number(self.number, 0)
+        require(self, "number", good, "a finite number from 0; are weights damaged?", what=self.name)
         good = is_number(self.threshold, 0) and self.threshold > 0
         require(self, "threshold", good, "a number above 0")
 
@@ -207,8 +208,8 @@ def _rows(model: VisionTransformer, images: Tensor) -> list[Symptom]:
             text=f"head {head} of block {block}: {float(one_hot[block, head]):.0%} of the rows "
             f"give more than {ONE_HOT} to one token; the effective number of tokens is "
             f"{float(effective[block, head]):.1f} of {length}{_others(one_hot, 0.5)}",
-            advice="scores so large leave softmax no choice, and no gradient: methods by gradient "
-            "do not see this head; look at other heads, or ask by occlusion or ablate",
+            advice="scores so large leave softmax no choice and next to no gradient, so methods by "
+            "gradient do not see this head: look at other heads, or ask by occlusion or ablate",
         )
     )
     if model.config.class_token:
@@ -272,7 +273,7 @@ def _input_range(model: VisionTransformer, images: Tensor) -> list[Symptom]:
     std, mean = (torch.tensor(x).to(pixels)[:, None] for x in (preprocess.std, preprocess.mean))
     pixels = pixels * std + mean
     low, high = float(pixels.min()), float(pixels.max())
-    threshold = 0.25
+    threshold = 0.35  # a scene may end 0.25 from 0 or 1; pixels not normalised, 0.4 or more
     if low < -threshold or high > 1 + threshold:
         advice = "these pixels were not divided by 255, or were normalised twice or by others' mean"
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,7 +73,7 @@ def ablation_figure(
         ValueError: No number, or one that is not finite.
     """
     values = _grid(blocks)
-    numbers = values[~np.isnan(values)]
+    numbers = values.compressed()
     if not numbers.size:
         raise ValueError("no part was replaced: expected a number for a head or an MLP at least")
     limit = float(np.abs(numbers).max())
@@ -86,7 +86,8 @@ def ablation_figure(
     num_heads, has_mlps = _columns(blocks)
     gap = _GAP if num_heads and has_mlps else 0.0
     decimals = max(0, min(6, 2 - math.floor(math.log10(limit)))) if limit else 2
-    label_width = max(text_width(_label(number, decimals), NOTE_SIZE) for number in numbers)
+    longest = max((_label(number, decimals) for number in numbers), key=len)
+    label_width = text_width(longest, NOTE_SIZE)
     room = PAGE_WIDTH - MARGIN - left - gap
     cell = min(_WIDEST, max(room / values.shape[1], 0.3))
     width = cell * values.shape[1] + gap
@@ -121,10 +122,11 @@ def _columns(blocks: Sequence[AblatedBlock]) -> tuple[int, bool]:
     return max(len(block.heads) for block in blocks), any(b.mlp is not None for b in blocks)
 
 
-def _grid(blocks: Sequence[AblatedBlock]) -> np.ndarray:
-    """(blocks, columns) of changes; NaN where a row has no such part."""
+def _grid(blocks: Sequence[AblatedBlock]) -> np.ma.MaskedArray[Any, Any]:
+    """(blocks, columns) of changes; masked where a row has no such part."""
     num_heads, has_mlps = _columns(blocks)
-    values = np.full((len(blocks), num_heads + has_mlps), np.nan)
+    shape = (len(blocks), num_heads + has_mlps)
+    values = np.ma.MaskedArray(np.zeros(shape), mask=np.ones(shape, dtype=bool))
     for row, block in enumerate(blocks):
         values[row, : len(block.heads)] = block.heads
         if block.mlp is not None:
@@ -140,7 +142,7 @@ def _label(number: float, decimals: int) -> str:
 def _draw_grid(
     axes: Axes,
     blocks: Sequence[AblatedBlock],
-    values: np.ndarray,
+    values: np.ma.MaskedArray[Any, Any],
     limit: float,
     gap: float,
     decimals: int,
@@ -154,7 +156,7 @@ def _draw_grid(
         parts.append((values[:, -1:], num_heads + gap))
     for part, start in parts:
         axes.imshow(
-            np.ma.masked_invalid(part),
+            part,
             cmap=DIVERGING_MAP,
             vmin=-(limit or 1),
             vmax=limit or 1,
@@ -162,7 +164,7 @@ def _draw_grid(
             aspect="auto",
             interpolation="nearest",
         )
-        for row, col in zip(*np.nonzero(~np.isnan(part)), strict=True):
+        for row, col in zip(*np.nonzero(~np.ma.getmaskarray(part)), strict=True):
             number = float(part[row, col])
             colour = "white" if abs(number) > 0.6 * limit else "black"
             axes.text(

@@ -63,7 +63,9 @@ class Symptom:
 
     def __post_init__(self) -> None:
         good = is_number(self.number, 0)
-        require(self, "number", good, "a finite number from 0; are weights damaged?", what=self.name)
+        require(
+            self, "number", good, "a finite number from 0; are weights damaged?", what=self.name
+        )
         good = is_number(self.threshold, 0) and self.threshold > 0
         require(self, "threshold", good, "a number above 0")
 

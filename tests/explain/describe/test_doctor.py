@@ -219,9 +219,7 @@ def test_pixels_that_were_not_made_by_the_models_transform_are_found(
     made: Any, is_present: bool, advice: str, statistics: dict[str, Any]
 ) -> None:
     model = make_model()
-    model.preprocess = Preprocess(
-        image_size=(32, 32), mode="crop", filter="bicubic", **statistics
-    )
+    model.preprocess = Preprocess(image_size=(32, 32), mode="crop", filter="bicubic", **statistics)
     mean, std = (np.array(statistics[key])[:, None, None] for key in ("mean", "std"))
     images = torch.from_numpy(made(photo(), mean, std))[None]
     pixels = images.numpy()[0] * std + mean

@@ -166,6 +166,16 @@ def test_registers_that_take_all_are_found(scale: float, is_present: bool) -> No
     assert "most of it to the registers" in symptom.text
 
 
+def test_the_head_that_looks_beside_the_picture_most_is_named() -> None:
+    model, images = make_model("distillation"), make_images(1)
+    beside = attention_arrays(model, images)[-1][0, :, 0, :3].sum(-1)  # class, distillation, one
+    symptom = look(model, images, "attention beside the picture")
+    assert symptom.number == pytest.approx(beside.max(), abs=1e-12)
+    assert symptom.text.startswith(f"head {beside.argmax()} of the last block")
+    assert symptom.text.endswith(f"mean over heads {beside.mean():.0%}")
+    assert beside.max() > beside.mean() + 0.01
+
+
 def test_a_class_token_that_looks_at_itself_is_found() -> None:
     model, images = one_block(), make_images(1)
     with torch.no_grad():

@@ -2,11 +2,11 @@
 
 from minivit.explain.describe.attention_distance import attention_distance as attention_distance
 from minivit.explain.describe.attention_entropy import attention_entropy as attention_entropy
-from minivit.explain.describe.doctor import Symptom as Symptom
 from minivit.explain.describe.doctor import diagnose as diagnose
 from minivit.explain.describe.filters import filter_components as filter_components
 from minivit.explain.describe.mass import mass_by_kind as mass_by_kind
 from minivit.explain.describe.outliers import outlier_tokens as outlier_tokens
+from minivit.explain.describe.symptom import Symptom as Symptom
 from minivit.explain.describe.token_similarity import token_similarity as token_similarity
 from minivit.explain.inside.contributions import attention_parts as attention_parts
 from minivit.explain.inside.contributions import contributions as contributions

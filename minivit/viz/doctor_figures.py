@@ -38,7 +38,7 @@ _TEXT_SIZE = 9.0  # points
 
 
 class Shown(Protocol):
-    """A symptom that is written; `minivit.explain.describe.doctor.Symptom` has all of it."""
+    """A symptom that is written; `minivit.explain.Symptom` has all of it."""
 
     @property
     def name(self) -> str: ...

@@ -22,62 +22,28 @@ twice or left at 0 to 255; not those that were scaled to -1 to 1 for ImageNet's 
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from minivit.attention import AttentionRows
 from minivit.explain.conditions import fixed
+from minivit.explain.describe.input_symptoms import (
+    half_precision,
+    input_range,
+    resolution,
+    squash,
+)
 from minivit.explain.describe.mass import mass_by_kind
 from minivit.explain.describe.outliers import outlier_tokens
+from minivit.explain.describe.symptom import Symptom
 from minivit.explain.describe.walk import measure_attention, tokens_by_block
-from minivit.fields import is_number, require
 from minivit.precision import widen
 from minivit.vit import VisionTransformer
 
 OUTLIER_TIMES = 3.0
 ONE_HOT = 0.9
 """Weight above which a row counts as one-hot."""
-
-
-@dataclass(frozen=True)
-class Symptom:
-    """A known cause of bad maps, and how far a picture shows it.
-
-    Attributes:
-        name: Name of the cause.
-        number: What was measured; larger is worse.
-        threshold: Number above which it is a finding, above 0.
-        text: Sentence that says what was measured.
-        advice: Sentence that says what to do.
-    """
-
-    name: str
-    number: float
-    threshold: float
-    text: str
-    advice: str
-
-    def __post_init__(self) -> None:
-        good = is_number(self.number, 0)
-        require(
-            self, "number", good, "a finite number from 0; are weights damaged?", what=self.name
-        )
-        good = is_number(self.threshold, 0) and self.threshold > 0
-        require(self, "threshold", good, "a number above 0")
-
-    @property
-    def is_present(self) -> bool:
-        """Whether the number is above the threshold."""
-        return self.number > self.threshold
-
-    @property
-    def severity(self) -> float:
-        """The number as a multiple of the threshold."""
-        return self.number / self.threshold
 
 
 def diagnose(
@@ -123,16 +89,16 @@ def examine(
         raise ValueError(
             f"images are {tuple(images.shape)}, expected (1, C, height, width): one picture"
         )
-    symptoms = [_outliers(model, images), *_rows(model, images), *_input_range(model, images)]
+    symptoms = [_outliers(model, images), *_rows(model, images), *input_range(model, images)]
     if model.config.class_token:
         symptoms.append(_mass(model, images))
-    symptoms.append(_resolution(model, images))
+    symptoms.append(resolution(model, images))
     if photo_size is not None:
-        symptoms.append(_squash(model, photo_size))
+        symptoms.append(squash(model, photo_size))
     own = next(model.parameters()).dtype
     half = own if half is None and own.itemsize < 4 else half
     if half is not None:
-        symptoms.append(_precision(model, images, half))
+        symptoms.append(half_precision(model, images, half))
     return sorted(symptoms, key=lambda symptom: -symptom.severity)
 
 
@@ -261,97 +227,4 @@ def _mass(model: VisionTransformer, images: Tensor) -> Symptom:
         f"are no patches, most of it to {where}; mean over heads {float(beside.mean()):.0%}",
         advice="the map shows what is left: read beside it how much that is, and look at heads "
         "that look at the picture, or at an earlier block",
-    )
-
-
-# ---- the input -----------------------------------------------------------------------------------
-
-
-def _input_range(model: VisionTransformer, images: Tensor) -> list[Symptom]:
-    preprocess = model.preprocess
-    if preprocess.channels != images.shape[1]:
-        return []
-    pixels = widen(images[0]).flatten(1)  # (1, C, height, width) -> (C, height·width)
-    std, mean = (torch.tensor(x).to(pixels)[:, None] for x in (preprocess.std, preprocess.mean))
-    pixels = pixels * std + mean
-    low, high = float(pixels.min()), float(pixels.max())
-    threshold = 0.35  # a scene may end 0.25 from 0 or 1; pixels not normalised, 0.4 or more
-    if low < -threshold or high > 1 + threshold:
-        advice = "these pixels were not divided by 255, or were normalised twice or by others' mean"
-    else:
-        advice = "pixels from 0 to 1 that were never normalised look so, and so does a photo "
-        advice += "without dark or bright places"
-    return [
-        Symptom(
-            name="input range",
-            number=max(abs(low), abs(high - 1)),
-            threshold=threshold,
-            text=f"the pixels reach from {low:.2f} to {high:.2f} with the normalisation of the "
-            f"weights undone (mean {_numbers(preprocess.mean)}, std {_numbers(preprocess.std)}), "
-            "those of photos from about 0 to 1",
-            advice=f"{advice}: make inputs with model.preprocess(photo)",
-        )
-    ]
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:.3g}" for value in values)
-
-
-def _resolution(model: VisionTransformer, images: Tensor) -> Symptom:
-    grid, trained = model.patch_embed.grid_for(*images.shape[-2:]), model.grid_size
-    factor = max(max(a / b, b / a) for a, b in zip(grid, trained, strict=True))
-    height, width = model.config.image_size
-    return Symptom(
-        name="resolution",
-        number=factor,
-        threshold=1.5,
-        text=f"the picture has {grid[0]} × {grid[1]} patches, and positions are made for "
-        f"{trained[0]} × {trained[1]}: a factor of {factor:.2f} in a side",
-        advice=f"positions are interpolated, farther than most weights were trained for: give "
-        f"pictures of {height} × {width} pixels; weights trained at several sizes, as DINOv2's, "
-        "bear it",
-    )
-
-
-def _squash(model: VisionTransformer, photo_size: tuple[int, int]) -> Symptom:
-    preprocess = model.preprocess
-    left, top, right, bottom = preprocess.crop_box(*photo_size)
-    width, height = preprocess.view_size(*photo_size)
-    across, down = width / (right - left), height / (bottom - top)
-    factor = max(across / down, down / across)
-    return Symptom(
-        name="squashed photo",
-        number=factor,
-        threshold=1.25,
-        text=f"the photo of {photo_size[0]} × {photo_size[1]} pixels became {width} × {height} "
-        f"(width × height) by mode {preprocess.mode}: one side shrunk {factor:.2f} times as much",
-        advice="things have other shapes than those that the model knows: cut the photo to the "
-        "shape of the input, or use preprocess mode crop or fit_shortest",
-    )
-
-
-# ---- precision -----------------------------------------------------------------------------------
-
-
-def _precision(model: VisionTransformer, images: Tensor, half: torch.dtype) -> Symptom:
-    rows = AttentionRows(blocks=range(len(model.blocks)), queries=[0])
-
-    def weights(dtype: torch.dtype) -> Tensor:
-        rounded = copy.deepcopy(model).to(dtype).eval()
-        with torch.no_grad():
-            return torch.stack(rounded(images.to(dtype), return_attention=rows)[1])
-
-    # Weights in half precision are numbers of float32 too: to widen them changes none.
-    difference = (weights(half) - weights(torch.float32)).abs()  # (L, 1, H, 1, N)
-    number, block = float(difference.max()), int(difference.flatten(1).amax(1).argmax())
-    name = str(half).removeprefix("torch.")
-    return Symptom(
-        name="half precision",
-        number=number,
-        threshold=0.01,
-        text=f"in {name} a weight in the row of token 0 differs by {number:.4f} from that in "
-        f"float32, in block {block}",
-        advice="make maps in float32, outside autocast: minivit.load_model does so whatever the "
-        "file holds",
     )

@@ -7,6 +7,8 @@
     python visualize.py score [--data scenes|DIR] [--masks DIR] [--weights W] [--out DIR]
     python visualize.py explain IMAGE… [--methods A,B|all] [--target LABEL|NUMBER] [--weights W]
     python visualize.py model [IMAGE…] [--weights W] [--out DIR]
+    python visualize.py ablate IMAGE… [--target LABEL|NUMBER] [--weights W] [--out DIR]
+    python visualize.py doctor IMAGE… [--weights W] [--out DIR]
 
 Every file that was written is named on standard output. Exit status: 0 all done, 2 bad input
 (one line each on standard error; good pictures beside bad ones still come out), 130 Ctrl-C.
@@ -19,17 +21,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import minivit
-from minivit.commands.pictures import Picture, draw_pictures, write_figure
+from minivit.commands.pictures import Drawing, Picture, draw_pictures, write_figure
 from minivit.commands.seen import predicted_label, whole_photo
 from minivit.commands.terminal import pick_device, run
 from minivit.commands.visualize_flags import make_parser
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from minivit.captioner import Captioner
 
 Model = TypeVar("Model")
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "score": score,
         "explain": explain,
         "model": describe,
+        "ablate": ablate,
+        "doctor": doctor,
     }
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = make_parser().parse_args(words or ["attention"])
@@ -69,7 +71,7 @@ def attention(arguments: argparse.Namespace) -> int:
 
 def draw_attention(
     model: minivit.VisionTransformer, arguments: argparse.Namespace, picture: Picture
-) -> tuple[Figure, str]:
+) -> Drawing:
     """Runs the model on a picture and draws where one token looks in one block.
 
     Raises:
@@ -107,7 +109,7 @@ def draw_attention(
         f"weights: {arguments.weights.name}",
         photo_title=picture.name + predicted_label(model, logits[0]),
     )
-    return figure, ""
+    return Drawing(figure)
 
 
 def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
@@ -192,7 +194,7 @@ def draw_caption(
     arguments: argparse.Namespace,
     drawing: dict[str, Any],
     picture: Picture,
-) -> tuple[Figure, str]:
+) -> Drawing:
     """Captions a picture and draws where the captioner looked for each word.
 
     Args:
@@ -227,7 +229,7 @@ def draw_caption(
         f"decoder block {arguments.block % depth} (of 0–{depth - 1}), {heads}, at the step that "
         f"{arguments.align} the word",
     )
-    return figure, sentence.text or "(no word)"
+    return Drawing(figure, sentence.text or "(no word)")
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -300,10 +302,29 @@ def describe(arguments: argparse.Namespace) -> None:
     describing.describe(load(arguments, minivit.VisionTransformer), arguments)
 
 
+# ---- ablate and doctor ------------------------------------------------------------------------
+
+
+def ablate(arguments: argparse.Namespace) -> int:
+    """A grid and a table a photo: what the loss of each head and MLP does to class or caption."""
+    from minivit.captioner import Captioner
+    from minivit.commands import ablate as ablation
+
+    model = load(arguments, minivit.VisionTransformer, Captioner)
+    return ablation.ablate(cast("minivit.VisionTransformer | Captioner", model), arguments)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """A page a photo: why its map looks bad."""
+    from minivit.commands import doctor as diagnosis
+
+    return diagnosis.doctor(load(arguments, minivit.VisionTransformer), arguments)
+
+
 # ---- all commands -----------------------------------------------------------------------------
 
 
-def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
+def load(arguments: argparse.Namespace, *kinds: type[Model]) -> Model:
     """The model of --weights, on the device of --device.
 
     Raises:
@@ -311,14 +332,14 @@ def load(arguments: argparse.Namespace, kind: type[Model]) -> Model:
     """
     device = pick_device(arguments.device, arguments.threads)
     model = minivit.load_model(arguments.weights, device=device)
-    if not isinstance(model, kind):
+    if not isinstance(model, kinds):
         name = type(model).__name__
-        drawn = "attention, explain, positions or model"
+        drawn = "attention, explain, doctor, positions or model"
         commands = {"VisionTransformer": drawn, "Captioner": "caption"}
         advice = f"use visualize.py {commands[name]}" if name in commands else "give other weights"
+        needed = " or a ".join(kind.__name__ for kind in kinds)
         raise ValueError(
-            f"{arguments.weights}: holds a {name}, {arguments.command} needs a {kind.__name__}; "
-            f"{advice}"
+            f"{arguments.weights}: holds a {name}, {arguments.command} needs a {needed}; {advice}"
         )
     return model
 

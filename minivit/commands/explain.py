@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import sys
 from collections.abc import Sequence
@@ -11,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minivit.commands.explain_flags import DEFAULT_METHODS
-from minivit.commands.pictures import Picture, draw_pictures
+from minivit.commands.pictures import Drawing, Picture, draw_pictures
 from minivit.commands.seen import predicted_label, whole_photo
+from minivit.commands.target import class_number
 from minivit.commands.terminal import one_line
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor
 
     from minivit.explain.methods.integrated_gradients import Integral
@@ -36,7 +35,7 @@ def explain(model: VisionTransformer, arguments: argparse.Namespace) -> int:
             a figure would overwrite a photo.
         OSError: A figure cannot be written.
     """
-    target = _class_number(model, arguments)
+    target = None if arguments.target is None else class_number(model, arguments.target)
     methods = _choose_methods(model, arguments)
     return draw_pictures(
         arguments.pictures,
@@ -49,39 +48,6 @@ def explain(model: VisionTransformer, arguments: argparse.Namespace) -> int:
 
 
 # ---- what the flags choose -----------------------------------------------------------------------
-
-
-def _class_number(model: VisionTransformer, arguments: argparse.Namespace) -> int | None:
-    """The number of --target, which is read as a label first; None: each photo's predicted class.
-
-    Raises:
-        ValueError: The model has no head, or no such class.
-    """
-    import torch
-
-    from minivit.explain.conditions import class_numbers
-
-    text = arguments.target
-    if text is None:
-        return None
-    labels = model.labels or ()
-    target: int | str = text
-    if text not in labels:
-        try:
-            target = int(text)
-        except ValueError:
-            alike = [label for label in labels if text.lower() in label.lower()]
-            alike = alike or difflib.get_close_matches(text, labels)
-            if alike:
-                raise ValueError(
-                    f"--target {text}: {arguments.weights} has no class of this name, but "
-                    + ", ".join(repr(label) for label in alike[:5])
-                ) from None
-    logits = torch.zeros(1, model.config.num_classes)
-    try:
-        return int(class_numbers(model, target, logits))
-    except ValueError as error:
-        raise ValueError(f"--target {text}: {arguments.weights}: {error}") from error
 
 
 def _choose_methods(model: VisionTransformer, arguments: argparse.Namespace) -> list[str]:
@@ -139,7 +105,7 @@ def _draw(
     methods: Sequence[str],
     target: int | None,
     picture: Picture,
-) -> tuple[Figure, str]:
+) -> Drawing:
     """Makes the maps of a picture and draws them.
 
     Raises:
@@ -174,10 +140,7 @@ def _draw(
         else:
             batch = Batch([0], images, None)
             maps[name] = maps_of(METHODS[name], model, batch, classes, arguments.seed)[0]
-    for remark in remarks:
-        where = picture.name if picture.name.isprintable() else repr(picture.name)
-        tqdm.write(f"{where}: {remark}")
-
+    lines = [f"{picture.name}: {remark}" for remark in remarks]
     others = [name for name in maps if name not in FOR_A_CLASS]
     if others and classes is not None:
         remarks.append(f"the same for every class: {', '.join(others)}")
@@ -191,7 +154,7 @@ def _draw(
         photo_title=picture.name + label,
         notes="\n".join(remarks),
     )
-    return figure, ""
+    return Drawing(figure, lines=lines)
 
 
 def _describe_class(model: VisionTransformer, logits: Tensor, target: int | None) -> str:

@@ -21,22 +21,30 @@ def add_pictures(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_flags(command: argparse.ArgumentParser, weights: str = "scenes") -> None:
-    """Adds --weights, with shipped ones as the default, and --out."""
+def add_model_flags(
+    command: argparse.ArgumentParser, weights: str = "scenes", *, kinds: str = ""
+) -> None:
+    """Adds --weights, with shipped ones as the default, and --out.
+
+    Args:
+        command: Parser that gets the flags.
+        weights: Name of the shipped weights.
+        kinds: Words that say which models the command takes, where there are several.
+    """
     command.add_argument(
         "--weights",
         type=find_weights,
         default=SHIPPED[weights],
         metavar="W",
-        help="a minivit checkpoint, or the name of a shipped one, trained on the built-in scenes "
-        f"(default: {weights})",
+        help=f"a minivit checkpoint{kinds}, or the name of a shipped one, trained on the built-in "
+        f"scenes (default: {weights})",
     )
     command.add_argument(
         "--out",
         type=Path,
         default=Path("runs/visualize"),
         metavar="DIR",
-        help="folder of the pictures; made when it is not there (default: %(default)s)",
+        help="folder of the files; made when it is not there (default: %(default)s)",
     )
 
 

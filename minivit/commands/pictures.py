@@ -7,6 +7,7 @@ before it is needed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -42,8 +43,24 @@ class Picture:
         return left * scale, top * scale, right * scale, bottom * scale
 
 
-Draw = Callable[[Picture], "tuple[Figure, str]"]
-"""Gives the figure of a picture, and a remark to print behind the figure's name, or ""."""
+@dataclass(frozen=True)
+class Drawing:
+    """What a command has to show of a picture.
+
+    Attributes:
+        figure: Figure of it.
+        remark: Words to print behind the figure's name, or "".
+        table: Text of the CSV file beside the figure; "": none.
+        lines: Lines to print below.
+    """
+
+    figure: Figure
+    remark: str = ""
+    table: str = ""
+    lines: Sequence[str] = ()
+
+
+Draw = Callable[[Picture], Drawing]
 
 
 def draw_pictures(
@@ -74,8 +91,7 @@ def draw_pictures(
     """
     if paths:
         return _draw_photos(paths, folder, draw, debug=debug)
-    figure, remark = draw(built_in_scene(scene_size, scene))
-    write_figure(figure, folder / "scene.png", remark)
+    _write(draw(built_in_scene(scene_size, scene)), folder / "scene.png")
     return 0
 
 
@@ -91,15 +107,34 @@ def _draw_photos(paths: Sequence[str], folder: Path, draw: Draw, *, debug: bool)
     for path, target in tqdm(pairs, unit="picture", disable=quiet, leave=False):
         try:
             photo = open_image(path)
-            figure, remark = draw(Picture(Path(path).name, photo, photo))
+            drawing = draw(Picture(Path(path).name, photo, photo))
         except BadImageError as error:
             if debug:
                 raise
             tqdm.write(_complaint(path, error), file=sys.stderr)
             status = 2
         else:
-            write_figure(figure, target, remark)
+            _write(drawing, target)
     return status
+
+
+def _write(drawing: Drawing, path: Path) -> None:
+    """Writes the figure, with the table where there is one, or neither; then prints the rest."""
+    from tqdm import tqdm
+
+    from minivit.files import replacing
+
+    table = path.with_suffix(".csv")
+    with contextlib.ExitStack() as files:
+        if drawing.table:  # it gets its name at the end, once the figure is there
+            try:
+                temporary = files.enter_context(replacing(table))
+            except OSError as error:
+                raise _unwritable(table, error) from error
+            temporary.write_text(drawing.table, encoding="utf-8", newline="")
+        write_figure(drawing.figure, path, drawing.remark)
+    for line in [str(table)] * bool(drawing.table) + list(drawing.lines):
+        tqdm.write(line if line.isprintable() else repr(line))
 
 
 def _complaint(path: str, error: ValueError) -> str:
@@ -165,7 +200,10 @@ def write_figure(figure: Figure, path: Path, remark: str = "") -> None:
     try:
         save_figure(figure, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{path}: cannot be written ({reason}); choose another --out") from error
+        raise _unwritable(path, error) from error
     parts = [str(path), remark] if remark else [str(path)]
     tqdm.write(": ".join(part if part.isprintable() else repr(part) for part in parts))
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    return OSError(f"{path}: cannot be written ({error.strerror or error}); choose another --out")

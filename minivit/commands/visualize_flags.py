@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from minivit.commands.explain_flags import add_explain
+from minivit.commands.inspect_flags import add_ablate, add_doctor
 from minivit.commands.model_flags import add_model
 from minivit.commands.picture_flags import add_model_flags, add_pictures, add_shape
 from minivit.commands.score_flags import add_score
@@ -27,6 +28,8 @@ def make_parser() -> Parser:
     add_score(commands)
     add_explain(commands)
     add_model(commands)
+    add_ablate(commands)
+    add_doctor(commands)
     return parser
 
 

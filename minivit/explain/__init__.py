@@ -2,9 +2,11 @@
 
 from minivit.explain.describe.attention_distance import attention_distance as attention_distance
 from minivit.explain.describe.attention_entropy import attention_entropy as attention_entropy
+from minivit.explain.describe.doctor import diagnose as diagnose
 from minivit.explain.describe.filters import filter_components as filter_components
 from minivit.explain.describe.mass import mass_by_kind as mass_by_kind
 from minivit.explain.describe.outliers import outlier_tokens as outlier_tokens
+from minivit.explain.describe.symptom import Symptom as Symptom
 from minivit.explain.describe.token_similarity import token_similarity as token_similarity
 from minivit.explain.inside.contributions import attention_parts as attention_parts
 from minivit.explain.inside.contributions import contributions as contributions
@@ -13,6 +15,7 @@ from minivit.explain.inside.lens import logit_lens as logit_lens
 from minivit.explain.inside.parts import Recording as Recording
 from minivit.explain.inside.parts import record as record
 from minivit.explain.inside.ranking import rank_parts as rank_parts
+from minivit.explain.inside.word_ranking import rank_word_parts as rank_word_parts
 from minivit.explain.kept import logits_of_kept as logits_of_kept
 from minivit.explain.maps import class_attention as class_attention
 from minivit.explain.maps import patch_map as patch_map
@@ -39,11 +42,13 @@ __all__ = [
     "Recording",
     "SceneExamples",
     "StoredAttention",
+    "Symptom",
     "attention_distance",
     "attention_entropy",
     "attention_parts",
     "class_attention",
     "contributions",
+    "diagnose",
     "filter_components",
     "intervene",
     "logit_lens",
@@ -55,6 +60,7 @@ __all__ = [
     "position_similarity",
     "query_attention",
     "rank_parts",
+    "rank_word_parts",
     "record",
     "rollout",
     "scores",

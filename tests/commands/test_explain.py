@@ -256,7 +256,7 @@ def test_bad_input_is_one_line_before_photos_are_opened(
         (["--methods", "rolout"], "--methods rolout: no method is called so; choose from att"),
         (["--methods", "all,legrad"], "--methods all: no method is called so"),
         (["--target", "dog"], f"--target dog: {weights}: no class is called 'dog': choose from a"),
-        (["--target", "Cat"], "has no class of this name, but 'cat, tom cat', 'cat, tabby'"),
+        (["--target", "Cat"], "no class has this name; alike: 'cat, tom cat', 'cat, tabby'"),
         (["--target", "5"], f"--target 5: {weights}: class 5: choose from 0 to 4"),
         (["--target=-1"], "class -1: choose from 0 to 4"),
         (["--weights", headless, "--target", "1"], f"--target 1: {headless}: the model has no h"),

@@ -98,3 +98,40 @@ def test_nothing_is_left_behind(mode: Any, error: bool) -> None:
                 rank_parts(model, images, bar=bar)
         else:
             assert not rank_parts(model, images, bar=bar).heads.requires_grad
+
+
+@torch.no_grad()
+def test_the_mean_over_tokens_takes_a_parts_place() -> None:
+    model, images = make_model(**CONFIGS["registers"]), make_images()
+
+    def average(part: str, block: int, value: Tensor) -> Tensor:
+        if (part, block) == ("mlps", 1):
+            return value.mean(1, keepdim=True).expand_as(value)
+        return value
+
+    def average_head(part: str, block: int, value: Tensor) -> Tensor:
+        if (part, block) != ("heads", 2):
+            return value
+        value = value.clone()  # (B, H, N, d)
+        value[:, 3] = value[:, 3].mean(1, keepdim=True)
+        return value
+
+    ranking = rank_parts(model, images, 4, replace="mean")
+    before = forward(model, images).log_softmax(1)[:, 4]
+    mlp = (forward(model, images, average).log_softmax(1)[:, 4] - before).mean()
+    head = (forward(model, images, average_head).log_softmax(1)[:, 4] - before).mean()
+    torch.testing.assert_close(ranking.mlps[1], mlp, atol=1e-10, rtol=0)
+    torch.testing.assert_close(ranking.heads[2, 3], head, atol=1e-10, rtol=0)
+
+
+def test_parts_that_are_not_asked_for_are_left_out() -> None:
+    model, images = make_model(), make_images()
+    whole = rank_parts(model, images)
+    heads, mlps = (rank_parts(model, images, parts=parts) for parts in ("heads", "mlps"))  # type: ignore[arg-type]
+    assert torch.equal(heads.heads, whole.heads) and heads.mlps.shape == (0,)
+    assert torch.equal(mlps.mlps, whole.mlps) and mlps.heads.shape == (3, 0)
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="replace is 'noise': choose from zero, mean"):
+        rank_parts(make_model(), make_images(), replace="noise")  # type: ignore[arg-type]

@@ -334,8 +334,8 @@ def load(arguments: argparse.Namespace, *kinds: type[Model]) -> Model:
     model = minivit.load_model(arguments.weights, device=device)
     if not isinstance(model, kinds):
         name = type(model).__name__
-        drawn = "attention, explain, doctor, positions or model"
-        commands = {"VisionTransformer": drawn, "Captioner": "caption"}
+        drawn = "attention, explain, ablate, doctor, positions or model"
+        commands = {"VisionTransformer": drawn, "Captioner": "caption or ablate"}
         advice = f"use visualize.py {commands[name]}" if name in commands else "give other weights"
         needed = " or a ".join(kind.__name__ for kind in kinds)
         raise ValueError(

@@ -30,10 +30,9 @@ def class_number(model: VisionTransformer, text: str) -> int:
     except ValueError as error:
         alike = [label for label in labels if text.lower() in label.lower()]
         alike = alike or difflib.get_close_matches(text, labels)
-        if is_number or text in labels or not alike:
-            raise ValueError(f"--target {text}: {error}") from None
         names = ", ".join(repr(label) for label in alike[:5])
-        raise ValueError(f"--target {text}: no class has this name; alike: {names}") from None
+        hint = f"; alike: {names}" if alike and not is_number and text not in labels else ""
+        raise ValueError(f"--target {text}: {error}{hint}") from None
 
 
 def word_number(caption: Caption, text: str) -> int:

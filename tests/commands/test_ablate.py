@@ -221,7 +221,7 @@ def test_bad_input_is_answered_in_one_line_and_nothing_is_written(
     cases: list[tuple[list[object], str]] = [
         (["--weights", weights, "--target", "cat"], "--target cat: no class is called 'cat'"),
         (["--weights", weights, "--target", "5"], "--target 5: class 5: choose from 0 to 4"),
-        (["--weights", weights, "--target", "-1"], "no class is called '-1'"),
+        (["--weights", weights, "--target", "-1"], "--target -1: class -1: choose from 0 to"),
         (["--weights", headless], "the model has no head"),
         (["--weights", headless, "--target", "0"], "the model has no head"),
         (["--weights", tmp_path / "none.safetensors"], "no such file"),

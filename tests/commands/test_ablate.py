@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import minivit
+from minivit.commands.pictures import built_in_scene
 from minivit.commands.target import class_number
 from minivit.explain import intervene
 from minivit.preprocess import open_image
@@ -196,6 +197,18 @@ def test_a_caption_is_ranked_with_all_its_words(
     text = caption.words[0].text  # the first of equal words
     assert visualize_(*words, "--target", text) == 0
     assert read(out / "noise.csv")[0]["target"] == f"0 {text}"
+
+
+def test_the_end_of_a_caption_counts_as_a_word(tmp_path: Path) -> None:
+    words = ["--weights", "scenes_captioner", "--parts", "mlps", "--out", tmp_path]
+    assert visualize_("ablate", *words) == 0
+    captioner = minivit.load_model("scenes_captioner")
+    (caption,) = captioner.caption([built_in_scene(captioner.preprocess.image_size, 0).seen])
+    before = {row["target"]: float(row["log_probability"]) for row in read(tmp_path / "scene.csv")}
+    assert caption.end_log_prob is not None
+    assert before["end"] == pytest.approx(caption.end_log_prob, abs=1e-4)
+    whole = sum(caption.log_probs) + caption.end_log_prob
+    assert before["caption"] == pytest.approx(whole, abs=1e-3)
 
 
 def test_a_word_that_is_not_in_the_caption_is_said_for_its_photo(

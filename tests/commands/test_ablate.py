@@ -198,6 +198,24 @@ def test_a_caption_is_ranked_with_all_its_words(
     assert read(out / "noise.csv")[0]["target"] == f"0 {text}"
 
 
+def test_the_end_of_a_caption_counts_as_a_word(captioner_weights: Path, tmp_path: Path) -> None:
+    captioner = minivit.load_model(captioner_weights)
+    with torch.no_grad():
+        captioner.head[2].bias[captioner.tokenizer.end_id] = 0.5  # it was to say words only
+    weights, photo = tmp_path / "ends.safetensors", save_photo(tmp_path / "noise.png")
+    minivit.save_model(captioner, weights)
+    (caption,) = captioner.caption([open_image(photo)])
+    assert caption.words and caption.end_log_prob is not None
+    assert abs(caption.end_log_prob - caption.log_probs[-1]) > 0.01
+    words = ["--weights", weights, "--parts", "mlps", "--out", tmp_path / "out"]
+    assert visualize_("ablate", photo, *words) == 0
+    rows = read(tmp_path / "out" / "noise.csv")
+    before = {row["target"]: float(row["log_probability"]) for row in rows}
+    assert before["end"] == pytest.approx(caption.end_log_prob, abs=1e-4)
+    whole = sum(caption.log_probs) + caption.end_log_prob
+    assert before["caption"] == pytest.approx(whole, abs=1e-4)
+
+
 def test_a_word_that_is_not_in_the_caption_is_said_for_its_photo(
     captioner_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

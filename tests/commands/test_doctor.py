@@ -137,7 +137,7 @@ def test_bad_input_is_answered_in_one_line_and_nothing_is_written(
     model.patch_embed.proj.weight.data[0] = float("nan")
     minivit.save_model(model, damaged)
     for weights, message in (
-        (plain, "the model has no class token"),
+        (plain, "the model has no class token, whose map this page is about"),
         (
             captioner,
             "holds a Captioner, doctor needs a VisionTransformer; use visualize.py caption",

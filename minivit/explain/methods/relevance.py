@@ -33,7 +33,9 @@ from minivit.explain.methods.readout import (
     block_inputs,
     class_score,
     classify_outputs,
+    logits_of_states,
     read_row,
+    run_block,
     to_maps,
 )
 from minivit.precision import no_autocast
@@ -94,15 +96,26 @@ def bytes_of_maps(model: VisionTransformer, images: Tensor) -> int:
 
 def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
     """(B, N) by one backward pass, which meets the blocks in the order of the folding."""
-    logits, attentions = model(images.clone().requires_grad_(), return_attention=True)
-    score = class_score(model, target, logits)
-    row = read_row(model, attentions[-1])
+    (embedded,) = block_inputs(model, images, count=1)
+    states, attentions = [embedded.requires_grad_()], []
+    for number in range(len(model.blocks)):
+        tokens, attention = run_block(model, number, states[-1], need_weights=True)
+        states.append(tokens)
+        attentions.append(attention)
+    score = class_score(model, target, logits_of_states(model, states))
+    row = torch.empty(0)
+
+    def begin(gradient: Tensor, *, attention: Tensor) -> None:
+        nonlocal row
+        row = row_of_last(model, attention, gradient)
 
     def fold(gradient: Tensor, *, attention: Tensor) -> None:
         nonlocal row
         row = fold_back(row, attention, gradient)
 
-    for attention in attentions:  # hooks of these tensors alone, which go when this call ends
+    *earlier, last = attentions
+    last.register_hook(partial(begin, attention=last.detach()))
+    for attention in earlier:  # hooks of these tensors alone, which go when this call ends
         attention.register_hook(partial(fold, attention=attention.detach()))
     torch.autograd.grad(score, attentions[0])
     return row
@@ -110,18 +123,18 @@ def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) 
 
 def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
     """(B, N) block by block, each but the last computed again from its input."""
-    *earlier, last = model.blocks
-    inputs = block_inputs(model, images, count=len(model.blocks))
+    last = len(model.blocks) - 1
+    inputs = block_inputs(model, images, count=last + 1)
     others = model.config.head_blocks - 1  # blocks whose outputs, later inputs, the head reads too
     read = [tokens.requires_grad_() for tokens in inputs[-max(1, others) :]]
-    output, attention = last(read[-1], need_weights=True)
+    output, attention = run_block(model, last, read[-1], need_weights=True)
     logits = classify_outputs(model, [*read[len(read) - others :], output])
     score = class_score(model, target, logits)
     of_attention, *of_read = torch.autograd.grad(score, [attention, *read])
-    row = fold_back(read_row(model, attention), attention.detach(), of_attention)
+    row = row_of_last(model, attention.detach(), of_attention)
     gradient = of_read.pop()
     del inputs[-1], read, output
-    for block in reversed(earlier):
+    for block in reversed(model.blocks[:-1]):
         tokens = inputs.pop().detach().requires_grad_()
         output, attention = block(tokens, need_weights=True)
         wanted = [attention, tokens] if inputs else [attention]
@@ -132,6 +145,21 @@ def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target
         if of_read:
             gradient = gradient + of_read.pop()
     return row
+
+
+def row_of_last(model: VisionTransformer, attention: Tensor, gradient: Tensor) -> Tensor:
+    """r(L) (B, N), what the head reads and the last block's part in it.
+
+    Args:
+        model: Model with the head.
+        attention: (B, H, N, N), weights of the last block; or its first rows alone, as `run_block`
+            gives them where the head reads token 0.
+        gradient: The score's gradient by them.
+    """
+    row = read_row(model, attention)
+    if attention.shape[2] == attention.shape[3]:
+        return fold_back(row, attention, gradient)
+    return row + (attention[:, :, 0] * gradient[:, :, 0]).clamp(min=0).mean(dim=1)  # -> (B, N)
 
 
 @torch.no_grad()

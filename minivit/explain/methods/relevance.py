@@ -15,12 +15,14 @@ so each block's weights and gradients are needed once, together, and then no mor
 the same numbers:
 
 * "maps": one forward pass keeps the weights of all blocks for one backward pass;
-* "inputs": a plain forward pass keeps the inputs of the blocks, and each block is computed again
-  when the gradient arrives: about 1.4 times the work, one block's weights in memory.
+* "inputs": a plain forward pass keeps the inputs of the blocks, and all but the last quarter of
+  them are computed again, one by one, when the gradient arrives: about 1.4 times the work, a
+  quarter of the memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, get_args
 
@@ -32,7 +34,6 @@ from minivit.explain.free_memory import free_memory
 from minivit.explain.methods.readout import (
     block_inputs,
     class_score,
-    classify_outputs,
     logits_of_states,
     read_row,
     run_block,
@@ -42,6 +43,7 @@ from minivit.precision import no_autocast
 from minivit.vit import VisionTransformer
 
 Keep = Literal["auto", "maps", "inputs"]
+KEPT_PART = 4  # with "inputs", one block of so many is kept: memory of 3 blocks of 12
 
 
 def relevance(
@@ -95,15 +97,54 @@ def bytes_of_maps(model: VisionTransformer, images: Tensor) -> int:
 
 
 def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
-    """(B, N) by one backward pass, which meets the blocks in the order of the folding."""
-    (embedded,) = block_inputs(model, images, count=1)
-    states, attentions = [embedded.requires_grad_()], []
-    for number in range(len(model.blocks)):
+    """(B, N) by one backward pass."""
+    row, _ = _fold_kept(model, block_inputs(model, images, count=1), target)
+    return row
+
+
+def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
+    """(B, N), all but the last blocks computed again from their inputs."""
+    depth = len(model.blocks)
+    num_kept = max(model.config.head_blocks, depth // KEPT_PART)  # with all that the head reads
+    inputs = block_inputs(model, images, count=depth - num_kept + 1)
+    row, gradient = _fold_kept(model, inputs, target)
+    del inputs[-1]
+    for number in reversed(range(len(inputs))):
+        tokens = inputs.pop().requires_grad_()
+        output, attention = run_block(model, number, tokens, need_weights=True)
+        wanted = [attention, tokens] if number else [attention]
+        of_attention, *of_tokens = torch.autograd.grad(output, wanted, gradient)
+        row = fold_back(row, attention.detach(), of_attention)
+        if of_tokens:
+            (gradient,) = of_tokens
+        del output, attention, of_attention, wanted  # before the next block's are made
+    return row
+
+
+def _fold_kept(
+    model: VisionTransformer, inputs: Sequence[Tensor], target: Target
+) -> tuple[Tensor, Tensor]:
+    """r (B, N) through the last blocks, by one backward pass, which meets them in this order.
+
+    Args:
+        model: Model in eval mode, under autograd.
+        inputs: (B, N, D) that the first blocks are given; the last of them is that of the first
+            block that is folded here.
+        target: The class to explain.
+
+    Returns:
+        The row; and the score's gradient (B, N, D) by the last input, or, where that is the
+        embedding and nothing is left to be folded, by the weights (B, H, N, N) of block 0.
+    """
+    states, attentions = list(inputs), []
+    first = states[-1].requires_grad_()
+    for number in range(len(inputs) - 1, len(model.blocks)):
         tokens, attention = run_block(model, number, states[-1], need_weights=True)
+        assert attention is not None
         states.append(tokens)
         attentions.append(attention)
     score = class_score(model, target, logits_of_states(model, states))
-    row = torch.empty(0)
+    row = first.new_empty(0)
 
     def begin(gradient: Tensor, *, attention: Tensor) -> None:
         nonlocal row
@@ -117,34 +158,8 @@ def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) 
     last.register_hook(partial(begin, attention=last.detach()))
     for attention in earlier:  # hooks of these tensors alone, which go when this call ends
         attention.register_hook(partial(fold, attention=attention.detach()))
-    torch.autograd.grad(score, attentions[0])
-    return row
-
-
-def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
-    """(B, N) block by block, each but the last computed again from its input."""
-    last = len(model.blocks) - 1
-    inputs = block_inputs(model, images, count=last + 1)
-    others = model.config.head_blocks - 1  # blocks whose outputs, later inputs, the head reads too
-    read = [tokens.requires_grad_() for tokens in inputs[-max(1, others) :]]
-    output, attention = run_block(model, last, read[-1], need_weights=True)
-    logits = classify_outputs(model, [*read[len(read) - others :], output])
-    score = class_score(model, target, logits)
-    of_attention, *of_read = torch.autograd.grad(score, [attention, *read])
-    row = row_of_last(model, attention.detach(), of_attention)
-    gradient = of_read.pop()
-    del inputs[-1], read, output
-    for block in reversed(model.blocks[:-1]):
-        tokens = inputs.pop().detach().requires_grad_()
-        output, attention = block(tokens, need_weights=True)
-        wanted = [attention, tokens] if inputs else [attention]
-        of_attention, *of_tokens = torch.autograd.grad(output, wanted, gradient)
-        row = fold_back(row, attention.detach(), of_attention)
-        if of_tokens:
-            gradient = of_tokens[0]
-        if of_read:
-            gradient = gradient + of_read.pop()
-    return row
+    (gradient,) = torch.autograd.grad(score, first if len(inputs) > 1 else attentions[0])
+    return row, gradient
 
 
 def row_of_last(model: VisionTransformer, attention: Tensor, gradient: Tensor) -> Tensor:

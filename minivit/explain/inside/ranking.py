@@ -7,7 +7,6 @@ with `intervene`, before you say so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from minivit.explain.conditions import Target, class_numbers, fixed, log_probability
 from minivit.explain.inside.intervene import intervene
 from minivit.explain.inside.parts import record
-from minivit.explain.methods.readout import classify_outputs
+from minivit.explain.methods.readout import logits_of_states
 from minivit.progress import Bar
 from minivit.vit import VisionTransformer
 
@@ -59,25 +58,16 @@ def rank_parts(
         numbers = class_numbers(model, target, logits)
         before = log_probability(logits, numbers)
         outputs = [recording["outputs", block] for block in range(len(model.blocks))]
-        inputs = [model.embed(images), *outputs[:-1]]
+        states = [model.embed(images), *outputs]
         heads, mlps = [], []
-        for block, tokens in enumerate(inputs):
+        for block in range(len(model.blocks)):
             for head in range(model.config.num_heads):
                 with intervene(model, heads={block: [head]}):
-                    logits = _finish(model, tokens, outputs[:block])
+                    logits = logits_of_states(model, states[: block + 1])
                 heads.append((log_probability(logits, numbers) - before).mean())
             with intervene(model, mlps=[block]):
-                logits = _finish(model, tokens, outputs[:block])
+                logits = logits_of_states(model, states[: block + 1])
             mlps.append((log_probability(logits, numbers) - before).mean())
             advance(1)
-    by_block = torch.stack(heads).view(len(inputs), -1)  # (L·H,) -> (L, H)
+    by_block = torch.stack(heads).view(len(model.blocks), -1)  # (L·H,) -> (L, H)
     return Ranking(by_block, torch.stack(mlps), before)
-
-
-def _finish(model: VisionTransformer, tokens: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-    """Logits from the tokens before a block and the outputs of the blocks before it."""
-    outputs = list(outputs)
-    for block in model.blocks[len(outputs) :]:
-        tokens, _ = block(tokens)
-        outputs.append(tokens)
-    return classify_outputs(model, outputs[-model.config.head_blocks :])

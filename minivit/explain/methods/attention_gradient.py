@@ -55,6 +55,7 @@ def attention_gradient(
         states = block_inputs(model, images, count=number + 1)
         tokens = states[-1].requires_grad_()  # the graph begins here: no block before is asked
         output, attention = run_block(model, number, tokens, need_weights=True)
+        assert attention is not None
         logits = logits_of_states(model, [*states, output])
         (gradient,) = torch.autograd.grad(class_score(model, target, logits), attention)
         raising = (attention.detach() * gradient).clamp_(min=0).mean(dim=1)  # -> (B, n, N)

@@ -144,7 +144,7 @@ def run_block(
     """
     block = cast(EncoderBlock, model.blocks[number])
     is_last = number == len(model.blocks) - 1
-    if not is_last or model.config.pooling != "cls" or not _is_plain_block(block):
+    if not is_last or model.config.pooling != "cls" or not is_plain_block(block):
         output, weights = block(tokens, need_weights=need_weights)
         return output, weights
     count = 1 + model.config.distillation_token
@@ -154,7 +154,7 @@ def run_block(
     return block.after(block.norm2, h + block.ls2(block.mlp(block.before(block.norm2, h)))), weights
 
 
-def _is_plain_block(block: EncoderBlock) -> bool:
+def is_plain_block(block: EncoderBlock) -> bool:
     """Whether a block computes what its weights say, and nobody looks on."""
     if type(block) is not EncoderBlock or type(block.attn) is not MultiHeadAttention:
         return False

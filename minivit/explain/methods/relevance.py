@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -112,6 +112,7 @@ def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target
     for number in reversed(range(len(inputs))):
         tokens = inputs.pop().requires_grad_()
         output, attention = run_block(model, number, tokens, need_weights=True)
+        assert attention is not None
         wanted = [attention, tokens] if number else [attention]
         of_attention, *of_tokens = torch.autograd.grad(output, wanted, gradient)
         row = fold_back(row, attention.detach(), of_attention)
@@ -136,11 +137,11 @@ def _fold_kept(
         The row; and the score's gradient (B, N, D) by the last input, or, where that is the
         embedding and nothing is left to be folded, by the weights (B, H, N, N) of block 0.
     """
-    states, attentions = list(inputs), []
+    states = list(inputs)
+    attentions: list[Any] = []  # tensors, whose hooks torch has not typed
     first = states[-1].requires_grad_()
     for number in range(len(inputs) - 1, len(model.blocks)):
         tokens, attention = run_block(model, number, states[-1], need_weights=True)
-        assert attention is not None
         states.append(tokens)
         attentions.append(attention)
     score = class_score(model, target, logits_of_states(model, states))

@@ -21,6 +21,7 @@ from minivit.explain.methods.readout import (
     class_score,
     logits_of_states,
     read_row,
+    require_room,
     run_block,
     to_maps,
 )
@@ -51,6 +52,7 @@ def attention_gradient(
         IndexError: No such block.
     """
     number = block_number(model, block)
+    require_room(model, images, copies=4, what="the attention of a block and its gradient")
     with fixed(model, gradients=True):
         states = block_inputs(model, images, count=number + 1)
         tokens = states[-1].requires_grad_()  # the graph begins here: no block before is asked

@@ -18,6 +18,7 @@ from torch import Tensor
 from minivit.attention import MultiHeadAttention
 from minivit.blocks import EncoderBlock
 from minivit.explain.conditions import Target, class_numbers
+from minivit.explain.free_memory import require_memory
 from minivit.precision import is_plain
 from minivit.vit import VisionTransformer
 
@@ -60,6 +61,30 @@ def block_number(model: VisionTransformer, block: int) -> int:
     if not -depth <= block < depth:
         raise IndexError(f"block {block}: choose from {-depth} to {depth - 1}")
     return block % depth
+
+
+def require_room(model: VisionTransformer, images: Tensor, *, copies: float, what: str) -> None:
+    """Raises a ValueError unless the weights of a block, so many times, fit into the free memory.
+
+    Args:
+        model: Model that would be asked.
+        images: (B, C, height, width).
+        copies: Number of tensors (B, H, N, N) that are in memory together.
+        what: What takes them, with which the message begins.
+    """
+    require_memory(
+        int(copies * bytes_of_weights(model, images)),
+        images.device,
+        what=what,
+        advice="give fewer or smaller pictures at once",
+    )
+
+
+def bytes_of_weights(model: VisionTransformer, images: Tensor) -> int:
+    """Bytes of the weights (B, H, N, N) of a block, which are float32 at least."""
+    rows, cols = model.patch_embed.grid_for(*images.shape[-2:])
+    length = model.num_prefix_tokens + rows * cols
+    return len(images) * model.config.num_heads * length**2 * max(4, images.element_size())
 
 
 def read_row(model: VisionTransformer, like: Tensor) -> Tensor:

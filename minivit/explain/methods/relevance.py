@@ -30,9 +30,10 @@ import torch
 from torch import Tensor
 
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.free_memory import free_memory
+from minivit.explain.free_memory import free_memory, require_memory
 from minivit.explain.methods.readout import (
     block_inputs,
+    bytes_of_weights,
     class_score,
     logits_of_states,
     read_row,
@@ -66,8 +67,8 @@ def relevance(
         (B, rows, cols), not negative, on no common scale: compare cells of one map.
 
     Raises:
-        ValueError: The model has no head; no such class; called under `torch.inference_mode`; or an
-            unknown `keep`.
+        ValueError: The model has no head; no such class; called under `torch.inference_mode`; an
+            unknown `keep`; or what is to stay in memory does not fit into what is free.
     """
     if keep not in get_args(Keep):
         raise ValueError(f"keep is {keep!r}: choose from {', '.join(get_args(Keep))}")
@@ -75,6 +76,7 @@ def relevance(
         free = free_memory(images.device)
         fits = free is not None and 2 * bytes_of_maps(model, images) < free
         keep = "maps" if fits else "inputs"
+    _require_room(model, images, keep)
     with fixed(model, gradients=True):
         way = _row_of_kept_maps if keep == "maps" else _row_of_kept_inputs
         return to_maps(model, images, way(model, images, target))
@@ -96,6 +98,22 @@ def bytes_of_maps(model: VisionTransformer, images: Tensor) -> int:
     return images.shape[0] * config.depth * length * numbers * max(4, images.element_size())
 
 
+def _require_room(model: VisionTransformer, images: Tensor, keep: Keep) -> None:
+    """Raises a ValueError unless what is kept, and what a block takes, fit into the free memory."""
+    maps, others = bytes_of_maps(model, images), "fewer or smaller pictures at once"
+    if keep == "inputs":
+        maps = maps * _number_kept(model) // len(model.blocks)
+    needed = maps + 3 * bytes_of_weights(model, images)  # weights, their gradient, their product
+    advice = f"use keep='inputs', or {others}" if keep == "maps" else f"give {others}"
+    what = f"relevance of {len(images)} pictures with keep={keep!r}"
+    require_memory(needed, images.device, what=what, advice=advice)
+
+
+def _number_kept(model: VisionTransformer) -> int:
+    """Number of blocks that stay in memory with "inputs": all that the head reads, or more."""
+    return max(model.config.head_blocks, len(model.blocks) // KEPT_PART)
+
+
 def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
     """(B, N) by one backward pass."""
     row, _ = _fold_kept(model, block_inputs(model, images, count=1), target)
@@ -104,9 +122,8 @@ def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) 
 
 def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
     """(B, N), all but the last blocks computed again from their inputs."""
-    depth = len(model.blocks)
-    num_kept = max(model.config.head_blocks, depth // KEPT_PART)  # with all that the head reads
-    inputs = block_inputs(model, images, count=depth - num_kept + 1)
+    count = len(model.blocks) - _number_kept(model) + 1
+    inputs = block_inputs(model, images, count=count)
     row, gradient = _fold_kept(model, inputs, target)
     del inputs[-1]
     for number in reversed(range(len(inputs))):

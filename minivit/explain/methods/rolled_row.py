@@ -26,7 +26,7 @@ from minivit.attention import attention_weights
 from minivit.blocks import EncoderBlock
 from minivit.cpu import write_weights
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.methods.readout import is_plain_block, looking_token, to_maps
+from minivit.explain.methods.readout import is_plain_block, looking_token, require_room, to_maps
 from minivit.explain.rollout import Fusion, check_mix, mix
 from minivit.precision import no_autocast, widen
 from minivit.vit import VisionTransformer
@@ -65,6 +65,7 @@ def rolled_row(
     """
     check_mix(residual, discard)
     token = looking_token(model, images, patch)
+    require_room(model, images, copies=1.5, what="rollout")
     with fixed(model):
         maps: list[Tensor] = []
         inputs: list[Tensor] = []

@@ -483,7 +483,7 @@ class Captioner(nn.Module):
             ValueError: A beam size, length, temperature, `top_k` or `top_p` that is not possible,
                 beams together with `sample`, or what belongs to `sample` without it.
         """
-        self._check_map(block, head)
+        self.check_map(block, head)
         if sample is not None and beam_size != 1:
             raise ValueError(
                 f"sample is {sample} and beam_size is {beam_size}: a sentence is either drawn by "
@@ -518,7 +518,8 @@ class Captioner(nn.Module):
         boxes = [self._box_in_photo(*both) for both in zip(sizes, grids, strict=True)]
         return describe(sentences, maps, self.tokenizer, grids=grids, boxes=boxes, align=align)
 
-    def _check_map(self, block: int, head: int | None) -> None:
+    def check_map(self, block: int, head: int | None) -> None:
+        """Raises an IndexError unless there are such a decoder block and such a head of it."""
         depth, heads = self.config.decoder_depth, self.config.num_heads
         if not -depth <= block < depth:
             raise IndexError(f"block {block}: this captioner has {depth} decoder blocks")

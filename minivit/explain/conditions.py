@@ -9,15 +9,18 @@ chance from a generator of their own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from minivit.precision import widen
 from minivit.vit import VisionTransformer
 
-Target = int | str | Sequence[int | str] | Tensor | None
+Target = int | str | Sequence[int | str] | Tensor | np.ndarray[Any, Any] | None
 """The class to explain, by number or label: one for all, or one a picture; None: predicted."""
 
 
@@ -33,15 +36,22 @@ def fixed(model: nn.Module, *, gradients: bool = False) -> Iterator[None]:
         gradients: Whether autograd records what is computed within.
 
     Raises:
-        ValueError: Gradients are wanted under `torch.inference_mode`, which cannot record.
+        ValueError: Gradients are wanted under `torch.inference_mode`, which cannot record, or of a
+            model that was loaded under it.
     """
     if gradients and torch.is_inference_mode_enabled():
         raise ValueError(
             "this method needs gradients, and torch.inference_mode records none: call it outside; "
             "under torch.no_grad it works"
         )
+    if gradients and any(weight.is_inference() for weight in model.parameters()):
+        raise ValueError(
+            "this method needs gradients, and the model was loaded under torch.inference_mode, "
+            "whose tensors take no part in them: load it outside"
+        )
     training = [module for module in model.modules() if module.training]
-    recorded = [weight for weight in model.parameters() if weight.requires_grad]
+    # Without gradients nothing is recorded, whatever the weights require.
+    recorded = [weight for weight in model.parameters() if gradients and weight.requires_grad]
     try:
         for module in training:
             module.training = False
@@ -75,18 +85,18 @@ def class_numbers(model: VisionTransformer, target: Target, logits: Tensor) -> T
         raise ValueError("the model has no head, so there is no class to explain")
     if target is None:
         return logits.argmax(dim=1)
-    if isinstance(target, Tensor):
+    if isinstance(target, (Tensor, np.ndarray)):
         target = target.tolist()
-    if isinstance(target, (int, str)):
-        numbers = [_number(model, target)] * count
-    else:
+    if isinstance(target, Iterable) and not isinstance(target, str):
         numbers = [_number(model, each) for each in target]
+    else:
+        numbers = [_number(model, target)] * count
     if len(numbers) != count:
         raise ValueError(f"{len(numbers)} classes for {count} pictures: give one, or one a picture")
     for number in numbers:
         if not 0 <= number < num_classes:
             raise ValueError(f"class {number}: choose from 0 to {num_classes - 1}")
-    return torch.tensor(numbers, device=logits.device)
+    return torch.tensor(numbers, dtype=torch.int64, device=logits.device)
 
 
 def log_probability(logits: Tensor, numbers: Tensor) -> Tensor:
@@ -102,10 +112,12 @@ def log_probability(logits: Tensor, numbers: Tensor) -> Tensor:
     return widen(logits).log_softmax(dim=1).gather(1, numbers[:, None])[:, 0]
 
 
-def _number(model: VisionTransformer, name: int | str) -> int:
+def _number(model: VisionTransformer, name: object) -> int:
     """Number of a class, given by number or label."""
-    if isinstance(name, int):
-        return name
+    if isinstance(name, Integral) and not isinstance(name, bool):
+        return int(name)
+    if not isinstance(name, str):
+        raise ValueError(f"class {name!r}: expected a whole number or a label")
     labels = model.labels or ()
     if name not in labels:
         shown = ", ".join(labels[:8]) + ", …" * (len(labels) > 8)

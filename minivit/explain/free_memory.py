@@ -1,4 +1,8 @@
-"""How much memory is free, for what can be computed with more of it or with less."""
+"""How much memory is free: for what can be computed with more of it or less, or not at all.
+
+Whoever is about to take much says so before: on a machine whose memory is spent, a process is ended
+without a word.
+"""
 
 from __future__ import annotations
 
@@ -40,3 +44,24 @@ def free_memory(device: torch.device) -> int | None:
     except OSError:  # no container
         return free
     return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
+
+
+def require_memory(needed: int, device: torch.device, *, what: str, advice: str) -> None:
+    """Raises a ValueError where more is needed than is free; nothing where that is not known.
+
+    Args:
+        needed: Bytes, about.
+        device: Device of the tensors.
+        what: What takes them, with which the message begins.
+        advice: What to do instead.
+    """
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise ValueError(
+            f"{what} would take about {_amount(needed)} of memory, and {_amount(free)} are free: "
+            f"{advice}"
+        )
+
+
+def _amount(number: int) -> str:
+    return f"{number / 2**30:.3g} GiB" if number >= 2**30 else f"{number / 2**20:.3g} MiB"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from minivit.explain.conditions import fixed
+from minivit.explain.methods.readout import logits_of_states
 from minivit.vit import VisionTransformer
 
 
@@ -40,7 +41,7 @@ def logits_of_kept(model: VisionTransformer, images: Tensor, keep: Tensor) -> Te
         if keep.dim() == 1:
             keep = keep.expand(len(images), -1)  # (K,) -> (B, K)
         _check(model, tokens, keep)
-        return logits_of_tokens(model, keep_patches(model, tokens, keep))
+        return logits_of_states(model, [keep_patches(model, tokens, keep)])
 
 
 def keep_patches(model: VisionTransformer, tokens: Tensor, keep: Tensor) -> Tensor:
@@ -58,21 +59,6 @@ def keep_patches(model: VisionTransformer, tokens: Tensor, keep: Tensor) -> Tens
     prefix = torch.arange(num_prefix, device=tokens.device).expand(len(tokens), -1)
     numbers = torch.cat([prefix, keep.to(tokens.device) + num_prefix], dim=1)
     return tokens.gather(1, numbers[..., None].expand(-1, -1, tokens.shape[-1]))
-
-
-def logits_of_tokens(model: VisionTransformer, tokens: Tensor) -> Tensor:
-    """What `model.forward` computes after `model.embed`: the blocks, the norm and the head.
-
-    Args:
-        model: Model in eval mode.
-        tokens: (B, N, D), any number of them, prefix tokens first.
-
-    Returns:
-        (B, classes).
-    """
-    # The size of the pictures is asked for, but used for attention weights only.
-    tokens, _, class_tokens = model._run_blocks(tokens, (0, 0), return_attention=False)
-    return model.classify(model.norm(tokens), class_tokens)
 
 
 def _check(model: VisionTransformer, tokens: Tensor, keep: Tensor) -> None:

@@ -20,6 +20,7 @@ map i belongs to token i + 1 of what the decoder reads, and is that of step i, w
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -27,6 +28,8 @@ from torch import Tensor
 
 from minivit.captioner import Captioner, Memory
 from minivit.explain.conditions import fixed
+from minivit.explain.free_memory import require_memory
+from minivit.explain.methods.readout import bytes_of_weights
 from minivit.vit import VisionTransformer
 from minivit.word_maps import relative_attention
 
@@ -63,7 +66,7 @@ def cross_attention(
         IndexError: No such block or head.
         ValueError: No word after the start token, or as `Captioner.encode` and `decode`.
     """
-    captioner._check_map(block, head)
+    captioner.check_map(block, head)
     _check_tokens(tokens)
     with fixed(captioner):
         memory = captioner.encode(images, image_mask)
@@ -105,8 +108,8 @@ def word_relevance(
 
     Raises:
         IndexError: No such word.
-        ValueError: No word after the start token; called under `torch.inference_mode`; or as
-            `Captioner.encode` and `decode`.
+        ValueError: No word after the start token; called under `torch.inference_mode`; the maps of
+            all blocks do not fit into the free memory; or as `Captioner.encode` and `decode`.
     """
     _check_tokens(tokens)
     count = tokens.shape[1] - 1
@@ -115,7 +118,9 @@ def word_relevance(
             raise IndexError(f"word {word}: choose from {-count} to {count - 1}")
     numbers = range(count) if words is None else [word % count for word in words]
     within_backbone = isinstance(captioner.backbone, VisionTransformer)
-    pictures = images.clone().requires_grad_(within_backbone)
+    _require_room(captioner, images, tokens)
+    # A copy, not a view: a tensor made under torch.inference_mode takes no part in a graph.
+    pictures = images.detach().clone().requires_grad_(within_backbone)
     with fixed(captioner, gradients=True), _graph_begins(captioner):
         memory, of_cells = captioner.encode(pictures, image_mask, return_attention=True)
         logits, of_words, to_cells = captioner.decode(tokens, memory, need_weights=True)
@@ -134,6 +139,27 @@ def word_relevance(
                 flow = _cells_of_words(raising[first:second], raising[second:], cells)
             maps.append(flow[:, number])  # (B, T, M) -> (B, M)
     return _on_grid(torch.stack(maps, dim=1), memory)
+
+
+def _require_room(captioner: Captioner, images: Tensor, tokens: Tensor) -> None:
+    """Raises a ValueError unless all maps and their gradients fit into the free memory."""
+    config, backbone = captioner.config, captioner.backbone
+    size = max(4, images.element_size())
+    if isinstance(backbone, VisionTransformer):
+        rows, cols = backbone.patch_embed.grid_for(*images.shape[-2:])
+        needed = len(images) * len(backbone.blocks) * bytes_of_weights(backbone, images[:1])
+    else:
+        rows, cols = (math.ceil(side / backbone.stride) for side in images.shape[-2:])
+        needed = 0
+    cells, words = rows * cols, tokens.shape[1]
+    entries = config.encoder_depth * cells**2 + config.decoder_depth * words * (words + cells)
+    needed += len(images) * config.num_heads * entries * size
+    require_memory(
+        2 * needed,
+        images.device,
+        what=f"relevance of the words of {len(images)} pictures",
+        advice="give fewer or smaller pictures at once",
+    )
 
 
 @contextlib.contextmanager

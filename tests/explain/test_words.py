@@ -216,3 +216,13 @@ def test_what_is_not_there_is_refused() -> None:
             function(captioner, images, tokens[:, :1])
     with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode records none"):
         word_relevance(captioner, images, tokens)
+
+
+@pytest.mark.parametrize("backbone", [VIT, ResNetConfig(depth=50)])
+def test_pictures_of_a_callers_graph_are_taken_as_they_are(backbone: Any) -> None:
+    captioner, leaf = make_captioner(backbone=backbone), make_images().requires_grad_()
+    tokens = make_tokens(captioner)
+    expected = word_relevance(captioner, make_images(), tokens, words=[0])
+    maps = word_relevance(captioner, 1 * leaf, tokens, words=[0])
+    torch.testing.assert_close(maps, expected)
+    assert not maps.requires_grad and leaf.grad is None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minivit.blocks import EncoderBlock
 from minivit.explain.conditions import fixed
+from minivit.explain.methods.readout import require_room
 from minivit.vit import VisionTransformer
 
 
@@ -36,6 +37,7 @@ def measure_attention(
     Returns:
         (B, blocks, …), first block first.
     """
+    require_room(model, images, copies=2, what="the attention of a block")
     measures = []
     with fixed(model):
         tokens = model.embed(images)  # (B, C, height, width) -> (B, N, D)

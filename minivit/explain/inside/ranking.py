@@ -7,7 +7,6 @@ with `intervene`, before you say so. `word_ranking.py` does the same for the wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from minivit.explain.conditions import Target, class_numbers, fixed, log_probability
 from minivit.explain.inside.intervene import intervene
 from minivit.explain.inside.parts import record
-from minivit.explain.methods.readout import classify_outputs
+from minivit.explain.methods.readout import logits_of_states
 from minivit.progress import Bar
 from minivit.vit import VisionTransformer
 
@@ -77,20 +76,21 @@ def rank_parts(
         numbers = class_numbers(model, target, logits)
         before = log_probability(logits, numbers)
         outputs = [recording["outputs", block] for block in range(len(model.blocks))]
-        inputs = [model.embed(images), *outputs[:-1]]
+        states = [model.embed(images), *outputs]
         heads, mlps = [], []
-        for block, tokens in enumerate(inputs):
+        for block in range(len(model.blocks)):
             for head in range(num_heads):
                 with intervene(model, heads={block: [head]}, by=by):
-                    logits = _finish(model, tokens, outputs[:block])
+                    logits = logits_of_states(model, states[: block + 1])
                 heads.append((log_probability(logits, numbers) - before).mean())
             if parts != "heads":
                 with intervene(model, mlps=[block], by=by):
-                    logits = _finish(model, tokens, outputs[:block])
+                    logits = logits_of_states(model, states[: block + 1])
                 mlps.append((log_probability(logits, numbers) - before).mean())
             advance(1)
         none = before.new_zeros(0)
-        by_block = torch.stack(heads).view(len(inputs), -1) if heads else none.view(len(inputs), 0)
+        by_block = torch.stack(heads) if heads else none  # (L·H,)
+        by_block = by_block.view(len(model.blocks), num_heads)  # (L·H,) -> (L, H)
         return Ranking(by_block, torch.stack(mlps) if mlps else none, before)
 
 
@@ -99,12 +99,3 @@ def check_choices(parts: str, replace: str) -> None:
     for name, word, choices in (("parts", parts, Parts), ("replace", replace, Replace)):
         if word not in get_args(choices):
             raise ValueError(f"{name} is {word!r}: choose from {', '.join(get_args(choices))}")
-
-
-def _finish(model: VisionTransformer, tokens: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-    """Logits from the tokens before a block and the outputs of the blocks before it."""
-    outputs = list(outputs)
-    for block in model.blocks[len(outputs) :]:
-        tokens, _ = block(tokens)
-        outputs.append(tokens)
-    return classify_outputs(model, outputs[-model.config.head_blocks :])

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.methods.readout import block_number, class_score, read_row, to_maps
+from minivit.explain.methods.readout import (
+    block_inputs,
+    block_number,
+    class_score,
+    logits_of_states,
+    read_row,
+    require_room,
+    run_block,
+    to_maps,
+)
 from minivit.precision import no_autocast
 from minivit.vit import VisionTransformer
 
@@ -43,11 +52,16 @@ def attention_gradient(
         IndexError: No such block.
     """
     number = block_number(model, block)
+    require_room(model, images, copies=4, what="the attention of a block and its gradient")
     with fixed(model, gradients=True):
-        logits, attentions = model(images.clone().requires_grad_(), return_attention=[number])
-        (attention,) = attentions
+        states = block_inputs(model, images, count=number + 1)
+        tokens = states[-1].requires_grad_()  # the graph begins here: no block before is asked
+        output, attention = run_block(model, number, tokens, need_weights=True)
+        assert attention is not None
+        logits = logits_of_states(model, [*states, output])
         (gradient,) = torch.autograd.grad(class_score(model, target, logits), attention)
-        raising = (attention.detach() * gradient).clamp_(min=0).mean(dim=1)  # -> (B, N, N)
+        raising = (attention.detach() * gradient).clamp_(min=0).mean(dim=1)  # -> (B, n, N)
         with no_autocast(images.device):
-            row = (read_row(model, raising)[:, None] @ raising)[:, 0]  # (B, 1, N) -> (B, N)
+            looking = read_row(model, raising)[:, None, : raising.shape[1]]  # (B, N) -> (B, 1, n)
+            row = (looking @ raising)[:, 0]  # (B, 1, N) -> (B, N)
     return to_maps(model, images, row)

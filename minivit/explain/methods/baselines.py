@@ -36,8 +36,10 @@ def random(
         ValueError: A seed that is not a whole number from 0.
     """
     grid = model.patch_embed.grid_for(*images.shape[-2:])
-    drawn = torch.stack([torch.rand(grid, generator=each) for each in generators(images, seed)])
-    return drawn.to(images.device, widen(images).dtype)
+    maps = torch.empty(len(images), *grid)
+    for own, generator in zip(maps, generators(images, seed), strict=True):
+        own.uniform_(generator=generator)
+    return maps.to(images.device, widen(images).dtype)
 
 
 def centre(

@@ -16,7 +16,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from minivit.explain.conditions import Target, class_numbers, fixed
+from minivit.explain.conditions import Target, fixed
+from minivit.explain.methods.readout import class_score, logits_of_states
 from minivit.precision import widen
 from minivit.vit import VisionTransformer
 
@@ -57,10 +58,8 @@ def class_gradient(model: VisionTransformer, images: Tensor, target: Target) -> 
     with fixed(model, gradients=True):
         # A copy, not a view: a tensor made under torch.inference_mode takes no part in a graph.
         pixels = images.detach().clone().requires_grad_()
-        logits = model(pixels)
-        numbers = class_numbers(model, target, logits)
-        chosen = logits.gather(1, numbers[:, None])  # (B, classes) -> (B, 1)
-        (gradient,) = torch.autograd.grad(chosen.sum(), pixels)
+        logits = logits_of_states(model, [model.embed(pixels)])
+        (gradient,) = torch.autograd.grad(class_score(model, target, logits), pixels)
     return widen(gradient)
 
 

@@ -26,6 +26,7 @@ from minivit.explain.methods.readout import (
     block_number,
     class_score,
     classify_outputs,
+    require_room,
     to_maps,
 )
 from minivit.vit import VisionTransformer
@@ -61,6 +62,7 @@ def legrad(
     chosen = {block_number(model, block) for block in (range(depth) if blocks is None else blocks)}
     if not chosen:
         raise ValueError("blocks is empty: give at least one, or None for all")
+    require_room(model, images, copies=4, what="the attention of a block and its gradient")
     with fixed(model, gradients=True):
         states = block_inputs(model, images, count=depth + 1)
         with torch.no_grad():

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minivit.explain.conditions import Target, class_numbers, fixed, log_probability
-from minivit.explain.kept import keep_patches, logits_of_tokens
+from minivit.explain.kept import keep_patches
+from minivit.explain.methods.readout import logits_of_states
 from minivit.fields import is_number, is_whole
 from minivit.precision import widen
 from minivit.vit import VisionTransformer
@@ -78,17 +79,19 @@ def occlusion(
         others = (
             None if filling == "removed" else model.embed(_filled(model, images, filling, blur))
         )
-        logits = logits_of_tokens(model, tokens)
+        logits = logits_of_states(model, [tokens])
         numbers = class_numbers(model, target, logits)
         whole = log_probability(logits, numbers)  # (B,)
+        if not len(whole):
+            return whole.new_zeros(0, rows, cols)
         left = [
             log_probability(
-                logits_of_tokens(model, _hide(model, tokens, others, pictures, covered[windows])),
+                logits_of_states(model, [_hide(model, tokens, others, pictures, covered[windows])]),
                 numbers[pictures],
             )
             for pictures, windows in _batches(len(images), len(covered), batch_size, tokens.device)
         ]
-        drops = whole[:, None] - torch.cat(left).view(len(images), -1)  # (B·W,) -> (B, W)
+        drops = whole[:, None] - torch.cat(left).view(len(images), len(covered))  # (B·W,) -> (B, W)
         share = covered / covered.sum(dim=0)  # of each window in the mean of a patch
         return (drops @ share.to(drops.dtype)).view(-1, rows, cols)  # (B, W) -> (B, rows, cols)
 

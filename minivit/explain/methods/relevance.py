@@ -15,31 +15,36 @@ so each block's weights and gradients are needed once, together, and then no mor
 the same numbers:
 
 * "maps": one forward pass keeps the weights of all blocks for one backward pass;
-* "inputs": a plain forward pass keeps the inputs of the blocks, and each block is computed again
-  when the gradient arrives: about 1.4 times the work, one block's weights in memory.
+* "inputs": a plain forward pass keeps the inputs of the blocks, and all but the last quarter of
+  them are computed again, one by one, when the gradient arrives: about 1.4 times the work, a
+  quarter of the memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.free_memory import free_memory
+from minivit.explain.free_memory import free_memory, require_memory
 from minivit.explain.methods.readout import (
     block_inputs,
+    bytes_of_weights,
     class_score,
-    classify_outputs,
+    logits_of_states,
     read_row,
+    run_block,
     to_maps,
 )
 from minivit.precision import no_autocast
 from minivit.vit import VisionTransformer
 
 Keep = Literal["auto", "maps", "inputs"]
+KEPT_PART = 4  # with "inputs", one block of so many is kept: memory of 3 blocks of 12
 
 
 def relevance(
@@ -62,8 +67,8 @@ def relevance(
         (B, rows, cols), not negative, on no common scale: compare cells of one map.
 
     Raises:
-        ValueError: The model has no head; no such class; called under `torch.inference_mode`; or an
-            unknown `keep`.
+        ValueError: The model has no head; no such class; called under `torch.inference_mode`; an
+            unknown `keep`; or what is to stay in memory does not fit into what is free.
     """
     if keep not in get_args(Keep):
         raise ValueError(f"keep is {keep!r}: choose from {', '.join(get_args(Keep))}")
@@ -71,6 +76,7 @@ def relevance(
         free = free_memory(images.device)
         fits = free is not None and 2 * bytes_of_maps(model, images) < free
         keep = "maps" if fits else "inputs"
+    _require_room(model, images, keep)
     with fixed(model, gradients=True):
         way = _row_of_kept_maps if keep == "maps" else _row_of_kept_inputs
         return to_maps(model, images, way(model, images, target))
@@ -92,46 +98,101 @@ def bytes_of_maps(model: VisionTransformer, images: Tensor) -> int:
     return images.shape[0] * config.depth * length * numbers * max(4, images.element_size())
 
 
+def _require_room(model: VisionTransformer, images: Tensor, keep: Keep) -> None:
+    """Raises a ValueError unless what is kept, and what a block takes, fit into the free memory."""
+    maps, others = bytes_of_maps(model, images), "fewer or smaller pictures at once"
+    if keep == "inputs":
+        maps = maps * _number_kept(model) // len(model.blocks)
+    needed = maps + 3 * bytes_of_weights(model, images)  # weights, their gradient, their product
+    advice = f"use keep='inputs', or {others}" if keep == "maps" else f"give {others}"
+    what = f"relevance of {len(images)} pictures with keep={keep!r}"
+    require_memory(needed, images.device, what=what, advice=advice)
+
+
+def _number_kept(model: VisionTransformer) -> int:
+    """Number of blocks that stay in memory with "inputs": all that the head reads, or more."""
+    return max(model.config.head_blocks, len(model.blocks) // KEPT_PART)
+
+
 def _row_of_kept_maps(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
-    """(B, N) by one backward pass, which meets the blocks in the order of the folding."""
-    logits, attentions = model(images.clone().requires_grad_(), return_attention=True)
-    score = class_score(model, target, logits)
-    row = read_row(model, attentions[-1])
+    """(B, N) by one backward pass."""
+    row, _ = _fold_kept(model, block_inputs(model, images, count=1), target)
+    return row
+
+
+def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
+    """(B, N), all but the last blocks computed again from their inputs."""
+    count = len(model.blocks) - _number_kept(model) + 1
+    inputs = block_inputs(model, images, count=count)
+    row, gradient = _fold_kept(model, inputs, target)
+    del inputs[-1]
+    for number in reversed(range(len(inputs))):
+        tokens = inputs.pop().requires_grad_()
+        output, attention = run_block(model, number, tokens, need_weights=True)
+        assert attention is not None
+        wanted = [attention, tokens] if number else [attention]
+        of_attention, *of_tokens = torch.autograd.grad(output, wanted, gradient)
+        row = fold_back(row, attention.detach(), of_attention)
+        if of_tokens:
+            (gradient,) = of_tokens
+        del output, attention, of_attention, wanted  # before the next block's are made
+    return row
+
+
+def _fold_kept(
+    model: VisionTransformer, inputs: Sequence[Tensor], target: Target
+) -> tuple[Tensor, Tensor]:
+    """r (B, N) through the last blocks, by one backward pass, which meets them in this order.
+
+    Args:
+        model: Model in eval mode, under autograd.
+        inputs: (B, N, D) that the first blocks are given; the last of them is that of the first
+            block that is folded here.
+        target: The class to explain.
+
+    Returns:
+        The row; and the score's gradient (B, N, D) by the last input, or, where that is the
+        embedding and nothing is left to be folded, by the weights (B, H, N, N) of block 0.
+    """
+    states = list(inputs)
+    attentions: list[Any] = []  # tensors, whose hooks torch has not typed
+    first = states[-1].requires_grad_()
+    for number in range(len(inputs) - 1, len(model.blocks)):
+        tokens, attention = run_block(model, number, states[-1], need_weights=True)
+        states.append(tokens)
+        attentions.append(attention)
+    score = class_score(model, target, logits_of_states(model, states))
+    row = first.new_empty(0)
+
+    def begin(gradient: Tensor, *, attention: Tensor) -> None:
+        nonlocal row
+        row = row_of_last(model, attention, gradient)
 
     def fold(gradient: Tensor, *, attention: Tensor) -> None:
         nonlocal row
         row = fold_back(row, attention, gradient)
 
-    for attention in attentions:  # hooks of these tensors alone, which go when this call ends
+    *earlier, last = attentions
+    last.register_hook(partial(begin, attention=last.detach()))
+    for attention in earlier:  # hooks of these tensors alone, which go when this call ends
         attention.register_hook(partial(fold, attention=attention.detach()))
-    torch.autograd.grad(score, attentions[0])
-    return row
+    (gradient,) = torch.autograd.grad(score, first if len(inputs) > 1 else attentions[0])
+    return row, gradient
 
 
-def _row_of_kept_inputs(model: VisionTransformer, images: Tensor, target: Target) -> Tensor:
-    """(B, N) block by block, each but the last computed again from its input."""
-    *earlier, last = model.blocks
-    inputs = block_inputs(model, images, count=len(model.blocks))
-    others = model.config.head_blocks - 1  # blocks whose outputs, later inputs, the head reads too
-    read = [tokens.requires_grad_() for tokens in inputs[-max(1, others) :]]
-    output, attention = last(read[-1], need_weights=True)
-    logits = classify_outputs(model, [*read[len(read) - others :], output])
-    score = class_score(model, target, logits)
-    of_attention, *of_read = torch.autograd.grad(score, [attention, *read])
-    row = fold_back(read_row(model, attention), attention.detach(), of_attention)
-    gradient = of_read.pop()
-    del inputs[-1], read, output
-    for block in reversed(earlier):
-        tokens = inputs.pop().detach().requires_grad_()
-        output, attention = block(tokens, need_weights=True)
-        wanted = [attention, tokens] if inputs else [attention]
-        of_attention, *of_tokens = torch.autograd.grad(output, wanted, gradient)
-        row = fold_back(row, attention.detach(), of_attention)
-        if of_tokens:
-            gradient = of_tokens[0]
-        if of_read:
-            gradient = gradient + of_read.pop()
-    return row
+def row_of_last(model: VisionTransformer, attention: Tensor, gradient: Tensor) -> Tensor:
+    """r(L) (B, N), what the head reads and the last block's part in it.
+
+    Args:
+        model: Model with the head.
+        attention: (B, H, N, N), weights of the last block; or its first rows alone, as `run_block`
+            gives them where the head reads token 0.
+        gradient: The score's gradient by them.
+    """
+    row = read_row(model, attention)
+    if attention.shape[2] == attention.shape[3]:
+        return fold_back(row, attention, gradient)
+    return row + (attention[:, :, 0] * gradient[:, :, 0]).clamp(min=0).mean(dim=1)  # -> (B, N)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from minivit.attention import attention_weights
 from minivit.blocks import EncoderBlock
 from minivit.cpu import write_weights
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.methods.readout import looking_token, to_maps
+from minivit.explain.methods.readout import is_plain_block, looking_token, require_room, to_maps
 from minivit.explain.rollout import Fusion, check_mix, mix
 from minivit.precision import no_autocast, widen
 from minivit.vit import VisionTransformer
@@ -65,6 +65,7 @@ def rolled_row(
     """
     check_mix(residual, discard)
     token = looking_token(model, images, patch)
+    require_room(model, images, copies=1.5, what="rollout")
     with fixed(model):
         maps: list[Tensor] = []
         inputs: list[Tensor] = []
@@ -83,6 +84,12 @@ def rolled_row(
         row[:, token] = 1
         for module in reversed(model.blocks[len(maps) :]):
             block = cast(EncoderBlock, module)
+            if not is_plain_block(block):  # an intervention, say: the block knows what it looks at
+                _, weights = block(inputs.pop(), need_weights=True)
+                with no_autocast(row.device):
+                    mixed = mix(weights, fusion=fusion, residual=residual, discard=discard)
+                    row = (row[:, None] @ mixed)[:, 0]  # (B, N) -> (B, 1, N) -> (B, N)
+                continue
             query, key = block.attn.queries_and_keys(block.before(block.norm1, inputs.pop()))
             with no_autocast(row.device):
                 row = _through(row, query, key, fusion=fusion, residual=residual, discard=discard)

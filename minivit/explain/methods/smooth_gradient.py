@@ -65,7 +65,9 @@ def smooth_gradient(
     deviation = noise * (highest - lowest)  # (B, 1, 1, 1)
     chance = generators(images, seed)
     total = torch.zeros_like(widen(images))
+    drawn = torch.empty(images.shape)
     for _ in range(samples):
-        drawn = torch.stack([torch.randn(images.shape[1:], generator=each) for each in chance])
+        for own, generator in zip(drawn, chance, strict=True):
+            own.normal_(generator=generator)
         total += class_gradient(model, images + deviation * drawn.to(images), numbers)
     return over_patches(total / samples, model.patch_embed.patch_size, signed=signed)

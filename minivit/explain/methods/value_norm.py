@@ -19,7 +19,13 @@ from torch import Tensor
 from minivit.attention import attention_weights
 from minivit.blocks import EncoderBlock
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.methods.readout import block_inputs, block_number, looking_token, to_maps
+from minivit.explain.methods.readout import (
+    block_inputs,
+    block_number,
+    is_plain_block,
+    looking_token,
+    to_maps,
+)
 from minivit.precision import no_autocast, widen
 from minivit.vit import VisionTransformer
 
@@ -54,7 +60,8 @@ def value_norm(
         (B, rows, cols), not negative, in units of the block's tokens.
 
     Raises:
-        ValueError: No class token and no patch; no such patch or head; or an unknown `of`.
+        ValueError: No class token and no patch; no such patch or head; an unknown `of`; or a block
+            with hooks, as of an intervention.
         IndexError: No such block.
     """
     if of not in get_args(Moved):
@@ -64,6 +71,11 @@ def value_norm(
     num_heads = module.attn.num_heads
     if head is not None and not 0 <= head < num_heads:
         raise ValueError(f"head {head}: choose from 0 to {num_heads - 1}")
+    if not is_plain_block(module):
+        raise ValueError(
+            f"block {number} has hooks, as of an intervention, or layers of another kind, and its "
+            "values cannot be read past them: leave the intervention first"
+        )
     with fixed(model):
         tokens = block_inputs(model, images, count=number + 1)[-1]
         normed = module.before(module.norm1, tokens)

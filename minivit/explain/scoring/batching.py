@@ -69,9 +69,21 @@ def maps_of(
     """Maps of a batch, (B, rows, cols), on the CPU; a method that takes a seed gets this one.
 
     What such a method draws has to hang on the seed and the picture alone, and not on the batch.
+
+    Raises:
+        ValueError: The maps are of another shape, or have values that are no finite numbers.
     """
     options = {"seed": seed} if "seed" in inspect.signature(method).parameters else {}
-    return method(model, batch.images.to(device_of(model)), target, **options).detach().cpu()
+    maps = method(model, batch.images.to(device_of(model)), target, **options).detach().cpu()
+    shape = (len(batch.images), *model.patch_embed.grid_for(*batch.images.shape[-2:]))
+    if maps.shape != shape:
+        raise ValueError(f"the maps are {tuple(maps.shape)}, expected (B, rows, cols) = {shape}")
+    if not maps.isfinite().all():
+        raise ValueError(
+            f"maps of pictures {batch.numbers[0]} to {batch.numbers[-1]} have values that are no "
+            "finite numbers, and cannot be ranked"
+        )
+    return maps
 
 
 def predicted(model: VisionTransformer, batch: Batch) -> Tensor | None:

@@ -83,11 +83,13 @@ def scores(
     for argument, value in numbers.items():
         if value < 1:
             raise ValueError(f"{argument} is {value}, expected 1 or more")
-    if methods is None:
-        methods = usable_methods(model, data[0])[0]
-    table, head_names = _table(model, methods, heads)
-    if refusals := usable_methods(model, data[0], table)[1]:
-        raise ValueError("; ".join(f"method {name}: {why}" for name, why in refusals.items()))
+    table, head_names = _table(model, METHODS if methods is None else methods, heads)
+    table, refusals = usable_methods(model, data[0], table)
+    named = {
+        name: why for name, why in refusals.items() if methods is not None or name in head_names
+    }
+    if named:
+        raise ValueError("; ".join(f"method {name}: {why}" for name, why in named.items()))
 
     probed = even_numbers(len(data), probes)
     measured, chance = measure(

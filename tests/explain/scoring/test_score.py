@@ -290,6 +290,47 @@ def test_methods_that_do_not_work_are_left_out_or_refused(
     assert set(BASELINES) <= names and not {"attention", "of_a_class"} & names
 
 
+def test_heads_of_a_model_without_a_class_token_are_refused(data: list[Example]) -> None:
+    model = sharp(class_token=False, pooling="mean")
+    with pytest.raises(ValueError, match="method attention, block 2, head 0: the model has no cl"):
+        scores(model, data, heads=-1)
+
+
+def test_each_method_is_tried_once(data: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one picture, before the pictures are explained; then two, the model and a draw beside."""
+    pictures: list[int] = []
+
+    def noted(model: VisionTransformer, images: Tensor, target: object = None) -> Tensor:
+        pictures.append(len(images))
+        return bright(model, images)
+
+    monkeypatch.setitem(minivit.explain.METHODS, "noted", noted)
+    for methods in (None, ["noted"]):
+        pictures.clear()
+        scores(sharp(), data[:2], methods, probes=1, draws=1)
+        assert pictures[:3] == [1, 2, 2] and pictures[3:] == [1] * 5  # steps: head, 3 blocks, rest
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (lambda grid: torch.full((2, *grid), torch.nan), "no finite numbers"),
+        (lambda grid: torch.rand(1, *grid), r"the maps are \(1, 4, 6\), expected"),
+        (lambda grid: torch.rand(2, 5, *grid), "expected"),
+    ],
+)
+def test_maps_that_cannot_be_ranked_are_refused(
+    maps: Callable[[tuple[int, int]], Tensor], message: str, data: list[Example]
+) -> None:
+    """Else a map of NaN would score as one of the same value everywhere."""
+
+    def method(model: VisionTransformer, images: Tensor, target: object = None) -> Tensor:
+        return maps((4, 6)) if len(images) == 2 else bright(model, images)
+
+    with pytest.raises(ValueError, match=message):
+        scores(sharp(), data[:2], {"odd": method}, probes=1, draws=1)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

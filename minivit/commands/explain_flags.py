@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import argparse
 
-from minivit.commands.picture_flags import add_model_flags, add_pictures, add_shape
+from minivit.commands.shared_flags import (
+    add_model_flags,
+    add_pictures,
+    add_shape,
+    at_least_one,
+    method_names,
+)
 from minivit.commands.terminal import Parser, add_common_flags
 
 DEFAULT_METHODS = (
@@ -38,7 +44,7 @@ def add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
     add_model_flags(command)
     command.add_argument(
         "--methods",
-        type=_names,
+        type=method_names,
         metavar="A,B|all",
         help=f"methods that get a panel, in this order (default: {names}; of these, and of all, "
         "those that the model has no use for are left out)",
@@ -51,7 +57,7 @@ def add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument(
         "--steps",
-        type=_at_least_one,
+        type=at_least_one,
         default=32,
         metavar="N",
         help="gradients that integrated_gradients adds up; the more, the smaller the error of its "
@@ -59,19 +65,3 @@ def add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     add_shape(command)
     add_common_flags(command)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """ "attention, input-gradient" -> ("attention", "input_gradient")."""
-    names = [name.strip().lower().replace("-", "_") for name in text.split(",")]
-    if not all(names):
-        raise argparse.ArgumentTypeError(
-            f"expected names of methods, such as attention,rollout; found {text!r}"
-        )
-    return tuple(dict.fromkeys(names))
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on; found {text!r}")
-    return int(text)

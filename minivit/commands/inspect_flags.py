@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from minivit.commands.picture_flags import add_model_flags, add_pictures
+from minivit.commands.shared_flags import add_model_flags, add_pictures
 from minivit.commands.terminal import Parser, add_common_flags
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from minivit.commands.picture_flags import add_model_flags
+from minivit.commands.shared_flags import add_model_flags
 from minivit.commands.terminal import Parser, add_common_flags
 
 NUM_SCENES = 32

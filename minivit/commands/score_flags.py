@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from minivit.commands.shared_flags import at_least_one, method_names
 from minivit.commands.terminal import Parser, add_common_flags
 from minivit.weights import SHIPPED, find_weights
 
@@ -52,7 +53,7 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument(
         "--methods",
-        type=_names,
+        type=method_names,
         metavar="A,B",
         help="methods to score (default: all that work for the model)",
     )
@@ -67,13 +68,13 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument(
         "--limit",
-        type=_at_least_one,
+        type=at_least_one,
         metavar="N",
         help="N photos, evenly spaced, or the first N scenes (default: all photos, 100 scenes)",
     )
     command.add_argument(
         "--probes",
-        type=_at_least_one,
+        type=at_least_one,
         default=16,
         metavar="N",
         help="pictures, evenly spaced, for what needs no masks: dozens of passes each (default: "
@@ -81,7 +82,7 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument(
         "--draws",
-        type=_at_least_one,
+        type=at_least_one,
         default=3,
         metavar="N",
         help="draws of random weights (default: %(default)s)",
@@ -94,7 +95,7 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument(
         "--batch-size",
-        type=_at_least_one,
+        type=at_least_one,
         default=8,
         metavar="N",
         help="pictures computed together (default: %(default)s)",
@@ -107,19 +108,3 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
         help="folder of the four files; made when it is not there (default: %(default)s)",
     )
     add_common_flags(command)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """ "rollout, legrad" -> ("rollout", "legrad")."""
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise argparse.ArgumentTypeError(
-            f"expected names of methods, such as attention,rollout; found {text!r}"
-        )
-    return tuple(dict.fromkeys(names))
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on; found {text!r}")
-    return int(text)

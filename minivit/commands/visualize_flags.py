@@ -10,8 +10,8 @@ import argparse
 from minivit.commands.explain_flags import add_explain
 from minivit.commands.inspect_flags import add_ablate, add_doctor
 from minivit.commands.model_flags import add_model
-from minivit.commands.picture_flags import add_model_flags, add_pictures, add_shape
 from minivit.commands.score_flags import add_score
+from minivit.commands.shared_flags import add_model_flags, add_pictures, add_shape
 from minivit.commands.terminal import Parser, add_common_flags
 
 

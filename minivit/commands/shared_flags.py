@@ -1,4 +1,4 @@
-"""Flags that several commands of visualize.py share: photos, weights, folder, form of the panels.
+"""Flags, and values of flags, that several commands of visualize.py share.
 
 Nothing here imports torch, so that --help answers at once.
 """
@@ -69,3 +69,20 @@ def add_shape(command: argparse.ArgumentParser) -> None:
         help="interpolate between the middles of the patches",
     )
     command.set_defaults(smooth=False)
+
+
+def method_names(text: str) -> tuple[str, ...]:
+    """ "attention, input-gradient" -> ("attention", "input_gradient")."""
+    names = [name.strip().lower().replace("-", "_") for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(
+            f"expected names of methods, such as attention,rollout; found {text!r}"
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on; found {text!r}")
+    return int(text)

@@ -91,6 +91,8 @@ def test_all_words_fit(blocks: list[AblatedBlock]) -> None:
     )
     assert_all_words_are_on_the_page(figure)
     assert_apart(figure)
+    shortened = [text.get_text() for text in figure.texts if "…" in text.get_text()]
+    assert len(shortened) == 1 and shortened[0].startswith("heading")  # a long title is broken
     count = sum(len(block.heads) + (block.mlp is not None) for block in blocks)
     labels = figure.axes[1].texts
     assert len(labels) == count

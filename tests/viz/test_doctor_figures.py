@@ -41,6 +41,8 @@ def page(size: tuple[int, int] = (96, 64), count: int = 9, present: int = 4, **o
 def test_all_words_fit(size: tuple[int, int], count: int, present: int) -> None:
     figure = page(size, count, present, heading="name " * 90 + "\nweights: w")
     assert_words_fit(figure)
+    shortened = [text.get_text() for text in figure.texts if "…" in text.get_text()]
+    assert len(shortened) == 1 and shortened[0].startswith("name")  # no finding is
 
 
 def test_panels_show_the_picture_and_both_maps() -> None:

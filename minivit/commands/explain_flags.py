@@ -11,10 +11,9 @@ from minivit.commands.shared_flags import (
     add_model_flags,
     add_pictures,
     add_shape,
-    at_least_one,
     method_names,
 )
-from minivit.commands.terminal import Parser, add_common_flags
+from minivit.commands.terminal import Parser, add_common_flags, at_least_one
 
 DEFAULT_METHODS = (
     "attention",

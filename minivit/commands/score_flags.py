@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minivit.commands.shared_flags import at_least_one, method_names
-from minivit.commands.terminal import Parser, add_common_flags
+from minivit.commands.shared_flags import method_names
+from minivit.commands.terminal import Parser, add_common_flags, at_least_one
 from minivit.weights import SHIPPED, find_weights
 
 

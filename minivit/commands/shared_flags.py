@@ -79,10 +79,3 @@ def method_names(text: str) -> tuple[str, ...]:
             f"expected names of methods, such as attention,rollout; found {text!r}"
         )
     return tuple(dict.fromkeys(names))
-
-
-def at_least_one(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on; found {text!r}")
-    return int(text)

@@ -38,7 +38,7 @@ def add_common_flags(parser: argparse.ArgumentParser, *, seed: int | None = 0) -
     )
     group.add_argument(
         "--threads",
-        type=_at_least_one,
+        type=at_least_one,
         metavar="N",
         help="threads of the CPU; the last bits of a result depend on it (default: what torch "
         "takes, one a core)",
@@ -144,9 +144,10 @@ def one_line(error: BaseException) -> str:
     return "error: " + " ".join(str(error).split())
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on, as the value of a flag."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on; found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on; found {text!r}")
     return int(text)
 
 

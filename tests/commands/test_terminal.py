@@ -289,7 +289,7 @@ def test_a_number_of_threads_that_is_none_is_one_line(
     with pytest.raises(SystemExit) as stopped:
         parser.parse_args([f"--threads={text}"])
     assert stopped.value.code == 2
-    assert "--threads: expected a number from 1 on" in capsys.readouterr().err
+    assert "--threads: expected a whole number from 1 on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("slowdown", "lines"), [(0.4, 0), (2.5, 1)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from minivit import VisionTransformer, ViTConfig
 from minivit.explain import filter_components
 from tests.explain.sharpened import make_images, make_model, untouched
 

@@ -27,6 +27,7 @@ import minivit
 from benchmarks.turns import take_turns
 from minivit.attention import AttentionRows
 from minivit.explain import METHODS, rollout
+from minivit.explain.scoring.removal import removal
 
 Case = Callable[[minivit.VisionTransformer, Tensor], object]
 
@@ -50,9 +51,23 @@ def whole_rollout(model: minivit.VisionTransformer, images: Tensor) -> Tensor:
         return rollout(model(images, return_attention=True)[1])
 
 
+def deletion(model: minivit.VisionTransformer, images: Tensor) -> object:
+    """Curves of deletion and of insertion, of 20 steps each: twice a deletion curve."""
+    rows, cols = model.patch_embed.grid_for(*images.shape[-2:])
+    ranking = torch.arange(rows * cols, dtype=torch.float32).view(1, rows, cols)
+    return removal(model, images, ranking, torch.zeros(1, dtype=torch.long), points=20)
+
+
+def integration_step(model: minivit.VisionTransformer, images: Tensor) -> object:
+    """What integrated gradients compute a step: a gradient by the pixels."""
+    return METHODS["input_gradient"](model, images)
+
+
 CASES: dict[str, Case] = {
     "class token's rows, all blocks": class_rows,
     "rollout, whole matrix": whole_rollout,
+    "a step of integrated gradients": integration_step,
+    "deletion and insertion, 20 steps each": deletion,
     "relevance, maps kept": lambda *given: METHODS["relevance"](*given, keep="maps"),
     "relevance, inputs kept": lambda *given: METHODS["relevance"](*given, keep="inputs"),
 } | {name: method for name, method in METHODS.items() if name != "relevance"}

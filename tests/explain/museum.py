@@ -205,8 +205,9 @@ EXHIBITS = [
         mistake="The block's matrix stands before the row and not after it, so that what a token "
         "takes is counted as what it gives.",
         place=_FOLD,
-        before="(row[:, None] @ raising)[:, 0]",
-        after="(raising @ row[:, :, None])[:, :, 0]",
+        before="(read[:, None] @ raising)[:, 0]",
+        after="torch.nn.functional.pad((raising @ row[:, :, None])[:, :, 0],"
+        " (0, row.shape[1] - read.shape[1]))",
         **_PAPER,
     ),
     Exhibit(
@@ -226,7 +227,7 @@ EXHIBITS = [
         before=_FOLDED,
         after="mean = (attention * gradient).clamp(min=0).mean(dim=1)\n"
         "        mean = mean / mean.sum(dim=-1, keepdim=True).clamp(min=1e-30)\n"
-        "        return row + (row[:, None] @ mean)[:, 0]",
+        "        return row + (read[:, None] @ mean)[:, 0]",
         **_PAPER,
     ),
     Exhibit(
@@ -243,7 +244,7 @@ EXHIBITS = [
         place=_FOLD,
         before=_FOLDED,
         after="mean = (attention.mean(dim=1) * gradient.mean(dim=1)).clamp(min=0)\n"
-        "        return row + (row[:, None] @ mean)[:, 0]",
+        "        return row + (read[:, None] @ mean)[:, 0]",
         **_PAPER,
     ),
     Exhibit(

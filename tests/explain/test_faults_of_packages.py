@@ -78,7 +78,7 @@ def test_each_picture_of_a_batch_has_its_own_map(name: str) -> None:
     assert torch.equal(maps[0], maps[1]) is not knows_the_picture
 
 
-WHOLE_WEIGHTS = {"rollout": 1, "relevance": 4, "attention_gradient": 1, "legrad": 4}
+WHOLE_WEIGHTS = {"rollout": 1, "relevance": 3, "legrad": 4}
 """Number of blocks, of 4, whose weights a method makes whole; others make none, or one row."""
 
 

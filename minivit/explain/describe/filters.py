@@ -23,7 +23,7 @@ class FilterComponents(NamedTuple):
     Attributes:
         components: (K, C, height, width) of length 1, at right angles to each other; the value
             farthest from 0 is positive, as a component has no sign of its own.
-        shares: (K,) part of the filters' variance that lies along each.
+        shares: (K,) part of the filters' variance that lies along each; 0 where there is none.
     """
 
     components: Tensor
@@ -52,5 +52,5 @@ def filter_components(model: VisionTransformer, *, count: int = 28) -> FilterCom
     variances = lengths.square()
     return FilterComponents(
         components=components[:count].reshape(count, *weight.shape[1:]),
-        shares=variances[:count] / variances.sum(),
+        shares=variances[:count] / variances.sum().clamp(min=torch.finfo(variances.dtype).tiny),
     )

@@ -1,5 +1,9 @@
 """The plainest method: what the class token, or a patch, attends to in one block.
 
+With A the weights of the block and t the token that looks::
+
+    map_j = mean over heads of A_tj        A = softmax(Q Kᵀ / √d)
+
 Exact and as dear as a plain forward pass, since the row is computed beside the fused kernel.
 """
 

@@ -3,6 +3,13 @@
 A map of a picture with the thing in the middle is easy to get right without looking, and edges are
 where things are (Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv:1810.03292, on maps
 that are little else). A method that scores no better than these says nothing about the model.
+
+With y and x the middle of a patch as shares of the picture's sides, from -½ to ½, and g the grey
+values of its pixels::
+
+    random   drawn evenly from 0 to 1
+    centre   exp(-(y² + x²) / (2 width²))
+    edges    mean over pixels of √((Sₓ * g)² + (S_y * g)²)        S: Sobel's kernels
 """
 
 from __future__ import annotations
@@ -22,6 +29,8 @@ def random(
     model: VisionTransformer, images: Tensor, target: Target = None, *, seed: int = 0
 ) -> Tensor:
     """Uniform random numbers, others for every picture, the same for a picture each time.
+
+    It cannot tell anything: arXiv:1810.03292 asks what of a method is left beside such maps.
 
     Args:
         model: Model whose grid is filled.
@@ -46,6 +55,9 @@ def centre(
     model: VisionTransformer, images: Tensor, target: Target = None, *, width: float = 0.25
 ) -> Tensor:
     """A Gaussian blob in the middle, where people who take photos put things.
+
+    It cannot tell one picture from another. The table of the pointing game has such a row too
+    (arXiv:1608.00507).
 
     Args:
         model: Model whose grid is filled.
@@ -74,7 +86,8 @@ def edges(model: VisionTransformer, images: Tensor, target: Target = None) -> Te
     """Strength of edges: length of the Sobel gradient of grey values, mean over a patch's pixels.
 
     Grey is the mean over channels of the input. Pixels beyond the border are those on it, so that
-    the border is no edge.
+    the border is no edge. It cannot tell things from texture, nor what any model looks at: the
+    edge detector of arXiv:1810.03292.
 
     Args:
         model: Model whose grid is filled.

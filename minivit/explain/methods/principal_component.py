@@ -26,7 +26,7 @@ from minivit.vit import VisionTransformer
 def principal_component(
     model: VisionTransformer, images: Tensor, target: Target = None, *, component: int = 0
 ) -> Tensor:
-    """Place of each patch along a principal component of the picture's patch outputs.
+    """Place of each patch along a principal component of the patch outputs: arXiv:2304.07193.
 
     It often parts things from background, with values of both signs and mean 0. It says what the
     tokens differ in, not what the class depends on, and the sign is a guess that can be wrong.
@@ -41,10 +41,10 @@ def principal_component(
         (B, rows, cols) of mean 0, in units of the tokens.
 
     Raises:
-        ValueError: No such component.
+        ValueError: No such component. M patches lie along M - 1 at most.
     """
     rows, cols = model.patch_embed.grid_for(*images.shape[-2:])
-    most = min(rows * cols, model.config.dim) - 1
+    most = max(0, min(rows * cols - 1, model.config.dim) - 1)
     if not 0 <= component <= most:
         raise ValueError(f"component {component}: choose from 0 to {most}")
     wanted = AttentionRows([-1], [0]) if model.config.class_token else [-1]

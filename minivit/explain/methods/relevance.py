@@ -189,10 +189,7 @@ def row_of_last(model: VisionTransformer, attention: Tensor, gradient: Tensor) -
             gives them where the head reads token 0.
         gradient: The score's gradient by them.
     """
-    row = read_row(model, attention)
-    if attention.shape[2] == attention.shape[3]:
-        return fold_back(row, attention, gradient)
-    return row + (attention[:, :, 0] * gradient[:, :, 0]).clamp(min=0).mean(dim=1)  # -> (B, N)
+    return fold_back(read_row(model, attention), attention, gradient)
 
 
 @torch.no_grad()
@@ -200,13 +197,13 @@ def fold_back(row: Tensor, attention: Tensor, gradient: Tensor) -> Tensor:
     """r + r Ā, the row a block earlier.
 
     Args:
-        row: (B, N).
-        attention: (B, H, N, N), weights of the block.
-        gradient: (B, H, N, N), the score's gradient by them.
+        row: (B, N), 0 from token R on.
+        attention: (B, H, R, N), weights of the block, of all tokens or of the first R.
+        gradient: (B, H, R, N), the score's gradient by them.
     """
     with no_autocast(row.device):
-        carried = torch.zeros_like(row)
+        carried, read = torch.zeros_like(row), row[:, : attention.shape[2]]
         for weights, by_weights in zip(attention.unbind(1), gradient.unbind(1), strict=True):
-            raising = (weights * by_weights).clamp_(min=0)  # (B, N, N), a head at a time
-            carried += (row[:, None] @ raising)[:, 0]  # (B, N) -> (B, 1, N) -> (B, N)
+            raising = (weights * by_weights).clamp_(min=0)  # (B, R, N), a head at a time
+            carried += (read[:, None] @ raising)[:, 0]  # (B, R) -> (B, 1, R) -> (B, N)
         return row + carried / attention.shape[1]

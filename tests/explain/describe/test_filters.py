@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from minivit import VisionTransformer, ViTConfig
 from minivit.explain import filter_components
 from tests.explain.sharpened import make_images, make_model, untouched
 
@@ -46,3 +47,9 @@ def test_all_shares_sum_to_one_and_more_components_than_there_are_are_refused() 
     for count in (25, 0, 1.5):
         with pytest.raises(ValueError, match="expected a whole number from 1 to 24"):
             filter_components(model, count=count)
+
+
+def test_equal_filters_have_no_variance_to_share() -> None:
+    model = VisionTransformer(ViTConfig.from_name("debug_patch8_32"))
+    torch.nn.init.zeros_(model.patch_embed.proj.weight)
+    assert filter_components(model, count=3).shares.tolist() == [0, 0, 0]

@@ -133,6 +133,7 @@ DESCRIPTIONS: dict[str, Callable[[VisionTransformer, Tensor], object]] = {
     "attention_entropy": explain.attention_entropy,
     "attention_parts": explain.attention_parts,
     "contributions": explain.contributions,
+    "diagnose": lambda model, images: explain.diagnose(model, images[:1]),
     "filter_components": lambda model, images: explain.filter_components(model, count=8),
     "logit_lens": explain.logit_lens,
     "logits_of_kept": lambda model, images: explain.logits_of_kept(

@@ -1,6 +1,9 @@
-"""What the table says of the methods is what they do."""
+"""What the table and the methods say of themselves is what they do."""
 
 from __future__ import annotations
+
+import inspect
+import sys
 
 import pytest
 import torch
@@ -26,3 +29,19 @@ def test_methods_that_promise_completeness_give_the_same_maps_with_it(name: str)
     assert torch.allclose(
         integral.attributions.sum(dim=(1, 2, 3)) - integral.difference, integral.error
     )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_its_equation_and_says_what_the_values_are(name: str) -> None:
+    method = METHODS[name]
+    module, text = sys.modules[method.__module__].__doc__ or "", method.__doc__ or ""
+    assert "::\n\n    " in module, "the equation"
+    assert "(B, rows, cols)" in text.partition("Returns:")[2]
+    purpose = text.partition("Args:")[0].lower()
+    assert len(purpose.strip().splitlines()) > 2, "what it says, and what it does not"
+    if name != "class_similarity":  # a cosine, of no paper
+        assert "arXiv:" in text
+    for argument in inspect.signature(method).parameters.values():
+        assert f" {argument.name}: " in text
+        if argument.name not in {"model", "images"}:
+            assert argument.default is not inspect.Parameter.empty

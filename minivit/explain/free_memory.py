@@ -10,6 +10,9 @@ import re
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from minivit.vit import VisionTransformer
 
 MEMORY_INFO = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")
@@ -61,6 +64,30 @@ def require_memory(needed: int, device: torch.device, *, what: str, advice: str)
             f"{what} would take about {_amount(needed)} of memory, and {_amount(free)} are free: "
             f"{advice}"
         )
+
+
+def require_room(model: VisionTransformer, images: Tensor, *, copies: float, what: str) -> None:
+    """Raises a ValueError unless the weights of a block, so many times, fit into the free memory.
+
+    Args:
+        model: Model that would be asked.
+        images: (B, C, height, width).
+        copies: Number of tensors (B, H, N, N) that are in memory together.
+        what: What takes them, with which the message begins.
+    """
+    require_memory(
+        int(copies * bytes_of_weights(model, images)),
+        images.device,
+        what=what,
+        advice="give fewer or smaller pictures at once",
+    )
+
+
+def bytes_of_weights(model: VisionTransformer, images: Tensor) -> int:
+    """Bytes of the weights (B, H, N, N) of a block, which are float32 at least."""
+    rows, cols = model.patch_embed.grid_for(*images.shape[-2:])
+    length = model.num_prefix_tokens + rows * cols
+    return len(images) * model.config.num_heads * length**2 * max(4, images.element_size())
 
 
 def _amount(number: int) -> str:

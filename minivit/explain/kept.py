@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from minivit.explain.conditions import fixed
-from minivit.explain.methods.readout import logits_of_states
+from minivit.explain.states import logits_of_states
 from minivit.vit import VisionTransformer
 
 

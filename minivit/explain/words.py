@@ -28,8 +28,7 @@ from torch import Tensor
 
 from minivit.captioner import Captioner, Memory
 from minivit.explain.conditions import fixed
-from minivit.explain.free_memory import require_memory
-from minivit.explain.methods.readout import bytes_of_weights
+from minivit.explain.free_memory import bytes_of_weights, require_memory
 from minivit.vit import VisionTransformer
 from minivit.word_maps import relative_attention
 

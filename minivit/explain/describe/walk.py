@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minivit.blocks import EncoderBlock
 from minivit.explain.conditions import fixed
-from minivit.explain.methods.readout import require_room
+from minivit.explain.free_memory import require_room
 from minivit.vit import VisionTransformer
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from minivit.explain.conditions import Target, class_numbers, fixed, log_probability
 from minivit.explain.inside.intervene import intervene
 from minivit.explain.inside.parts import record
-from minivit.explain.methods.readout import logits_of_states
+from minivit.explain.states import logits_of_states
 from minivit.progress import Bar
 from minivit.vit import VisionTransformer
 

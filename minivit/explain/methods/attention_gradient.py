@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 from minivit.explain.conditions import Target, fixed
+from minivit.explain.free_memory import require_room
 from minivit.explain.methods.readout import (
     block_inputs,
     block_number,
     class_score,
-    logits_of_states,
     read_row,
-    require_room,
-    run_block,
     to_maps,
 )
+from minivit.explain.states import logits_of_states, run_block
 from minivit.precision import no_autocast
 from minivit.vit import VisionTransformer
 

@@ -17,7 +17,8 @@ from einops import rearrange
 from torch import Tensor
 
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.methods.readout import class_score, logits_of_states
+from minivit.explain.methods.readout import class_score
+from minivit.explain.states import logits_of_states
 from minivit.precision import widen
 from minivit.vit import VisionTransformer
 

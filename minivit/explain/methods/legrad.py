@@ -21,14 +21,9 @@ import torch
 from torch import Tensor
 
 from minivit.explain.conditions import Target, class_numbers, fixed
-from minivit.explain.methods.readout import (
-    block_inputs,
-    block_number,
-    class_score,
-    classify_outputs,
-    require_room,
-    to_maps,
-)
+from minivit.explain.free_memory import require_room
+from minivit.explain.methods.readout import block_inputs, block_number, class_score, to_maps
+from minivit.explain.states import classify_outputs
 from minivit.vit import VisionTransformer
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from minivit.explain.conditions import Target, class_numbers, fixed, log_probability
 from minivit.explain.kept import keep_patches
-from minivit.explain.methods.readout import logits_of_states
+from minivit.explain.states import logits_of_states
 from minivit.fields import is_number, is_whole
 from minivit.precision import widen
 from minivit.vit import VisionTransformer

@@ -30,16 +30,9 @@ import torch
 from torch import Tensor
 
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.free_memory import free_memory, require_memory
-from minivit.explain.methods.readout import (
-    block_inputs,
-    bytes_of_weights,
-    class_score,
-    logits_of_states,
-    read_row,
-    run_block,
-    to_maps,
-)
+from minivit.explain.free_memory import bytes_of_weights, free_memory, require_memory
+from minivit.explain.methods.readout import block_inputs, class_score, read_row, to_maps
+from minivit.explain.states import logits_of_states, run_block
 from minivit.precision import no_autocast
 from minivit.vit import VisionTransformer
 

@@ -26,8 +26,10 @@ from minivit.attention import attention_weights
 from minivit.blocks import EncoderBlock
 from minivit.cpu import write_weights
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.methods.readout import is_plain_block, looking_token, require_room, to_maps
+from minivit.explain.free_memory import require_room
+from minivit.explain.methods.readout import looking_token, to_maps
 from minivit.explain.rollout import Fusion, check_mix, mix
+from minivit.explain.states import is_plain_block
 from minivit.precision import no_autocast, widen
 from minivit.vit import VisionTransformer
 

@@ -19,13 +19,8 @@ from torch import Tensor
 from minivit.attention import attention_weights
 from minivit.blocks import EncoderBlock
 from minivit.explain.conditions import Target, fixed
-from minivit.explain.methods.readout import (
-    block_inputs,
-    block_number,
-    is_plain_block,
-    looking_token,
-    to_maps,
-)
+from minivit.explain.methods.readout import block_inputs, block_number, looking_token, to_maps
+from minivit.explain.states import is_plain_block
 from minivit.precision import no_autocast, widen
 from minivit.vit import VisionTransformer
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from minivit import VisionTransformer
-from minivit.explain.methods.readout import block_inputs, logits_of_states, run_block
+from minivit.explain.methods.readout import block_inputs
+from minivit.explain.states import logits_of_states, run_block
 from tests.explain.vits import KINDS, make_images, make_model
 
 ALL_READ = {"mean", "several blocks read"}

@@ -98,7 +98,7 @@ class Case:
     @property
     def name(self) -> str:
         """Name of the line."""
-        return ", ".join(filter(None, (self.package, self.note)))
+        return ", ".join(filter(None, (f"{self.package}{version(self.package)}", self.note)))
 
     @property
     def key(self) -> str:
@@ -218,8 +218,13 @@ CASES = (
     Case(ROLLOUT, "torchxai-explain", torchxai_rollout),
     Case(RELEVANCE, OURS, our_method("relevance", keep="maps"), "maps kept"),
     Case(RELEVANCE, OURS, our_method("relevance", keep="inputs"), "inputs kept"),
-    Case(RELEVANCE, "torchxai-explain", torchxai_gradients),
-    Case(RELEVANCE, "torchxai-explain", torchxai_gradients_as_made, "weights with gradients"),
+    Case(RELEVANCE, "torchxai-explain", torchxai_gradients, "rows of sum 1"),
+    Case(
+        RELEVANCE,
+        "torchxai-explain",
+        torchxai_gradients_as_made,
+        "rows of sum 1, weights with gradients",
+    ),
     Case(INTEGRATION, OURS, our_integration, steps=True),
     Case(INTEGRATION, "captum", captum_integration, steps=True),
     Case("attention of the last block", OURS, our_method("attention")),
@@ -277,14 +282,13 @@ def main() -> None:
     for key in baselines:
         show("forward", key, times[key], times["plain timm"])
     for case in CASES:
-        name = f"{case.name}{version(case.package)}"
         if case.key in faults:
-            print(f"| {case.work} | {name}: {faults[case.key]} | – | – | – | | |")
+            print(f"| {case.work} | {case.name}: {faults[case.key]} | – | – | – | | |")
             continue
         peers = [peer.key for peer in CASES if is_peer(peer, case) and peer.key in runs]
         show(
             case.work,
-            name,
+            case.name,
             times[case.key],
             times["plain timm"],
             memory[case.key],

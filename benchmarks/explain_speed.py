@@ -11,24 +11,21 @@ is not counted.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
-import re
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import minivit
+from benchmarks.peak_memory import growth, of_own_process
 from benchmarks.turns import take_turns
 from minivit.attention import AttentionRows
 from minivit.explain import METHODS, rollout
 from minivit.explain.scoring.removal import removal
 
+MODULE = "benchmarks.explain_speed"
 Case = Callable[[minivit.VisionTransformer, Tensor], object]
 
 
@@ -83,7 +80,8 @@ def main() -> None:
     arguments = parser.parse_args()
     model, images = make(arguments.pixels)
     if arguments.memory_of:
-        print(extra_memory(CASES[arguments.memory_of], model, images))
+        case = CASES[arguments.memory_of]
+        print(growth(lambda: plain(model, images), lambda: case(model, images)))
         return
     names = arguments.methods.split(",") if arguments.methods else list(CASES)
     cases: dict[str, Callable[[], object]] = {"plain": lambda: plain(model, images)}
@@ -101,9 +99,10 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for name in names:
         ratios = [a / b for a, b in zip(times[name], times["plain"], strict=True)]
+        memory = of_own_process([MODULE, "--pixels", str(arguments.pixels), "--memory-of", name])
         print(
             f"| {name} | **{statistics.median(ratios):.2f}** | {min(ratios):.2f} | "
-            f"{max(ratios):.2f} | {memory_of(name, arguments.pixels):.1f} |",
+            f"{max(ratios):.2f} | {memory:.1f} |",
             flush=True,
         )
 
@@ -115,35 +114,6 @@ def make(pixels: int) -> tuple[minivit.VisionTransformer, Tensor]:
     model = minivit.VisionTransformer(config).eval()
     nn.init.normal_(model.head.weight, std=0.02)  # zeros before training: no gradients to fold
     return model, torch.randn(1, 3, pixels, pixels)
-
-
-def memory_of(name: str, pixels: int) -> float:
-    """MiB of peak memory beyond a plain forward pass, in a process of its own."""
-    words = ["-m", "benchmarks.explain_speed", "--pixels", str(pixels), "--memory-of", name]
-    own_pages = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    done = subprocess.run(
-        [sys.executable, *words],
-        env=os.environ | own_pages,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return float(done.stdout)
-
-
-def extra_memory(case: Case, model: minivit.VisionTransformer, images: Tensor) -> float:
-    """MiB by which the peak grows from plain forward passes to this case."""
-    for _ in range(2):
-        plain(model, images)
-    before = peak_memory()
-    case(model, images)
-    return (peak_memory() - before) / 1024
-
-
-def peak_memory() -> int:
-    """KiB, the most that this process has had in memory."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from minivit.training.caption.scene_truth import scene_scores
 from minivit.training.caption.scores import MissingPackageError, caption_scores
 from minivit.training.task import Bar, Report
 
+BORDER = 0.03  # tolerance of the second figure, about 3 of 96 pixels
+
 
 def write_captions(
     captioner: Captioner, pictures: Sequence[Image.Image], *, batch_size: int = 250
@@ -55,14 +57,14 @@ def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Repo
     test = draw(TEST_SEED)
     captions = write_captions(captioner, [scene.image for scene in test])
     scores = scene_scores(captions, test)
-    exact = scene_scores(captions, test, tolerance=0)
+    nearly = scene_scores(captions, test, tolerance=BORDER)
     lines = [
         f"{len(test):,} test scenes, greedy captions: {100 * scores['attribute_words']:.1f} % of "
         f"attribute words right, {100 * scores['exact_objects']:.1f} % of captions with every "
         f"object exactly right, {100 * scores['relations']:.1f} % of relations true "
-        f"({100 * exact['relations']:.1f} % where nothing is allowed for objects at the border "
-        f"between two words), {100 * scores['whole']:.1f} % of captions right as a whole "
-        f"({100 * exact['whole']:.1f} %)"
+        f"({100 * nearly['relations']:.1f} % if objects may lie {100 * BORDER:.0f} % of the "
+        f"picture elsewhere, across the border to another word), {100 * scores['whole']:.1f} % of captions "
+        f"right as a whole ({100 * nearly['whole']:.1f} %)"
     ]
     chosen = ground(captioner, draw(VALIDATION_SEED))
     rows = ground(captioner, test)

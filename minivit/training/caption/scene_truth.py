@@ -14,10 +14,11 @@ A caption is read in three steps.
    where no phrase comes before it, the one that follows ("left of B there is A", "… sits A").
    It is true when its phrases are matched to different objects, with two or three words that agree
    (one word, such as "small", names nothing), and the rules by which captions are written call
-   their places so, or would if the subject lay a little elsewhere, `TOLERANCE` up, down, left or
-   right at most: `relation` knows one word for each pair, and at the border between "left of" and
-   "to the upper left of" a hair decides. Away from borders "near" is false where captions say "left
-   of". A statement with a part missing is false.
+   their places so: `relation` knows one word for each pair, so that "near" is false where captions
+   say "left of". A statement with a part missing is false.
+
+At the border between "left of" and "to the upper left of" a hair decides. With a tolerance a
+statement is true also where it would be if its subject lay so far up, down, left or right at most.
 """
 
 from __future__ import annotations
@@ -31,9 +32,6 @@ from typing import NamedTuple
 from minivit.data.scenes.captions import RELATIONS, is_between, relation
 from minivit.data.scenes.dataset import Scene
 from minivit.data.scenes.objects import COLOURS, SHAPES, SIZES, Body
-
-TOLERANCE = 0.03
-"""How far from its place an object may be thought to lie, in shorter sides of the picture."""
 
 _ATTRIBUTES = {*SIZES, *COLOURS, *SHAPES}
 _ARTICLES = {"a", "the", "one", "single"}
@@ -54,15 +52,15 @@ class _Statement(NamedTuple):
 
 
 def scene_scores(
-    captions: Sequence[str], scenes: Sequence[Scene], *, tolerance: float = TOLERANCE
+    captions: Sequence[str], scenes: Sequence[Scene], *, tolerance: float = 0.0
 ) -> dict[str, float]:
     """How much of what captions say is true of their scenes; see the module's docstring.
 
     Args:
         captions: Captions, one a scene.
         scenes: Scenes of `make_scene`.
-        tolerance: How far from its place a subject may be thought to lie; 0: the one word by which
-            captions are written is true.
+        tolerance: How far from its place the subject of a statement may be thought to lie, in
+            shorter sides of the picture; 0: the one word by which captions are written is true.
 
     Returns:
         Shares from 0 to 1, over all captions together:

@@ -58,13 +58,13 @@ def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Repo
     captions = write_captions(captioner, [scene.image for scene in test])
     scores = scene_scores(captions, test)
     nearly = scene_scores(captions, test, tolerance=BORDER)
+    shares = {name: f"{100 * share:.1f} %" for name, share in scores.items()}
     lines = [
-        f"{len(test):,} test scenes, greedy captions: {100 * scores['attribute_words']:.1f} % of "
-        f"attribute words right, {100 * scores['exact_objects']:.1f} % of captions with every "
-        f"object exactly right, {100 * scores['relations']:.1f} % of relations true "
-        f"({100 * nearly['relations']:.1f} % if objects may lie {100 * BORDER:.0f} % of the "
-        f"picture elsewhere, across the border to another word), {100 * scores['whole']:.1f} % of captions "
-        f"right as a whole ({100 * nearly['whole']:.1f} %)"
+        f"{len(test):,} test scenes, greedy captions: {shares['attribute_words']} of attribute words "
+        f"right, {shares['exact_objects']} of captions with every object exactly right, "
+        f"{shares['relations']} of relations true ({100 * nearly['relations']:.1f} % if objects may "
+        f"lie {100 * BORDER:.0f} % of the picture elsewhere, across the border to another word), "
+        f"{shares['whole']} of captions right as a whole ({100 * nearly['whole']:.1f} %)"
     ]
     chosen = ground(captioner, draw(VALIDATION_SEED))
     rows = ground(captioner, test)

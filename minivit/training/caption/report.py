@@ -60,11 +60,11 @@ def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Repo
     nearly = scene_scores(captions, test, tolerance=BORDER)
     shares = {name: f"{100 * share:.1f} %" for name, share in scores.items()}
     lines = [
-        f"{len(test):,} test scenes, greedy captions: {shares['attribute_words']} of attribute words "
-        f"right, {shares['exact_objects']} of captions with every object exactly right, "
-        f"{shares['relations']} of relations true ({100 * nearly['relations']:.1f} % if objects may "
-        f"lie {100 * BORDER:.0f} % of the picture elsewhere, across the border to another word), "
-        f"{shares['whole']} of captions right as a whole ({100 * nearly['whole']:.1f} %)"
+        f"{len(test):,} test scenes, greedy captions: {shares['attribute_words']} of attribute "
+        f"words right, {shares['exact_objects']} of captions with every object exactly right, "
+        f"{shares['relations']} of relations true ({100 * nearly['relations']:.1f} % if objects "
+        f"may lie {100 * BORDER:.0f} % of the picture elsewhere, across the border to another "
+        f"word), {shares['whole']} of captions right as a whole ({100 * nearly['whole']:.1f} %)"
     ]
     chosen = ground(captioner, draw(VALIDATION_SEED))
     rows = ground(captioner, test)

@@ -140,7 +140,7 @@ def test_a_captioner_learns_by_the_same_loop(
     assert status("caption", *SMALL, "--out", out) == 0
     assert {path.name for path in out.iterdir()} - {"tensorboard"} == FILES
     printed = capsys.readouterr().out
-    assert "96 scenes, a caption each" in printed and "of attribute words right" in printed
+    assert "96 scenes, 8 captions each" in printed and "of attribute words right" in printed
     assert "pointing, shape words" in (out / "report.md").read_text()
     text = (
         minivit.load_model(out / "best.safetensors").caption([Image.new("RGB", (64, 64))])[0].text

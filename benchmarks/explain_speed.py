@@ -1,6 +1,6 @@
 """Methods of explanation beside a plain forward pass of the same model: time, and peak memory.
 
-    python -m benchmarks.explain_speed [--rounds N] [--pixels N] [--methods A,B,…]
+    python -m benchmarks.explain_speed [--rounds N] [--pixels N] [--cases NAME…]
 
 ViT-S/16 at 384 pixels, one picture, random weights: they change no time. Ratios of time are taken
 within a round, in one process. Peak memory is that of a process for each case, beyond what a plain
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
     parser.add_argument("--pixels", type=int, default=384, help="default: %(default)s")
-    parser.add_argument("--methods", help="names of cases, separated by commas (default: all)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, metavar="NAME", help="default: all")
     parser.add_argument("--memory-of", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     model, images = make(arguments.pixels)
@@ -83,7 +83,7 @@ def main() -> None:
         case = CASES[arguments.memory_of]
         print(growth(lambda: plain(model, images), lambda: case(model, images)))
         return
-    names = arguments.methods.split(",") if arguments.methods else list(CASES)
+    names = arguments.cases or list(CASES)
     cases: dict[str, Callable[[], object]] = {"plain": lambda: plain(model, images)}
     for name in names:
         cases[name] = lambda case=CASES[name]: case(model, images)  # type: ignore[misc]

@@ -4,7 +4,7 @@
 # is already active (VIRTUAL_ENV, CONDA_PREFIX), which is then used instead of a new .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-avx2 lint types parity demo real clean distclean
+.PHONY: help install test test-avx2 lint types parity demo real tutorials exercises clean distclean
 
 PYTHON ?= python3
 TORCH ?= torch
@@ -31,7 +31,7 @@ help: ## this list
 	@echo '  TORCH=torch==2.13.0   the torch to install first (test, demo, lint, types)'
 	@echo '  PYTHON=python3.12     the Python that makes a new environment (3.10 or newer)'
 	@echo '  VENV=.venv            the environment to use; default: the active one, else .venv'
-	@echo '  ARGS="-k attention"   more arguments for pytest (test, parity); for train.py (demo)'
+	@echo '  ARGS="-k attention"   more arguments for pytest (test, parity), train.py (demo), or the lessons (--all)'
 
 install: ## the environment with minivit (editable) and its development tools
 	@.ci/environment.sh tools "$(VENV)"
@@ -62,6 +62,12 @@ demo: install ## pictures by the shipped weights, then a training and its own: r
 real: install ## trained weights of a DINOv2 ViT-S/14 (90 MB, once), into the user's cache folder
 	@.ci/environment.sh real "$(VENV)"
 	@$(RUN) -m weights_convert.real
+
+tutorials: install ## run the lessons whose source has changed, into notebooks with outputs
+	@$(RUN) -m tutorials.make_notebooks $(ARGS)
+
+exercises: install ## the lessons without solutions: tutorials/work/
+	@$(RUN) -m tutorials.make_notebooks --exercises $(ARGS)
 
 parity: ## the comparisons with other libraries, live, in an environment of their own; no skips
 	@.ci/environment.sh parity "$(PARITY_VENV)"

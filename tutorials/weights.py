@@ -1,4 +1,4 @@
-"""The weights that a lesson looks at: those of `make real` where they are, else the shipped ones."""
+"""The weights that a lesson looks at: of `make real` where they are, else the shipped ones."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class NotSolved(Exception):
 
 
 class Check:
-    """A check of one exercise: called with an answer it prints what is wrong, or that it is solved."""
+    """A check of one exercise: called with an answer it prints what is wrong with it."""
 
     def __init__(self, number: str, title: str, properties: Callable[..., None]) -> None:
         self.number = number
@@ -150,8 +150,8 @@ def expect_gradient(value: Tensor, source: Tensor, name: str) -> None:
         if gradient is not None:
             return
     raise NotSolved(
-        f"no gradient flows back to {name}: `.detach()`, `.item()`, `.numpy()` or `torch.no_grad()` stands "
-        "on the way, or a tensor was made anew from numbers"
+        f"no gradient reaches {name}: `.detach()`, `.item()`, `.numpy()` or `torch.no_grad()` "
+        "stands on the way, or a tensor was made anew from numbers"
     )
 
 

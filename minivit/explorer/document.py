@@ -1,0 +1,136 @@
+"""The page: its parts in `page/` and the arrays of a model, joined into one file.
+
+Nothing is fetched by the page, and its policy forbids it. Text from outside, names and labels, stands in
+one JSON element, in which no character can end it, and reaches the page as text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from minivit.explorer.gather import LIVE_WEIGHTS, PagePicture, describe
+from minivit.explorer.packed import Packed
+from minivit.files import replacing
+from minivit.preprocess import Preprocess
+from minivit.vit import VisionTransformer
+
+_PAGE = Path(__file__).parent / "page"
+NUMERICS = ("matrix.js", "positions.js", "preprocess.js", "safetensors.js", "vit.js", "engine.js")
+"""Scripts that compute: they run in the worker too."""
+INTERFACE = (
+    "arrays.js",
+    "colours.js",
+    "state.js",
+    "attention.js",
+    "live.js",
+    "picture.js",
+    "heads.js",
+    "prediction.js",
+    "places.js",
+    "main.js",
+)
+"""Scripts of what is seen, in the order in which they are needed."""
+
+METHODS_SHOWN = ("rollout", "relevance", "attention_gradient", "value_norm", "class_similarity")
+"""Methods whose maps a page holds where none are named: those that cost a pass or two."""
+
+
+def write_page(
+    model: VisionTransformer,
+    pictures: Sequence[str | os.PathLike[str] | Image.Image | PagePicture],
+    path: str | os.PathLike[str],
+    *,
+    methods: Sequence[str] | None = None,
+    name: str = "",
+    preprocess: Preprocess | None = None,
+) -> None:
+    """Writes a page in which the attention of a model on pictures can be explored, offline.
+
+    A model of up to 4 M weights rides along, and the page runs it; of a larger one the page holds queries and
+    keys of these pictures.
+
+    Args:
+        model: Vision Transformer in eval mode.
+        pictures: Files, or pictures as `minivit.open_image` gives them.
+        path: The page, an .html file; an existing one is replaced once the new one is whole.
+        methods: Names in `minivit.explain.METHODS`; None: those that cost a pass or two.
+        name: Name of the weights, for the page's head.
+        preprocess: Transform of the pictures; None: the model's.
+
+    Raises:
+        OSError: The page cannot be written, or a picture cannot be read.
+        minivit.BadImageError: A file is no picture.
+        ValueError: No picture; or what a method refuses.
+    """
+    text = page_text(model, pictures, methods=methods, name=name, preprocess=preprocess)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def page_text(
+    model: VisionTransformer,
+    pictures: Sequence[str | os.PathLike[str] | Image.Image | PagePicture],
+    *,
+    methods: Sequence[str] | None = None,
+    name: str = "",
+    preprocess: Preprocess | None = None,
+) -> str:
+    """The text of the page that `write_page` writes."""
+    if not pictures:
+        raise ValueError("no pictures: a page shows at least one")
+    packed = Packed()
+    count = sum(parameter.numel() for parameter in model.parameters())
+    document = describe(
+        model,
+        [_named(picture, number) for number, picture in enumerate(pictures)],
+        packed,
+        name=name,
+        methods=METHODS_SHOWN if methods is None else methods,
+        preprocess=preprocess or model.preprocess,
+        live=count <= LIVE_WEIGHTS,
+    )
+    kernel = np.frombuffer((_PAGE / "kernel.wasm").read_bytes(), dtype=np.uint8)
+    document["kernel"] = packed.add(kernel)
+    return _join(document, packed)
+
+
+def _named(
+    picture: str | os.PathLike[str] | Image.Image | PagePicture, number: int
+) -> PagePicture:
+    if isinstance(picture, PagePicture):
+        return picture
+    if isinstance(picture, Image.Image):
+        return PagePicture(f"picture {number + 1}", picture)
+    from minivit.preprocess import open_image
+
+    return PagePicture(Path(picture).name, open_image(picture))
+
+
+def _join(document: dict[str, Any], packed: Packed) -> str:
+    text = (_PAGE / "page.html").read_text(encoding="utf-8")
+    # "<" cannot end the element, and what a browser treats as a line's end is no such thing here.
+    escaped = json.dumps(document).replace("<", "\\u003c")
+    parts = {
+        "STYLE": (_PAGE / "style.css").read_text(encoding="utf-8"),
+        "NUMERICS": _scripts(NUMERICS),
+        "INTERFACE": _scripts(INTERFACE),
+        "DOCUMENT": escaped,
+        "ARRAYS": packed.html(),
+    }
+    for part, content in parts.items():
+        before, mark, after = text.partition(f"<!--{part}-->")
+        if not mark:
+            raise ValueError(f"page.html has no place for {part}")
+        text = before + content + after
+    return text
+
+
+def _scripts(names: Sequence[str]) -> str:
+    return "\n".join((_PAGE / name).read_text(encoding="utf-8") for name in names)

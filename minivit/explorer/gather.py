@@ -1,0 +1,179 @@
+"""What a page says of a Vision Transformer and its pictures: one document, and arrays beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from minivit.checkpoint import save_model
+from minivit.explain import METHODS, position_similarity, store_queries_keys
+from minivit.explain.inside.lens import logit_lens
+from minivit.explain.methods.table import FOR_A_CLASS, SIGNED
+from minivit.explorer.packed import Packed
+from minivit.preprocess import Preprocess
+from minivit.vit import VisionTransformer
+
+LIVE_WEIGHTS = 4_000_000
+"""Most weights that ride along in a page, which then runs the model itself."""
+
+_FULL_PRECISION = 600_000  # weights up to here ride along in 32 bits: 16 move a logit by 1e-2
+_MOST_PLACES = 1600  # positions of larger grids are left out: their similarities are places² bytes
+_NUM_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class PagePicture:
+    """A picture for a page.
+
+    Attributes:
+        name: Name that the page shows.
+        image: Picture, as `minivit.open_image` gives it.
+    """
+
+    name: str
+    image: Image.Image
+
+
+def describe(
+    model: VisionTransformer,
+    pictures: Sequence[PagePicture],
+    packed: Packed,
+    *,
+    name: str,
+    methods: Sequence[str],
+    preprocess: Preprocess,
+    live: bool,
+) -> dict[str, Any]:
+    """The document of a page.
+
+    Args:
+        model: Model in eval mode.
+        pictures: Pictures to show.
+        packed: Arrays of the page, to which those of the document are added.
+        name: Name of the weights.
+        methods: Methods of explanation whose maps the page holds.
+        preprocess: Transform of the pictures.
+        live: Whether the weights ride along, so that the page runs the model.
+
+    Returns:
+        What JSON knows, with arrays as `Packed.add` describes them.
+    """
+    rows, cols = model.grid_size
+    return {
+        "version": 1,
+        "name": name,
+        "config": model.config.to_dict(),
+        "preprocess": preprocess.to_dict(),
+        "labels": model.labels,
+        "signed": sorted(SIGNED),
+        "for_a_class": sorted(FOR_A_CLASS),
+        "checkpoint": packed.add(_checkpoint(model)) if live else None,
+        "positions": (
+            packed.add(_positions(model)) if rows * cols <= _MOST_PLACES else None
+        ),
+        "pictures": [
+            _picture(model, picture, packed, methods=methods, preprocess=preprocess, live=live)
+            for picture in pictures
+        ],
+    }
+
+
+def _checkpoint(model: VisionTransformer) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of a minivit checkpoint of the model."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_model(
+            model, path, dtype=torch.float32 if count <= _FULL_PRECISION else torch.float16
+        )
+        return np.frombuffer(path.read_bytes(), dtype=np.uint8)
+
+
+def _positions(model: VisionTransformer) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """(places, places) cosines in units of 1 / 127."""
+    similarity = position_similarity(model).flatten(2).flatten(0, 1)  # (R, C, R, C) -> (N, N)
+    return (similarity * 127).round().to(torch.int8).numpy()
+
+
+def _picture(
+    model: VisionTransformer,
+    picture: PagePicture,
+    packed: Packed,
+    *,
+    methods: Sequence[str],
+    preprocess: Preprocess,
+    live: bool,
+) -> dict[str, Any]:
+    seen = preprocess.view(picture.image)
+    images = preprocess(picture.image)[None].to(next(model.parameters()).device)  # (1, C, H, W)
+    described: dict[str, Any] = {
+        "name": picture.name,
+        "source": _data_url(seen),
+        "size": list(seen.size),
+        "grid": list(model.patch_embed.grid_for(*images.shape[-2:])),
+    }
+    if model.config.num_classes and model.config.head_blocks == 1:
+        lens = logit_lens(model, images)[0].float()  # (L + 1, classes)
+        described["lens"] = packed.add(lens.cpu().numpy())
+        classes = lens[-1].topk(min(_NUM_CLASSES, lens.shape[1])).indices.tolist()
+    else:
+        classes = []
+    if not live:
+        described["stored"] = _stored(model, images, packed)
+    described["maps"] = _maps(model, images, packed, methods, classes[:1])
+    return described
+
+
+def _stored(model: VisionTransformer, images: Tensor, packed: Packed) -> dict[str, Any]:
+    """Queries and keys of all blocks, and the logarithm of each row's sum, which columns need."""
+    stored = store_queries_keys(model, images)
+    width = stored.queries.shape[-1]
+    queries = stored.queries * stored.query_scales  # (L, 1, H, N, d)
+    keys = stored.keys * stored.key_scales
+    sums = [
+        torch.logsumexp(q @ k.transpose(-2, -1) * width**-0.5, dim=-1)  # (1, H, N, d) -> (1, H, N)
+        for q, k in zip(queries, keys, strict=True)
+    ]
+    return {
+        "queries": packed.add(stored.queries[:, 0].cpu().numpy()),
+        "keys": packed.add(stored.keys[:, 0].cpu().numpy()),
+        "query_scales": packed.add(stored.query_scales[:, 0, ..., 0].cpu().numpy()),
+        "key_scales": packed.add(stored.key_scales[:, 0, ..., 0].cpu().numpy()),
+        "sums": packed.add(torch.stack(sums)[:, 0].cpu().numpy()),
+    }
+
+
+def _maps(
+    model: VisionTransformer,
+    images: Tensor,
+    packed: Packed,
+    methods: Sequence[str],
+    classes: Sequence[int],
+) -> list[dict[str, Any]]:
+    """A map a method, and one a class where the method knows classes."""
+    maps = []
+    for method in methods:
+        targets = classes if method in FOR_A_CLASS else [None]
+        for target in targets:
+            values = METHODS[method](model, images, target)[0]  # (1, rows, cols) -> (rows, cols)
+            maps.append(
+                {"method": method, "target": target}
+                | {"values": packed.add(values.detach().float().cpu().numpy())}
+            )
+    return maps
+
+
+def _data_url(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

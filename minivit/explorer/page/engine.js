@@ -1,0 +1,42 @@
+// The model that runs: opened from a checkpoint's bytes, then asked for passes, in a worker if the browser
+// has one.
+
+class Engine {
+  // Gives what the page says of the model.
+  open({ checkpoint, kernel, numTokens }) {
+    const { description, tensors } = readCheckpoint(checkpoint);
+    Object.assign(this, openModel(description, tensors, kernel, numTokens));
+    return { config: this.model.config, preprocess: this.model.preprocess, labels: this.model.labels,
+      kernel: this.model.kernel.name };
+  }
+
+  // What the model sees of a photo.
+  view({ picture }) {
+    return view(picture, this.model.preprocess);
+  }
+
+  // A pass over a picture that was viewed before, with what a learner changed.
+  run({ picture, changes }) {
+    const start = performance.now();
+    const pass = forward(this.model, this.arena, normalize(picture, this.model.preprocess), changes);
+    return { ...pass, numHeads: this.model.config.num_heads, milliseconds: performance.now() - start };
+  }
+}
+
+// Answers {id, call, argument} with {id, value} or {id, error}.
+function serve(port) {
+  const engine = new Engine();
+  port.onmessage = ({ data: { id, call, argument } }) => {
+    try {
+      const value = engine[call](argument);
+      port.postMessage({ id, value }, buffersOf(value));
+    } catch (error) {
+      port.postMessage({ id, error: error.message });
+    }
+  };
+}
+
+// Buffers that are moved instead of copied.
+function buffersOf(value) {
+  return [...(value.attention || []), ...(value.lens || [])].map((array) => array.buffer);
+}

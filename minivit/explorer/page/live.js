@@ -1,0 +1,119 @@
+// The running model, asked from the page: by messages to a worker, or directly where the browser has none.
+
+class Live {
+  // `source` is the text of the numeric scripts.
+  constructor(source) {
+    this.waiting = new Map();
+    this.count = 0;
+    this.worker = this.startWorker(source);
+    this.engine = this.worker ? null : new Engine();
+  }
+
+  startWorker(source) {
+    try {
+      const url = URL.createObjectURL(new Blob([source, "\nserve(self);"], { type: "text/javascript" }));
+      const worker = new Worker(url);
+      worker.onmessage = ({ data: { id, value, error } }) => {
+        const { resolve, reject } = this.waiting.get(id);
+        this.waiting.delete(id);
+        if (error) reject(new Error(error));
+        else resolve(value);
+      };
+      // A worker that a policy forbids does not throw: it says so later, and what it was asked is asked again.
+      worker.onerror = () => {
+        this.worker = null;
+        this.engine = new Engine();
+        for (const { call, argument, resolve, reject } of this.waiting.values()) {
+          this.ask(call, argument).then(resolve, reject);
+        }
+        this.waiting.clear();
+      };
+      return worker;
+    } catch {
+      return null;
+    }
+  }
+
+  ask(call, argument) {
+    if (!this.worker) {
+      return new Promise((resolve) => setTimeout(resolve)).then(() => this.engine[call](argument));
+    }
+    return new Promise((resolve, reject) => {
+      const id = this.count++;
+      this.waiting.set(id, { call, argument, resolve, reject });
+      this.worker.postMessage({ id, call, argument });
+    });
+  }
+}
+
+// Asks for a pass after the other: while one runs, only the newest question waits.
+class Latest {
+  constructor(run) {
+    this.run = run;
+    this.running = false;
+    this.next = null;
+  }
+
+  ask(question) {
+    this.next = question;
+    if (!this.running) this.work();
+  }
+
+  async work() {
+    this.running = true;
+    while (this.next) {
+      const question = this.next;
+      this.next = null;
+      await this.run(question);
+    }
+    this.running = false;
+  }
+}
+
+// What a learner changed, as `forward` takes it. `patches` is [[patch, place], …] or null.
+function noChanges() {
+  return { patches: null, headsOff: {}, mlpsOff: [], blocksOff: [], uniform: [], temperature: 1 };
+}
+
+function changesFor(changes) {
+  const { patches, ...rest } = changes;
+  return patches ? { ...rest, patches } : rest;
+}
+
+// Switches for blocks, their heads and MLPs, the scores' divisor, and what happens to patches.
+function drawSwitches(view, changes, change) {
+  const section = document.getElementById("live");
+  const { depth, num_heads: numHeads } = view.page.config;
+  const rows = Array.from({ length: depth }, (_, block) => {
+    const row = document.createElement("tr");
+    const cell = (label, on, toggle) => {
+      const data = document.createElement("td"), box = document.createElement("input");
+      box.type = "checkbox";
+      box.checked = on;
+      box.setAttribute("aria-label", `${label}, block ${block}`);
+      box.autocomplete = "off";
+      box.addEventListener("change", () => change(toggle(box.checked)));
+      data.append(box);
+      row.append(data);
+    };
+    const list = (name, wanted) => (on) => ({ [name]: without(changes[name], block).concat(on === wanted ? [block] : []) });
+    row.append(words("th", `block ${block}`));
+    cell("block", !changes.blocksOff.includes(block), list("blocksOff", false));
+    cell("MLP", !changes.mlpsOff.includes(block), list("mlpsOff", false));
+    cell("even attention", changes.uniform.includes(block), list("uniform", true));
+    for (let head = 0; head < numHeads; head++) {
+      const off = changes.headsOff[block] || [];
+      cell(`head ${head}`, !off.includes(head), (on) => (
+        { headsOff: { ...changes.headsOff, [block]: without(off, head).concat(on ? [] : [head]) } }));
+    }
+    return row;
+  });
+  const head = document.createElement("tr");
+  head.append(words("th", ""), words("th", "adds"), words("th", "MLP"), words("th", "even"),
+    ...Array.from({ length: numHeads }, (_, number) => words("th", `head ${number}`)));
+  section.querySelector("table").replaceChildren(head, ...rows);
+}
+
+function without(list, item) {
+  return list.filter((other) => other !== item);
+}

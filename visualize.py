@@ -6,6 +6,7 @@
     python visualize.py caption IMAGE… [--weights W] [--out DIR]
     python visualize.py score [--data scenes|DIR] [--masks DIR] [--weights W] [--out DIR]
     python visualize.py explain IMAGE… [--methods A,B|all] [--target LABEL|NUMBER] [--weights W]
+    python visualize.py explore [IMAGE…] [--weights W] [--out PAGE.html]
     python visualize.py model [IMAGE…] [--weights W] [--out DIR]
     python visualize.py ablate IMAGE… [--target LABEL|NUMBER] [--weights W] [--out DIR]
     python visualize.py doctor IMAGE… [--weights W] [--out DIR]
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "caption": caption,
         "score": score,
         "explain": explain,
+        "explore": explore,
         "model": describe,
         "ablate": ablate,
         "doctor": doctor,
@@ -290,6 +292,16 @@ def explain(arguments: argparse.Namespace) -> int:
     from minivit.commands import explain as explaining
 
     return explaining.explain(load(arguments, minivit.VisionTransformer), arguments)
+
+
+# ---- explore ----------------------------------------------------------------------------------
+
+
+def explore(arguments: argparse.Namespace) -> int:
+    """One page: attention to click through, and a small model that runs in it."""
+    from minivit.commands import explore as exploring
+
+    return exploring.explore(load(arguments, minivit.VisionTransformer), arguments)
 
 
 # ---- model ------------------------------------------------------------------------------------

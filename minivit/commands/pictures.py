@@ -111,7 +111,7 @@ def _draw_photos(paths: Sequence[str], folder: Path, draw: Draw, *, debug: bool)
         except BadImageError as error:
             if debug:
                 raise
-            tqdm.write(_complaint(path, error), file=sys.stderr)
+            tqdm.write(complaint(path, error), file=sys.stderr)
             status = 2
         else:
             _write(drawing, target)
@@ -137,7 +137,7 @@ def _write(drawing: Drawing, path: Path) -> None:
         tqdm.write(line if line.isprintable() else repr(line))
 
 
-def _complaint(path: str, error: ValueError) -> str:
+def complaint(path: str, error: ValueError) -> str:
     """The error in one line that names the photo."""
     message = one_line(error)
     return message if path in message else one_line(ValueError(f"{path}: {error}"))

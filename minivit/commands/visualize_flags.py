@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from minivit.commands.explain_flags import add_explain
+from minivit.commands.explore_flags import add_explore
 from minivit.commands.inspect_flags import add_ablate, add_doctor
 from minivit.commands.model_flags import add_model
 from minivit.commands.score_flags import add_score
@@ -27,6 +28,7 @@ def make_parser() -> Parser:
     _add_caption(commands)
     add_score(commands)
     add_explain(commands)
+    add_explore(commands)
     add_model(commands)
     add_ablate(commands)
     add_doctor(commands)

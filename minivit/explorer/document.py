@@ -1,7 +1,7 @@
 """The page: its parts in `page/` and the arrays of a model, joined into one file.
 
-Nothing is fetched by the page, and its policy forbids it. Text from outside, names and labels, stands in
-one JSON element, in which no character can end it, and reaches the page as text.
+Nothing is fetched by the page, and its policy forbids it. Text from outside, names and labels,
+stands in one JSON element, in which no character can end it, and reaches the page as text.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def write_page(
 ) -> None:
     """Writes a page in which the attention of a model on pictures can be explored, offline.
 
-    A model of up to 4 M weights rides along, and the page runs it; of a larger one the page holds queries and
-    keys of these pictures.
+    A model of up to 4 M weights rides along, and the page runs it; of a larger one the page holds
+    queries and keys of these pictures.
 
     Args:
         model: Vision Transformer in eval mode.
@@ -101,9 +101,7 @@ def page_text(
     return _join(document, packed)
 
 
-def _named(
-    picture: str | os.PathLike[str] | Image.Image | PagePicture, number: int
-) -> PagePicture:
+def _named(picture: str | os.PathLike[str] | Image.Image | PagePicture, number: int) -> PagePicture:
     if isinstance(picture, PagePicture):
         return picture
     if isinstance(picture, Image.Image):

@@ -78,9 +78,7 @@ def describe(
         "signed": sorted(SIGNED),
         "for_a_class": sorted(FOR_A_CLASS),
         "checkpoint": packed.add(_checkpoint(model)) if live else None,
-        "positions": (
-            packed.add(_positions(model)) if rows * cols <= _MOST_PLACES else None
-        ),
+        "positions": (packed.add(_positions(model)) if rows * cols <= _MOST_PLACES else None),
         "pictures": [
             _picture(model, picture, packed, methods=methods, preprocess=preprocess, live=live)
             for picture in pictures
@@ -93,9 +91,7 @@ def _checkpoint(model: VisionTransformer) -> np.ndarray[Any, np.dtype[np.uint8]]
     count = sum(parameter.numel() for parameter in model.parameters())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        save_model(
-            model, path, dtype=torch.float32 if count <= _FULL_PRECISION else torch.float16
-        )
+        save_model(model, path, dtype=torch.float32 if count <= _FULL_PRECISION else torch.float16)
         return np.frombuffer(path.read_bytes(), dtype=np.uint8)
 
 

@@ -16,8 +16,8 @@ from minivit.vit import VisionTransformer
 class ShownPage:
     """A page that a notebook shows in a frame of its own.
 
-    The frame is a sandbox that lets scripts run and files be saved, and nothing else: a bare page in an
-    output would run in the notebook's own document.
+    The frame is a sandbox that lets scripts run and files be saved, and nothing else: a bare page
+    in an output would run in the notebook's own document.
     """
 
     def __init__(self, text: str, height: int) -> None:
@@ -40,7 +40,7 @@ def show(
 ) -> ShownPage:
     """The page of `write_page`, for the last line of a notebook's cell.
 
-    A notebook that is not trusted shows nothing in its place: draw a figure for readers of a stored one.
+    A notebook that is not trusted shows nothing in its place: draw a figure for its readers.
 
     Args:
         model: As in `write_page`, as are pictures, options and errors.

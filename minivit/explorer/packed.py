@@ -14,9 +14,7 @@ _KINDS = {"float32": "f4", "float16": "f2", "int16": "i2", "int8": "i1", "uint8"
 
 
 class Packed:
-    """Arrays that go into a page; `add` gives what the page's document says of one.
-
-    """
+    """Arrays that go into a page; `add` gives what the page's document says of one."""
 
     def __init__(self) -> None:
         self._elements: list[str] = []
@@ -40,7 +38,9 @@ class Packed:
         self._count += 1
         for start in range(0, max(len(data), 1), _PIECE):
             text = base64.b64encode(data[start : start + _PIECE]).decode("ascii")
-            self._elements.append(f'<script type="text/plain" data-array="{number}">{text}</script>')
+            self._elements.append(
+                f'<script type="text/plain" data-array="{number}">{text}</script>'
+            )
         return {
             "array": number,
             "dtype": array.dtype.name,

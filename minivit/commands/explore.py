@@ -1,0 +1,91 @@
+"""visualize.py explore: from flags to one page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minivit.commands.pictures import complaint
+from minivit.commands.seen import whole_photo
+
+if TYPE_CHECKING:
+    from minivit.explorer.gather import PagePicture
+    from minivit.vit import VisionTransformer
+
+
+def explore(model: VisionTransformer, arguments: argparse.Namespace) -> int:
+    """Writes the page; a photo that cannot be used is named and left out.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: No such method, no photo can be used, or the page would overwrite an input.
+        OSError: The page cannot be written.
+    """
+    from minivit.explain import METHODS
+    from minivit.explorer import write_page
+
+    methods = arguments.methods
+    if methods == ("all",):
+        methods = tuple(name for name in METHODS if name != "attention")
+    for name in methods or ():
+        if name not in METHODS:
+            raise ValueError(
+                f"--methods {name}: no method is called so; choose from {', '.join(METHODS)}, or "
+                "give all"
+            )
+    inputs = {Path(path).resolve() for path in (*arguments.pictures, arguments.weights)}
+    if arguments.out.resolve() in inputs:
+        raise ValueError(
+            f"{arguments.out}: is an input and would be overwritten; choose another --out"
+        )
+    status, pictures = _pictures(model, arguments)
+    if not pictures:
+        raise ValueError("no photo can be used: see the lines above")
+    try:
+        write_page(
+            model,
+            pictures,
+            arguments.out,
+            methods=methods,
+            name=arguments.weights.name,
+            preprocess=whole_photo(model) if arguments.whole else None,
+        )
+    except OSError as error:
+        raise OSError(
+            f"{arguments.out}: cannot be written ({error.strerror or error}); choose another --out"
+        ) from error
+    print(arguments.out)
+    return status
+
+
+def _pictures(
+    model: VisionTransformer, arguments: argparse.Namespace
+) -> tuple[int, list[PagePicture]]:
+    """The exit status so far, and the pictures that can be used."""
+    from minivit.data.scenes.dataset import TEST_SEED, make_scene
+    from minivit.explorer.gather import PagePicture
+    from minivit.preprocess import BadImageError, open_image
+
+    if not arguments.pictures:
+        numbers = range(arguments.seed, arguments.seed + arguments.scenes)
+        size = model.preprocess.image_size
+        return 0, [
+            PagePicture(f"scene {n}", make_scene(TEST_SEED, n, image_size=size).image)
+            for n in numbers
+        ]
+    status, pictures = 0, []
+    for path in arguments.pictures:
+        try:
+            picture = PagePicture(Path(path).name, open_image(path))
+            model.preprocess.view_size(*picture.image.size)
+            pictures.append(picture)
+        except BadImageError as error:
+            if arguments.debug:
+                raise
+            print(complaint(path, error), file=sys.stderr)
+            status = 2
+    return status, pictures

@@ -123,7 +123,7 @@ parity() {
         flock 9
     fi
     need_environment "$dir"
-    lines=$(requirements "$dir" dependencies test parity real)
+    lines=$(requirements "$dir" dependencies test tutorials parity real)
     wanted=$(printf '# after %s\n%s' "$PARITY_TORCH" "$lines")
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
     say "installing into $dir"

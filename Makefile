@@ -4,7 +4,7 @@
 # is already active (VIRTUAL_ENV, CONDA_PREFIX), which is then used instead of a new .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-avx2 lint types parity demo real tutorials exercises clean distclean
+.PHONY: help install test browser test-avx2 lint types parity demo real tutorials exercises clean distclean
 
 PYTHON ?= python3
 TORCH ?= torch
@@ -38,6 +38,10 @@ install: ## the environment with minivit (editable) and its development tools
 
 test: install ## the tests: no network, no other library, eight minutes on two cores
 	$(RUN) -m pytest -m "not parity" --durations=10 --durations-min=1 $(ARGS)
+
+browser: install ## the tests of the explorer's page in a real browser (Debian's chromium); no skips
+	@.ci/environment.sh browser "$(VENV)"
+	$(RUN) -m pytest -m browser --no-skips $(ARGS)
 
 # A processor that has more computes as one of 2013 does; what takes effect is printed first.
 # Left out: the compiled step. With ATEN_CPU_CAPABILITY lowered torch.compile mixes both kinds of

@@ -3,6 +3,7 @@
 #
 #   .ci/environment.sh tools DIR     minivit (editable) with its development tools
 #   .ci/environment.sh real DIR      what `make real` needs besides, in an environment with tools
+#   .ci/environment.sh browser DIR   what `make browser` needs besides, in the same
 #   .ci/environment.sh parity DIR    the libraries that `make parity` compares with
 #
 # Nothing is done twice: a stamp in DIR says what was installed. Read from the environment: PYTHON
@@ -104,10 +105,12 @@ print(*[line for group in sys.argv[1:] for line in groups[group]], sep="\n")
 PYTHON
 }
 
-real() {
-    local dir=$1 wanted
-    if "$dir/bin/python" -c 'import onnx' 2> /dev/null; then return; fi
-    wanted=$(requirements "$dir" real)
+# extra DIR GROUP MODULE...: the group's requirements, where a module of theirs is missing.
+extra() {
+    local dir=$1 group=$2 wanted
+    shift 2
+    if "$dir/bin/python" -c "import $(IFS=,; echo "$*")" 2> /dev/null; then return; fi
+    wanted=$(requirements "$dir" "$group")
     say "installing $wanted into $dir"
     # shellcheck disable=SC2086 # a requirement a word
     pip_install "$dir" --quiet $wanted
@@ -137,7 +140,8 @@ parity() {
 
 case "${1:-} $#" in
     "tools 2") tools "$2" ;;
-    "real 2") real "$2" ;;
+    "real 2") extra "$2" real onnx ;;
+    "browser 2") extra "$2" explorer-tests playwright wasmtime ;;
     "parity 2") parity "$2" ;;
-    *) fail "usage: .ci/environment.sh tools|real|parity DIR" ;;
+    *) fail "usage: .ci/environment.sh tools|real|browser|parity DIR" ;;
 esac

@@ -19,6 +19,8 @@ from minivit.vit import VisionTransformer
 from tests.explorer.conftest import sharp_vit
 from tests.explorer.pages import Opened, opened
 
+pytestmark = pytest.mark.browser
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "registers and LayerScale": {},
     "mean pooling, no class token": {"pooling": "mean", "class_token": False, "fc_norm": True},

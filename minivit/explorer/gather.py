@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from minivit.checkpoint import save_model
 from minivit.explain import METHODS, position_similarity, store_queries_keys
 from minivit.explain.inside.lens import logit_lens
 from minivit.explain.methods.table import FOR_A_CLASS, SIGNED
+from minivit.explain.stored_attention import LARGEST
 from minivit.explorer.packed import Packed
 from minivit.preprocess import Preprocess
 from minivit.vit import VisionTransformer
@@ -26,7 +24,6 @@ from minivit.vit import VisionTransformer
 LIVE_WEIGHTS = 4_000_000
 """Most weights that ride along in a page, which then runs the model itself."""
 
-_FULL_PRECISION = 600_000  # weights up to here ride along in 32 bits: 16 move a logit by 1e-2
 _MOST_PLACES = 1600  # positions of larger grids are left out: their similarities are places² bytes
 _NUM_CLASSES = 5
 
@@ -77,7 +74,7 @@ def describe(
         "labels": model.labels,
         "signed": sorted(SIGNED),
         "for_a_class": sorted(FOR_A_CLASS),
-        "checkpoint": packed.add(_checkpoint(model)) if live else None,
+        "weights": _weights(model, packed) if live else None,
         "positions": (packed.add(_positions(model)) if rows * cols <= _MOST_PLACES else None),
         "pictures": [
             _picture(model, picture, packed, methods=methods, preprocess=preprocess, live=live)
@@ -86,13 +83,23 @@ def describe(
     }
 
 
-def _checkpoint(model: VisionTransformer) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The bytes of a minivit checkpoint of the model."""
-    count = sum(parameter.numel() for parameter in model.parameters())
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        save_model(model, path, dtype=torch.float32 if count <= _FULL_PRECISION else torch.float16)
-        return np.frombuffer(path.read_bytes(), dtype=np.uint8)
+def _weights(model: VisionTransformer, packed: Packed) -> dict[str, dict[str, Any]]:
+    """The tensors of a checkpoint: matrices in 16 bits with a scale a row, vectors as they are.
+
+    16-bit floats would take as many bytes and round each number to 11 bits; a row's whole numbers
+    have 15 and a sign for its largest.
+    """
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        values = tensor.detach().float().cpu()
+        if values.dim() < 2 or values.shape[0] == 1:
+            weights[name] = {"values": packed.add(values.numpy())}
+            continue
+        rows = values.flatten(1)  # (rows, …) -> (rows, numbers)
+        scales = (rows.abs().amax(dim=1) / LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
+        whole = (rows / scales[:, None]).round().to(torch.int16)
+        weights[name] = {"values": packed.add(whole.numpy()), "scales": packed.add(scales.numpy())}
+    return weights
 
 
 def _positions(model: VisionTransformer) -> np.ndarray[Any, np.dtype[np.int8]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,17 @@ def scenes_page(scenes_model: VisionTransformer, tmp_path_factory: pytest.TempPa
     scene = make_scene(TEST_SEED, 3, image_size=96).image
     write_page(scenes_model, [PagePicture("scene 3", scene), "tutorials/photos/cat.jpg"], path)
     return path
+
+
+def as_in_page(model: VisionTransformer) -> VisionTransformer:
+    """The same model with its matrices in whole numbers of a row's largest / 32767."""
+    rounded = copy.deepcopy(model)
+    for parameter in rounded.parameters():
+        if parameter.dim() > 1 and len(parameter) > 1:
+            rows = parameter.data.flatten(1)
+            unit = rows.abs().amax(dim=1, keepdim=True) / 32767
+            rows.copy_((rows / unit).round() * unit)
+    return rounded
 
 
 def sharp_vit(**changes: Any) -> VisionTransformer:

@@ -16,7 +16,7 @@ from minivit.explain.inside.lens import logit_lens
 from minivit.explorer import document, write_page
 from minivit.explorer.gather import PagePicture
 from minivit.vit import VisionTransformer
-from tests.explorer.conftest import sharp_vit
+from tests.explorer.conftest import as_in_page, sharp_vit
 from tests.explorer.pages import Opened, opened
 
 pytestmark = pytest.mark.browser
@@ -70,7 +70,7 @@ def test_a_pass_in_the_page_is_torchs(browser: Any, tmp_path: Path, variant: str
     with opened(browser, path) as here:
         _live(here, 1)
         for number, image in enumerate(images):
-            _assert_pass(here, number, model, image)
+            _assert_pass(here, number, as_in_page(model), image)
         assert not here.complaints and not here.requests
 
 
@@ -80,9 +80,12 @@ def test_the_shipped_model_says_in_the_page_what_it_says_here(
     with opened(browser, scenes_page) as here:
         _live(here, 1)
         image = minivit.open_image("tutorials/photos/cat.jpg")
-        _assert_pass(here, 1, scenes_model, image)
+        rounded = as_in_page(scenes_model)
+        _assert_pass(here, 1, rounded, image)
+        exact, _ = _torch(scenes_model, image)
+        np.testing.assert_allclose(here.array("passes.get(1).logits"), exact, atol=3e-3)
         with torch.inference_mode():
-            lens = logit_lens(scenes_model, scenes_model.preprocess(image)[None])[0]
+            lens = logit_lens(rounded, rounded.preprocess(image)[None])[0]
         for block, logits in enumerate(lens):
             np.testing.assert_allclose(
                 here.array(f"passes.get(1).lens[{block}]"), logits, atol=1e-4
@@ -94,8 +97,7 @@ def test_plain_javascript_gives_the_same(browser: Any, scenes_page: Path) -> Non
         _live(here, 0)
         by_kernel = here.array("passes.get(0).logits")
         here.page.evaluate(
-            "window.plain = new Engine(), plain.open({kernel: null, numTokens: 145, "
-            "checkpoint: arrayOf(page.checkpoint).slice().buffer})"
+            "window.plain = new Engine(), plain.open({...ownWeights(), kernel: null})"
         )
         assert here.page.evaluate("plain.model.kernel.name") == "JavaScript"
         by_loop = here.array("plain.run({picture: pixelsOf(0), changes: {}}).logits")
@@ -137,8 +139,9 @@ def test_what_is_switched_off_in_the_page_is_an_intervention(
 ) -> None:
     text, options = CHANGES[change]
     image = minivit.open_image("tutorials/photos/cat.jpg")
-    with torch.inference_mode(), intervene(scenes_model, **options):
-        logits = scenes_model(scenes_model.preprocess(image)[None])[0]
+    rounded = as_in_page(scenes_model)
+    with torch.inference_mode(), intervene(rounded, **options):
+        logits = rounded(rounded.preprocess(image)[None])[0]
     with opened(browser, scenes_page) as here:
         _live(here, 1)
         here.page.evaluate(

@@ -2,10 +2,10 @@
 // has one.
 
 class Engine {
-  // Gives what the page says of the model.
-  open({ checkpoint, kernel, numTokens }) {
-    const { description, tensors } = readCheckpoint(checkpoint);
-    Object.assign(this, openModel(description, tensors, kernel, numTokens));
+  // Opens a dropped file's bytes, or the weights that rode along; gives what the page says of the model.
+  open({ checkpoint, description, weights, kernel, numTokens }) {
+    const file = checkpoint ? readCheckpoint(checkpoint) : { description, tensors: unpack(weights) };
+    Object.assign(this, openModel(file.description, file.tensors, kernel, numTokens));
     return { config: this.model.config, preprocess: this.model.preprocess, labels: this.model.labels,
       kernel: this.model.kernel.name };
   }
@@ -21,6 +21,17 @@ class Engine {
     const pass = forward(this.model, this.arena, normalize(picture, this.model.preprocess), changes);
     return { ...pass, numHeads: this.model.config.num_heads, milliseconds: performance.now() - start };
   }
+}
+
+// Tensors of the arrays that rode along: whole numbers with a scale a row, or floats.
+function unpack(weights) {
+  return Object.fromEntries(Object.entries(weights).map(([name, { values, scales }]) => {
+    const width = scales ? values.length / scales.length : 0;
+    const read = (out) => {
+      for (let k = 0; k < out.length; k++) out[k] = scales ? values[k] * scales[Math.floor(k / width)] : values[k];
+    };
+    return [name, { length: values.length, read }];
+  }));
 }
 
 // Answers {id, call, argument} with {id, value} or {id, error}.

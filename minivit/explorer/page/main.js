@@ -11,7 +11,7 @@ async function start() {
   document.getElementById("weights").textContent = page.name;
   images = await Promise.all(page.pictures.map(({ source }) => load(source)));
   makeControls();
-  if (page.checkpoint) await openLive(arrayOf(page.checkpoint).slice().buffer);
+  if (page.weights) await openLive();
   choose({});
 }
 
@@ -244,10 +244,20 @@ function complain(text) {
 
 let latest = null;
 
-async function openLive(checkpoint) {
+// What `Engine.open` needs of the weights that rode along.
+function ownWeights() {
+  const weights = {};
+  for (const [name, { values, scales }] of Object.entries(page.weights)) {
+    weights[name] = { values: arrayOf(values), scales: scales && arrayOf(scales) };
+  }
+  const { config, preprocess, labels } = page, sizes = page.pictures.map(({ grid }) => grid[0] * grid[1]);
+  const numTokens = Math.max(...sizes) + numPrefixTokens(config);
+  return { description: { config, preprocess, labels }, weights, kernel: arrayOf(page.kernel), numTokens };
+}
+
+async function openLive() {
   live = new Live(document.getElementById("numerics").textContent);
-  const kernel = arrayOf(page.kernel), numTokens = Math.max(...page.pictures.map(({ grid }) => grid[0] * grid[1]));
-  const opened = await live.ask("open", { checkpoint, kernel, numTokens: numTokens + numPrefixTokens(page.config) });
+  const opened = await live.ask("open", ownWeights());
   latest = new Latest(async (number) => {
     try {
       passes.set(number, await live.ask("run", { picture: pixelsOf(number), changes: changesFor(changes) }));

@@ -125,46 +125,71 @@ class Painting:
         return masks
 
 
-def paint(rng: np.random.Generator, height: int, width: int, difficulty: Difficulty) -> Painting:
-    """Arrange a scene and paint it in the order of the module's docstring."""
+@dataclass(frozen=True)
+class Paint:
+    """Colour of an object, and how it changes over the object.
+
+    Attributes:
+        colour: Red, green and blue (3,), in grey levels.
+        slope_row: Change of brightness downward, in units of 0.1 a radius.
+        slope_column: Change of brightness to the right, in the same units.
+        stripe: Strength of stripes, in units of 0.06.
+        phase: Shift of the stripes.
+    """
+
+    colour: FloatArray
+    slope_row: float
+    slope_column: float
+    stripe: float
+    phase: float
+
+    def shade(self, down: FloatArray, right: FloatArray) -> FloatArray:
+        """Brightness at places (height, 1) and (1, width), in radii from the object's centre."""
+        shade = (
+            1
+            + np.float32(0.1 * self.slope_row) * down
+            + np.float32(0.1 * self.slope_column) * right
+        )
+        stripes = np.sin(9 * (down + self.slope_row * right) + 3 * self.phase)
+        shade += np.float32(0.06 * self.stripe) * stripes
+        return shade
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A scene before its objects are laid onto the background and light falls onto both.
+
+    Attributes:
+        ground: Background (3, height, width), in grey levels.
+        bodies: Objects, the main one first.
+        order: Indices of the objects as they are painted, back to front.
+        paints: Paint of each object.
+        light: Factor (3, height, width).
+        noise: What is added at the end (3, height, width), whole numbers.
+        grain: Grey levels of one step of the noise.
+    """
+
+    ground: FloatArray
+    bodies: list[Body]
+    order: list[int]
+    paints: dict[int, Paint]
+    light: FloatArray
+    noise: NDArray[np.int8]
+    grain: float
+
+
+def draw_layers(
+    rng: np.random.Generator, height: int, width: int, difficulty: Difficulty
+) -> Layers:
+    """Arrange a scene and draw all that is left to chance."""
     short = min(height, width)
     bodies, order = arrange(rng, height / short, width / short, difficulty)
-    half = np.float32(0.5)  # from a pixel's corner to its centre
-    rows: FloatArray = (np.arange(height, dtype=np.float32)[:, None] + half) / np.float32(short)
-    columns: FloatArray = (np.arange(width, dtype=np.float32)[None] + half) / np.float32(short)
-
-    canvas = _colour_field(rng).resize((width, height), Image.Resampling.BICUBIC)
-    # Drawn at twice the size and averaged: the strokes get soft edges.
-    canvas = canvas.resize((2 * width, 2 * height), Image.Resampling.NEAREST)
-    _strew(canvas, rng, 2 * short, difficulty)
-    # (height, width, 3) -> (3, height, width)
-    image = np.asarray(canvas.reduce(2)).transpose(2, 0, 1).astype(np.float32, order="C")
-    tint = rng.uniform(-0.5, 0.5, 3) + rng.choice((-0.7, 0.7))
-    strength = tint.astype(np.float32) * np.float32(difficulty.texture)
-    image += _texture(rng, rows, columns) * strength[:, None, None]
-    for _ in range(rng.integers(difficulty.blobs[0], difficulty.blobs[1] + 1)):
-        row, column, spread, opacity = rng.random(4).tolist()
-        spread = 0.06 + 0.1 * spread
-        fall_rows = np.exp(-(((rows - row * height / short) / spread) ** 2))
-        fall_columns = np.exp(-(((columns - column * width / short) / spread) ** 2))
-        veil = fall_rows * fall_columns * np.float32(0.2 + 0.3 * opacity)
-        colour = np.array(_some_colour(rng), dtype=np.float32)
-        image += veil * (colour[:, None, None] - image)
-
-    coverages = {}
+    rows, columns = _places(height, width)
+    ground = _ground(rng, height, width, difficulty)
+    paints = {}
     for position in order:
-        body = bodies[position]
-        coverage, top, left = coverages[position] = _coverage(body, short, height, width)
-        paint = np.array(COLOURS[body.colour]) + rng.uniform(-10, 10, 3)
-        slope_row, slope_column, stripe, phase = rng.uniform(-1, 1, 4).tolist()
-        down, right = (
-            (rows[top] - body.row) / body.radius,
-            (columns[:, left] - body.column) / body.radius,
-        )
-        shade = 1 + np.float32(0.1 * slope_row) * down + np.float32(0.1 * slope_column) * right
-        shade += np.float32(0.06 * stripe) * np.sin(9 * (down + slope_row * right) + 3 * phase)
-        region = image[:, top, left]
-        region += coverage * (paint.astype(np.float32)[:, None, None] * shade - region)
+        colour = np.array(COLOURS[bodies[position].colour]) + rng.uniform(-10, 10, 3)
+        paints[position] = Paint(colour.astype(np.float32), *rng.uniform(-1, 1, 4).tolist())
 
     gain, warmth, slope_row, slope_column = rng.uniform(-1, 1, 4).tolist()
     light = (
@@ -177,9 +202,70 @@ def paint(rng: np.random.Generator, height: int, width: int, difficulty: Difficu
     edge = (edge - edge.mean() - np.float32(0.6 * offset - 0.1)) / np.float32(0.08)
     light *= 1 - np.float32(1.5 * difficulty.shading * depth) * np.clip(edge, 0, 1)
     warm = 0.35 * difficulty.shading * warmth
-    image *= light * np.array([1 + warm, 1, 1 - warm], dtype=np.float32)[:, None, None]
+    tinted = light * np.array([1 + warm, 1, 1 - warm], dtype=np.float32)[:, None, None]
 
     grain = rng.uniform(*difficulty.grain) / 128
-    noise = np.frombuffer(rng.bytes(image.size), dtype=np.int8).reshape(image.shape)
-    image += noise * np.float32(grain)
-    return Painting(np.clip(image, 0, 255).astype(np.uint8), bodies, order, coverages)
+    noise = np.frombuffer(rng.bytes(ground.size), dtype=np.int8).reshape(ground.shape)
+    return Layers(ground, bodies, order, paints, tinted, noise, grain)
+
+
+def _places(height: int, width: int) -> tuple[FloatArray, FloatArray]:
+    """Middles of the pixels, (height, 1) down and (1, width) to the right, in shorter sides."""
+    short, half = np.float32(min(height, width)), np.float32(0.5)
+    rows: FloatArray = (np.arange(height, dtype=np.float32)[:, None] + half) / short
+    columns: FloatArray = (np.arange(width, dtype=np.float32)[None] + half) / short
+    return rows, columns
+
+
+def _ground(
+    rng: np.random.Generator, height: int, width: int, difficulty: Difficulty
+) -> FloatArray:
+    """The background (3, height, width) with its strokes, specks, texture and veils."""
+    short = min(height, width)
+    rows, columns = _places(height, width)
+    canvas = _colour_field(rng).resize((width, height), Image.Resampling.BICUBIC)
+    # Drawn at twice the size and averaged: the strokes get soft edges.
+    canvas = canvas.resize((2 * width, 2 * height), Image.Resampling.NEAREST)
+    _strew(canvas, rng, 2 * short, difficulty)
+    # (height, width, 3) -> (3, height, width)
+    image: FloatArray = (
+        np.asarray(canvas.reduce(2)).transpose(2, 0, 1).astype(np.float32, order="C")
+    )
+    tint = rng.uniform(-0.5, 0.5, 3) + rng.choice((-0.7, 0.7))
+    strength = tint.astype(np.float32) * np.float32(difficulty.texture)
+    image += _texture(rng, rows, columns) * strength[:, None, None]
+    for _ in range(rng.integers(difficulty.blobs[0], difficulty.blobs[1] + 1)):
+        row, column, spread, opacity = rng.random(4).tolist()
+        spread = 0.06 + 0.1 * spread
+        fall_rows = np.exp(-(((rows - row * height / short) / spread) ** 2))
+        fall_columns = np.exp(-(((columns - column * width / short) / spread) ** 2))
+        veil = fall_rows * fall_columns * np.float32(0.2 + 0.3 * opacity)
+        colour = np.array(_some_colour(rng), dtype=np.float32)
+        image += veil * (colour[:, None, None] - image)
+    return image
+
+
+def compose(layers: Layers) -> Painting:
+    """Lay the objects onto the background, then light and grain onto all; changes `ground`."""
+    image = layers.ground
+    height, width = image.shape[1:]
+    rows, columns = _places(height, width)
+    coverages = {}
+    for position in layers.order:
+        body, paint = layers.bodies[position], layers.paints[position]
+        coverages[position] = _coverage(body, min(height, width), height, width)
+        coverage, top, left = coverages[position]
+        shade = paint.shade(
+            (rows[top] - body.row) / body.radius, (columns[:, left] - body.column) / body.radius
+        )
+        region = image[:, top, left]
+        region += coverage * (paint.colour[:, None, None] * shade - region)
+    image *= layers.light
+    image += layers.noise * np.float32(layers.grain)
+    pixels = np.clip(image, 0, 255).astype(np.uint8)
+    return Painting(pixels, layers.bodies, layers.order, coverages)
+
+
+def paint(rng: np.random.Generator, height: int, width: int, difficulty: Difficulty) -> Painting:
+    """Arrange a scene and paint it in the order of the module's docstring."""
+    return compose(draw_layers(rng, height, width, difficulty))

@@ -66,7 +66,7 @@ def _pictures(
     model: VisionTransformer, arguments: argparse.Namespace
 ) -> tuple[int, list[PagePicture]]:
     """The exit status so far, and the pictures that can be used."""
-    from minivit.data.scenes.dataset import TEST_SEED, make_scene
+    from minivit.data.scenes.dataset import TEST_SEED, make_scene, scene_layers
     from minivit.explorer.gather import PagePicture
     from minivit.preprocess import BadImageError, open_image
 
@@ -74,7 +74,11 @@ def _pictures(
         numbers = range(arguments.seed, arguments.seed + arguments.scenes)
         size = model.preprocess.image_size
         return 0, [
-            PagePicture(f"scene {n}", make_scene(TEST_SEED, n, image_size=size).image)
+            PagePicture(
+                f"scene {n}",
+                make_scene(TEST_SEED, n, image_size=size).image,
+                scene_layers(TEST_SEED, n, image_size=size),
+            )
             for n in numbers
         ]
     status, pictures = 0, []

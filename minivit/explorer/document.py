@@ -33,6 +33,7 @@ INTERFACE = (
     "picture.js",
     "heads.js",
     "prediction.js",
+    "scene.js",
     "places.js",
     "main.js",
 )

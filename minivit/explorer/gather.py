@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from minivit.data.scenes.objects import COLOURS, outline
+from minivit.data.scenes.painting import Layers
 from minivit.explain import METHODS, position_similarity, store_queries_keys
 from minivit.explain.inside.lens import logit_lens
 from minivit.explain.methods.table import FOR_A_CLASS, SIGNED
@@ -35,10 +37,12 @@ class PagePicture:
     Attributes:
         name: Name that the page shows.
         image: Picture, as `minivit.open_image` gives it.
+        layers: Layers of a built-in scene, whose objects can then be moved in the page.
     """
 
     name: str
     image: Image.Image
+    layers: Layers | None = None
 
 
 def describe(
@@ -133,6 +137,8 @@ def _picture(
         classes = []
     if not live:
         described["stored"] = _stored(model, images, packed)
+    if live and picture.layers is not None:
+        described["scene"] = _scene(picture.layers, packed)
     described["maps"] = _maps(model, images, packed, methods, classes[:1])
     return described
 
@@ -174,6 +180,29 @@ def _maps(
                 | {"values": packed.add(values.detach().float().cpu().numpy())}
             )
     return maps
+
+
+def _scene(layers: Layers, packed: Packed) -> dict[str, Any]:
+    """What the page needs to draw the scene again with its objects elsewhere."""
+    return {
+        "size": list(layers.ground.shape[1:]),
+        "ground": packed.add(layers.ground.astype(np.float16)),
+        "light": packed.add(layers.light.astype(np.float16)),
+        "noise": packed.add(layers.noise),
+        "grain": layers.grain,
+        "order": layers.order,
+        "bodies": [vars(body) for body in layers.bodies],
+        "paints": [
+            vars(paint) | {"colour": None, "shift": (paint.colour - COLOURS[body.colour]).tolist()}
+            for body, paint in zip(
+                layers.bodies, (layers.paints[k] for k in range(len(layers.bodies))), strict=True
+            )
+        ],
+        "colours": COLOURS,
+        "outlines": {
+            body.shape: [loop.tolist() for loop in outline(body.shape)] for body in layers.bodies
+        },
+    }
 
 
 def _data_url(image: Image.Image) -> str:

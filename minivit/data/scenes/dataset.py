@@ -30,7 +30,7 @@ from minivit.data.scenes.objects import COLOURS as COLOURS
 from minivit.data.scenes.objects import DIFFICULTIES, Difficulty
 from minivit.data.scenes.objects import SHAPES as SHAPES
 from minivit.data.scenes.objects import SIZES as SIZES
-from minivit.data.scenes.painting import paint
+from minivit.data.scenes.painting import Layers, draw_layers, paint
 from minivit.data.seeds import scene_rng
 
 VALIDATION_SEED = 1_000_001
@@ -139,6 +139,13 @@ def make_scene(
         caption=" ".join(word for word, _ in words),
         word_objects=tuple(index for _, index in words),
     )
+
+
+def scene_layers(
+    seed: int, index: int, *, image_size: int | tuple[int, int] = 64, difficulty: str = "full"
+) -> Layers:
+    """The layers that `make_scene` composes for the same arguments, whose errors it has."""
+    return draw_layers(scene_rng(seed, index, 0), *_check(image_size, difficulty))
 
 
 def draw_captioned(

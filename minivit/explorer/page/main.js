@@ -66,7 +66,10 @@ function draw() {
   drawHeads(view, choose);
   drawPrediction(view, choose);
   drawPlaces(view);
-  if (live) drawSwitches(view, changes, change);
+  if (live) {
+    drawSwitches(view, changes, change);
+    if (drawnScene !== state.picture) drawSceneControls();
+  }
   document.documentElement.dataset.theme = state.theme;
   document.getElementById("block").value = view.block;
   document.getElementById("block").max = page.config.depth - 1;
@@ -163,11 +166,13 @@ function makeControls() {
     button.addEventListener("click", () => choose({ ask: button.dataset.ask, method: "attention" }));
   }
   const stage = document.getElementById("stage");
-  stage.addEventListener("pointermove", (event) => pointAt(event));
+  stage.addEventListener("pointermove", (event) => (dragged ? drag(event) : pointAt(event)));
+  for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => { dragged = null; });
   stage.addEventListener("pointerdown", (event) => {
     const view = viewOf(), place = placeUnder(view, event);
     if (place < 0) return;
     if (tool === "remove") return togglePlace(view, place);
+    startDrag(view, event);
     const k = view.places.indexOf(place);
     if (k >= 0) choose({ token: view.numPrefix + k, method: "attention" });
   });
@@ -283,6 +288,62 @@ function pixelsOf(number) {
     picture.pixels = { pixels, width, height, channels: 3 };
   }
   return picture.pixels;
+}
+
+// ---- the objects of a scene ------------------------------------------------------------------------------
+
+let dragged = null, drawnScene = null;
+
+function bodiesOf(picture) {
+  if (!picture.bodies) picture.bodies = picture.scene.bodies.map((body) => ({ ...body }));
+  return picture.bodies;
+}
+
+function drawSceneControls() {
+  const picture = page.pictures[state.picture];
+  drawnScene = state.picture;
+  drawObjects(picture.scene, picture.scene && bodiesOf(picture), changeBody);
+}
+
+// The scene with an object changed; maps that were made before belong to another picture.
+function changeBody(index, news) {
+  const picture = page.pictures[state.picture], { scene } = picture;
+  Object.assign(bodiesOf(picture)[index], news);
+  picture.pixels = composeScene(scene, picture.bodies);
+  picture.maps = [];
+  const { width, height, pixels } = picture.pixels;
+  const canvas = new OffscreenCanvas(width, height), rgba = new ImageData(width, height);
+  for (let k = 0; k < width * height; k++) {
+    for (let c = 0; c < 3; c++) rgba.data[4 * k + c] = pixels[3 * k + c];
+    rgba.data[4 * k + 3] = 255;
+  }
+  canvas.getContext("2d").putImageData(rgba, 0, 0);
+  images[state.picture] = canvas;
+  latest.ask(state.picture);
+}
+
+// Where a pointer is on the scene, (row, column) in shorter sides.
+function onScene(event, scene) {
+  const box = document.querySelector("#stage canvas").getBoundingClientRect(), short = Math.min(...scene.size);
+  return [(event.clientY - box.top) / box.height * scene.size[0] / short,
+    (event.clientX - box.left) / box.width * scene.size[1] / short];
+}
+
+// The pointer takes hold of an object, if there is one; a click without a drag chooses the patch all the same.
+function startDrag(view, event) {
+  const { scene } = view.picture;
+  if (!live || !scene) return;
+  const [row, column] = onScene(event, scene), bodies = bodiesOf(view.picture);
+  const index = bodyUnder(scene, bodies, row, column);
+  if (index < 0) return;
+  dragged = { index, from: [row - bodies[index].row, column - bodies[index].column] };
+  document.getElementById("stage").setPointerCapture(event.pointerId);
+
+}
+
+function drag(event) {
+  const [row, column] = onScene(event, page.pictures[state.picture].scene);
+  changeBody(dragged.index, { row: row - dragged.from[0], column: column - dragged.from[1] });
 }
 
 function makeSwitches() {

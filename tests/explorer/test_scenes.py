@@ -42,7 +42,8 @@ def _differences(here: Opened, number: int) -> list[int]:
     return list(
         here.page.evaluate(
             "(n) => { const p = page.pictures[n], was = pixelsOf(n).pixels,"
-            " now = composeScene(p.scene, p.scene.bodies).pixels; return Array.from(was, (v, k) => Math.abs(v - now[k])); }",
+            " now = composeScene(p.scene, p.scene.bodies).pixels;"
+            " return Array.from(was, (v, k) => Math.abs(v - now[k])); }",
             number,
         )
     )

@@ -61,7 +61,7 @@ class Latest {
 
   async work() {
     this.running = true;
-    while (this.next) {
+    while (this.next !== null) {
       const question = this.next;
       this.next = null;
       await this.run(question);

@@ -34,6 +34,7 @@ INTERFACE = (
     "heads.js",
     "prediction.js",
     "scene.js",
+    "drop.js",
     "places.js",
     "main.js",
 )

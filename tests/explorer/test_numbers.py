@@ -100,7 +100,7 @@ def test_plain_javascript_gives_the_same(browser: Any, scenes_page: Path) -> Non
             "window.plain = new Engine(), plain.open({...ownWeights(), kernel: null})"
         )
         assert here.page.evaluate("plain.model.kernel.name") == "JavaScript"
-        by_loop = here.array("plain.run({picture: pixelsOf(0), changes: {}}).logits")
+        by_loop = here.array("plain.run({picture: page.pictures[0].pixels, changes: {}}).logits")
         np.testing.assert_allclose(by_loop, by_kernel, atol=1e-4)
         assert not np.array_equal(by_loop, by_kernel)  # they were two ways indeed
 
@@ -145,7 +145,7 @@ def test_what_is_switched_off_in_the_page_is_an_intervention(
     with opened(browser, scenes_page) as here:
         _live(here, 1)
         here.page.evaluate(
-            "live.ask('run', {picture: pixelsOf(1), changes: "
+            "live.ask('run', {picture: page.pictures[1].pixels, changes: "
             + text
             + "}).then((p) => { window.changed = p; })"
         )

@@ -41,7 +41,7 @@ def _differences(here: Opened, number: int) -> list[int]:
     """How many levels each byte of the scene that the page draws is off."""
     return list(
         here.page.evaluate(
-            "(n) => { const p = page.pictures[n], was = pixelsOf(n).pixels,"
+            "(n) => { const p = page.pictures[n], was = page.pictures[n].pixels.pixels,"
             " now = composeScene(p.scene, p.scene.bodies).pixels;"
             " return Array.from(was, (v, k) => Math.abs(v - now[k])); }",
             number,

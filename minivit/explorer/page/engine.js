@@ -3,10 +3,11 @@
 
 class Engine {
   // Opens a dropped file's bytes, or the weights that rode along; gives what the page says of the model.
-  open({ checkpoint, description, weights, kernel, numTokens }) {
+  open({ checkpoint, description, weights, kernel }) {
     const file = checkpoint ? readCheckpoint(checkpoint) : { description, tensors: unpack(weights) };
-    Object.assign(this, openModel(file.description, file.tensors, kernel, numTokens));
-    return { config: this.model.config, preprocess: this.model.preprocess, labels: this.model.labels,
+    Object.assign(this, openModel(file.description, file.tensors, kernel));
+    const table = this.model.tensors.pos_embed;
+    return { positionTable: table ? table.slice() : null, config: this.model.config, preprocess: this.model.preprocess, labels: this.model.labels,
       kernel: this.model.kernel.name };
   }
 

@@ -11,6 +11,7 @@ async function start() {
   document.getElementById("weights").textContent = page.name;
   images = await Promise.all(page.pictures.map(({ source }) => load(source)));
   makeControls();
+  listenForFiles();
   if (page.weights) await openLive();
   choose({});
 }
@@ -114,7 +115,7 @@ function drawTabs() {
       const tab = words("button", name);
       tab.type = "button";
       tab.setAttribute("role", "tab");
-      tab.addEventListener("click", () => { resetChanges(); choose({ picture }); });
+      tab.addEventListener("click", () => turnTo(picture));
       return tab;
     }));
   }
@@ -142,6 +143,13 @@ function drawMethods(view) {
     chip.addEventListener("click", () => choose({ method }));
     return chip;
   }));
+}
+
+// Another picture; the model sees it first where it has not.
+async function turnTo(picture) {
+  resetChanges();
+  if (live && !passes.has(picture)) await see(picture);
+  choose({ picture });
 }
 
 // ---- what is done ----------------------------------------------------------------------------------------
@@ -255,39 +263,58 @@ function ownWeights() {
   for (const [name, { values, scales }] of Object.entries(page.weights)) {
     weights[name] = { values: arrayOf(values), scales: scales && arrayOf(scales) };
   }
-  const { config, preprocess, labels } = page, sizes = page.pictures.map(({ grid }) => grid[0] * grid[1]);
-  const numTokens = Math.max(...sizes) + numPrefixTokens(config);
-  return { description: { config, preprocess, labels }, weights, kernel: arrayOf(page.kernel), numTokens };
+  const { config, preprocess, labels } = page;
+  return { description: { config, preprocess, labels }, weights, kernel: arrayOf(page.kernel) };
 }
 
 async function openLive() {
-  live = new Live(document.getElementById("numerics").textContent);
-  const opened = await live.ask("open", ownWeights());
+  const engine = new Live(document.getElementById("numerics").textContent);
+  useModel(engine, { ...await engine.ask("open", ownWeights()), name: page.name });
+  for (const number of page.pictures.keys()) await see(number);
+}
+
+// From here on this model runs: its config is the page's.
+function useModel(engine, { name, config, preprocess, labels, kernel, positionTable }) {
+  live = engine;
+  if (name !== page.name) page.positions = null;
+  Object.assign(page, { name, config, preprocess, labels, positionTable });
+  document.getElementById("weights").textContent = name;
+  changes = noChanges();
   latest = new Latest(async (number) => {
     try {
-      passes.set(number, await live.ask("run", { picture: pixelsOf(number), changes: changesFor(changes) }));
-      document.getElementById("pass").textContent = `${opened.kernel}: ${passes.get(number).milliseconds.toFixed(0)} ms a pass`;
+      const pass = await live.ask("run", { picture: page.pictures[number].pixels, changes: changesFor(changes) });
+      passes.set(number, pass);
+      document.getElementById("pass").textContent = `${kernel}: ${pass.milliseconds.toFixed(0)} ms a pass`;
       draw();
     } catch (error) {
       complain(error.message);
     }
   });
   makeSwitches();
-  for (const number of page.pictures.keys()) await latest.run(number);
 }
 
-// The bytes of a picture that the model sees; of a lossless data: URL they are those that were written.
-function pixelsOf(number) {
+// A picture as the model sees it, and a pass over it.
+async function see(number) {
   const picture = page.pictures[number];
   if (!picture.pixels) {
-    const [width, height] = picture.size, canvas = new OffscreenCanvas(width, height);
-    const context = canvas.getContext("2d");
-    context.drawImage(images[number], 0, 0);
-    const rgba = context.getImageData(0, 0, width, height).data, pixels = new Uint8Array(width * height * 3);
-    for (let k = 0; k < width * height; k++) for (let c = 0; c < 3; c++) pixels[3 * k + c] = rgba[4 * k + c];
-    picture.pixels = { pixels, width, height, channels: 3 };
+    picture.original = picture.original || pixelsOfImage(images[number]);
+    show(picture, await live.ask("view", { picture: picture.original }));
   }
-  return picture.pixels;
+  await latest.run(number);
+}
+
+// What is shown is what the model sees.
+function show(picture, pixels) {
+  const { width, height } = pixels, [high, wide] = page.config.patch_size;
+  Object.assign(picture, { pixels, size: [width, height], grid: [height / high, width / wide] });
+  images[page.pictures.indexOf(picture)] = canvasOf(pixels);
+}
+
+// The bytes of a picture that came with the page: its data: URL is lossless.
+function pixelsOfImage(image) {
+  const { width, height } = image, context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  return { pixels: toBytes(context.getImageData(0, 0, width, height).data, width * height), width, height, channels: 3 };
 }
 
 // ---- the objects of a scene ------------------------------------------------------------------------------
@@ -309,17 +336,12 @@ function drawSceneControls() {
 function changeBody(index, news) {
   const picture = page.pictures[state.picture], { scene } = picture;
   Object.assign(bodiesOf(picture)[index], news);
-  picture.pixels = composeScene(scene, picture.bodies);
+  picture.original = composeScene(scene, picture.bodies);
   picture.maps = [];
-  const { width, height, pixels } = picture.pixels;
-  const canvas = new OffscreenCanvas(width, height), rgba = new ImageData(width, height);
-  for (let k = 0; k < width * height; k++) {
-    for (let c = 0; c < 3; c++) rgba.data[4 * k + c] = pixels[3 * k + c];
-    rgba.data[4 * k + 3] = 255;
-  }
-  canvas.getContext("2d").putImageData(rgba, 0, 0);
-  images[state.picture] = canvas;
-  latest.ask(state.picture);
+  live.ask("view", { picture: picture.original }).then((pixels) => {
+    show(picture, pixels);
+    latest.ask(page.pictures.indexOf(picture));
+  });
 }
 
 // Where a pointer is on the scene, (row, column) in shorter sides.
@@ -349,7 +371,7 @@ function drag(event) {
 function makeSwitches() {
   const section = document.getElementById("live");
   section.hidden = false;
-  section.append(words("h2", "The model, running here"), words("p", ""), document.createElement("table"));
+  section.replaceChildren(words("h2", "The model, running here"), words("p", ""), document.createElement("table"));
   section.querySelector("p").id = "pass";
   const tools = document.createElement("div");
   tools.className = "chips";

@@ -52,17 +52,19 @@ function halvesToFloats(halves, out) {
   for (let k = 0; k < halves.length; k++) out[k] = table[halves[k]];
 }
 
-// A model whose tensors lie in the memory of a kernel, and the arena that its passes use. `numTokens` is the
-// most that a picture may have.
-function openModel(description, tensors, kernelBytes, numTokens) {
-  const { config } = description;
+// A model whose tensors lie in the memory of a kernel, and the arena that its passes use: room for pictures of
+// twice the patches that the model was made for.
+function openModel(description, tensors, kernelBytes) {
+  const { config } = description, grid = config.image_size.map((side, k) => side / config.patch_size[k]);
+  const seen = description.preprocess.image_size.map((side, k) => Math.floor(side / config.patch_size[k]));
+  const numTokens = numPrefixTokens(config) + 2 * Math.max(seen[0] * seen[1], Math.min(grid[0] * grid[1], 600));
   const reason = refusal(config);
   if (reason) throw new Error(reason);
   let numFloats = roomFor(config, numTokens);
   for (const { length } of Object.values(tensors)) numFloats += upToFour(length);
   const kernel = openKernel(kernelBytes, numFloats);
   const arena = new Arena(kernel, numFloats);
-  const model = { config, labels: description.labels, preprocess: description.preprocess, kernel, tensors: {} };
+  const model = { config, numTokens, labels: description.labels, preprocess: description.preprocess, kernel, tensors: {} };
   for (const [name, tensor] of Object.entries(tensors)) {
     model.tensors[name] = arena.take(tensor.length);
     tensor.read(model.tensors[name]);

@@ -48,6 +48,8 @@ function forward(model, arena, image, changes = {}) {
   const grid = [image.height / config.patch_size[0], image.width / config.patch_size[1]];
   const numPatches = grid[0] * grid[1];
   const patches = changes.patches || Array.from({ length: numPatches }, (_, p) => [p, p]);
+  const count = patches.length + numPrefixTokens(config);
+  if (count > model.numTokens) throw new Error(`the picture has ${count} tokens, and the page has room for ${model.numTokens}`);
   let tokens = embed(model, arena, image, grid, patches);                       // (N, D)
   const numTokens = tokens.length / config.dim;
   const attention = [], lens = [classify(model, arena, tokens, numTokens)];

@@ -34,6 +34,7 @@ INTERFACE = (
     "heads.js",
     "prediction.js",
     "scene.js",
+    "steps.js",
     "drop.js",
     "places.js",
     "main.js",

@@ -154,3 +154,38 @@ def test_what_is_switched_off_in_the_page_is_an_intervention(
         assert (
             np.abs(here.array("changed.logits") - here.array("passes.get(1).logits")).max() > 0.01
         )
+
+
+def test_a_query_can_be_followed_step_by_step(
+    browser: Any, scenes_model: VisionTransformer, scenes_page: Path
+) -> None:
+    """q·k/√d, softmax and the mix, as the library's own layer computes them."""
+    image, block, head, token = minivit.open_image("tutorials/photos/cat.jpg"), 2, 1, 40
+    rounded = as_in_page(scenes_model)
+    with torch.inference_mode():
+        tokens = rounded.embed(rounded.preprocess(image)[None])
+        for earlier in rounded.blocks[:block]:
+            tokens, _ = earlier(tokens)
+        qkv = rounded.blocks[block].attn.qkv(rounded.blocks[block].norm1(tokens))[0]
+        query, keys, values = qkv.unflatten(1, (3, 3, 32))[:, :, head].unbind(1)  # each (N, d)
+        scores = query[token] @ keys.T / 32**0.5
+        mix = scores.softmax(0) @ values
+    with opened(browser, scenes_page, fragment="picture=1&head=1&block=2&token=40") as here:
+        _live(here, 1)
+        here.page.click("#steps button")
+        here.wait_until("passes.get(1).watched")
+        np.testing.assert_allclose(
+            here.array("passes.get(1).watched.query"), query[token], atol=1e-4
+        )
+        np.testing.assert_allclose(here.array("passes.get(1).watched.keys[7]"), keys[7], atol=1e-4)
+        np.testing.assert_allclose(here.array("passes.get(1).watched.scores"), scores, atol=1e-3)
+        np.testing.assert_allclose(here.array("passes.get(1).watched.mix"), mix, atol=1e-4)
+        first = [
+            cell.strip()
+            for cell in here.page.eval_on_selector_all(
+                "#steps tr:nth-child(2) td", "cells => cells.map((cell) => cell.textContent)"
+            )
+        ]
+        best = int(scores.argmax())
+        assert float(first[1]) == pytest.approx(float(scores[best]) * 32**0.5, abs=0.01)
+        assert float(first[4]) == pytest.approx(float(scores.softmax(0)[best]), rel=0.01)

@@ -72,7 +72,7 @@ class Latest {
 
 // What a learner changed, as `forward` takes it. `patches` is [[patch, place], …] or null.
 function noChanges() {
-  return { patches: null, headsOff: {}, mlpsOff: [], blocksOff: [], uniform: [], temperature: 1 };
+  return { patches: null, headsOff: {}, mlpsOff: [], blocksOff: [], uniform: [], temperature: 1, watch: null };
 }
 
 function changesFor(changes) {

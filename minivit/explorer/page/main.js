@@ -69,6 +69,7 @@ function draw() {
   drawPlaces(view);
   if (live) {
     drawSwitches(view, changes, change);
+    drawSteps(view, (watch) => change({ watch }));
     if (drawnScene !== state.picture) drawSceneControls();
   }
   document.documentElement.dataset.theme = state.theme;
@@ -415,7 +416,7 @@ function resetChanges() {
 }
 
 function isChanged() {
-  return JSON.stringify(changes) !== JSON.stringify(noChanges());
+  return JSON.stringify({ ...changes, watch: null }) !== JSON.stringify(noChanges());
 }
 
 function togglePlace(view, place) {

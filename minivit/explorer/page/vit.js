@@ -39,8 +39,9 @@ function roomFor(config, numTokens) {
 //   headsOff    {block: [head, …]}: heads whose output is zero
 //   mlpsOff, blocksOff, uniform   [block, …]: MLPs and blocks that add nothing; attention that is even
 //   temperature number by which the scores are divided once more
+//   watch       {block, head, query}: one row, whose numbers come back on their way
 //
-// Returns {logits, lens, attention, patches, grid, numPrefix}: lens has the logits that the head reads before the
+// Returns {logits, lens, attention, patches, grid, numPrefix, watched}: lens has the logits that the head reads before the
 // first block and after each, attention a Float32Array (H, N, N) a block.
 function forward(model, arena, image, changes = {}) {
   const { config } = model;
@@ -52,13 +53,14 @@ function forward(model, arena, image, changes = {}) {
   if (count > model.numTokens) throw new Error(`the picture has ${count} tokens, and the page has room for ${model.numTokens}`);
   let tokens = embed(model, arena, image, grid, patches);                       // (N, D)
   const numTokens = tokens.length / config.dim;
-  const attention = [], lens = [classify(model, arena, tokens, numTokens)];
+  const watched = {}, attention = [], lens = [classify(model, arena, tokens, numTokens)];
   for (let block = 0; block < config.depth; block++) {
-    attention.push(runBlock(model, arena, tokens, numTokens, block, changes));
+    attention.push(runBlock(model, arena, tokens, numTokens, block, changes, watched));
     lens.push(classify(model, arena, tokens, numTokens));
   }
   arena.release(start);
-  return { logits: lens[lens.length - 1], lens, attention, patches, grid, numPrefix: numPrefixTokens(config) };
+  return { logits: lens[lens.length - 1], lens, attention, patches, grid,
+    numPrefix: numPrefixTokens(config), watched: watched.scores ? watched : null };
 }
 
 // Equation 1: pixels (C, height, width) to tokens (N, D).
@@ -98,7 +100,7 @@ function embed(model, arena, image, grid, patches) {
 }
 
 // Equations 2 and 3, in place; gives the attention weights (H, N, N).
-function runBlock(model, arena, tokens, numTokens, block, changes) {
+function runBlock(model, arena, tokens, numTokens, block, changes, watched) {
   const { config, tensors, kernel } = model;
   const { dim, hidden_dim: hidden, activation } = config;
   const name = `blocks.${block}`;
@@ -107,7 +109,7 @@ function runBlock(model, arena, tokens, numTokens, block, changes) {
   const normed = arena.take(numTokens * dim), branch = arena.take(numTokens * dim);
 
   layerNorm(normed, tokens, model, `${name}.norm1`);
-  const weights = attend(model, arena, branch, normed, numTokens, block, changes);
+  const weights = attend(model, arena, branch, normed, numTokens, block, changes, watched);
   if (!skipped) addBranch(tokens, branch, tensors[`${name}.ls1.gamma`], dim);
 
   if (!skipped && !(changes.mlpsOff || []).includes(block)) {
@@ -127,7 +129,7 @@ function runBlock(model, arena, tokens, numTokens, block, changes) {
 
 // softmax(QKᵀ/√d)V for each head, and the projection of all of them: (N, D) to (N, D).
 // Keys are padded with zeros to a multiple of four, which the kernel wants; no weight falls on them.
-function attend(model, arena, out, normed, numTokens, block, changes) {
+function attend(model, arena, out, normed, numTokens, block, changes, watched) {
   const { config, tensors, kernel } = model;
   const { dim, num_heads: numHeads } = config;
   const width = dim / numHeads, numKeys = upToFour(numTokens);
@@ -155,6 +157,8 @@ function attend(model, arena, out, normed, numTokens, block, changes) {
       }
     }
     kernel.linear(scores, query, key, null, numTokens, width, numKeys);         // (N, d) -> (N, M)
+    const { watch } = changes, isWatched = watch && watch.block === block && watch.head === head;
+    if (isWatched) Object.assign(watched, noteScores(qkv, scores, watch.query, head, numTokens, dim, width, numKeys));
     for (let i = 0; i < numTokens; i++) {
       const row = scores.subarray(i * numKeys, (i + 1) * numKeys);
       if (even) row.fill(1 / numTokens, 0, numTokens);
@@ -164,12 +168,20 @@ function attend(model, arena, out, normed, numTokens, block, changes) {
     }
     if (off.includes(head)) headOut.fill(0);
     else kernel.linear(headOut, scores, value, null, numTokens, numKeys, width); // (N, M) -> (N, d)
+    if (isWatched) watched.mix = headOut.slice(watch.query * width, (watch.query + 1) * width);
     for (let i = 0; i < numTokens; i++) {
       for (let d = 0; d < width; d++) mixed[i * dim + head * width + d] = headOut[i * width + d];
     }
   }
   kernel.linear(out, mixed, tensors[`${name}.proj.weight`], tensors[`${name}.proj.bias`], numTokens, dim, dim);
   return weights;
+}
+
+// The numbers of one row on its way: its query, all keys and values of the head, and its scores.
+function noteScores(qkv, scores, query, head, numTokens, dim, width, numKeys) {
+  const part = (token, kind) => qkv.slice(token * 3 * dim + kind * dim + head * width, token * 3 * dim + kind * dim + (head + 1) * width);
+  const all = (kind) => Array.from({ length: numTokens }, (_, token) => part(token, kind));
+  return { query: part(query, 0), keys: all(1), values: all(2), scores: scores.slice(query * numKeys, query * numKeys + numTokens) };
 }
 
 // Equation 4 and the head: the logits that the head reads from the tokens as they are; without a head the

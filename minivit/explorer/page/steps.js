@@ -1,0 +1,66 @@
+// One query on its way, in numbers that can be read: q·k for each token, divided by √d, softmax, and the mix of
+// the values. The tokens with most weight come first; a vector is drawn as a row of coloured cells.
+
+const SHOWN = 12;
+
+function drawSteps(view, ask) {
+  const section = document.getElementById("steps"), { watched } = (passes.get(view.state.picture) || {});
+  section.hidden = !live;
+  if (!live) return;
+  const body = section.querySelector("div"), { head, token } = view.state;
+  if (typeof head !== "number") {
+    body.replaceChildren(words("p", "Choose one head to follow its numbers."));
+    return;
+  }
+  const button = words("button", `Follow ${tokenName(view, token)} in block ${view.block}, head ${head}`);
+  button.type = "button";
+  button.addEventListener("click", () => ask({ block: view.block, head, query: token }));
+  body.replaceChildren(button);
+  const watch = changes.watch;
+  if (!watched || !watch || watch.block !== view.block || watch.head !== head || watch.query !== token) return;
+  const width = watched.query.length, weights = Float32Array.from(watched.scores);
+  softmax(weights, weights.length);
+  const rows = likeliest(weights, SHOWN).map((key) => {
+    const row = document.createElement("tr"), scaled = watched.scores[key];
+    row.append(words("th", tokenName(view, key)), vector(watched.keys[key]),
+      words("td", (scaled * Math.sqrt(width)).toFixed(2)), words("td", scaled.toFixed(2)),
+      words("td", number(Math.exp(scaled - Math.max(...watched.scores)))), words("td", number(weights[key])), vector(watched.values[key]));
+    return row;
+  });
+  const head1 = document.createElement("tr"), table = document.createElement("table");
+  head1.append(...["row, column", "k", "q·k", "/ √d", "exp", "weight", "v"].map((name) => words("th", name)));
+  table.append(head1, ...rows);
+  const rest = likeliest(weights, weights.length).slice(SHOWN).reduce((sum, key) => sum + weights[key], 0);
+  const lines = document.createElement("dl");
+  lines.append(words("dt", `q, ${width} numbers`), holder(vector(watched.query)),
+    words("dt", "the mix: weights times v, summed over all tokens"), holder(vector(watched.mix)));
+  body.append(lines, table, words("p", `All other ${weights.length - Math.min(SHOWN, weights.length)} tokens: weight ${number(rest)} together. `
+    + "exp is that of the score less the largest one."));
+}
+
+// Row and column of a patch, or the name of a token beside the picture.
+function tokenName(view, token) {
+  const place = placeOf(view, token);
+  return place < 0 ? prefixNames(view.page.config)[token] : `${Math.floor(place / view.grid[1])}, ${place % view.grid[1]}`;
+}
+
+// A vector as cells, blue below 0 and red above; its numbers are the title.
+function vector(values) {
+  const cell = document.createElement("td"), canvas = document.createElement("canvas");
+  const range = rangeOf(values, true);
+  canvas.width = values.length;
+  canvas.height = 1;
+  drawMap(canvas.getContext("2d"), mapCanvas(values, [1, values.length], range, colourTable(SIGNED_COLOURS)), false);
+  canvas.className = "vector";
+  canvas.title = Array.from(values, (value) => value.toFixed(2)).join(" ");
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `${values.length} numbers from ${number(Math.min(...values))} to ${number(Math.max(...values))}`);
+  cell.append(canvas);
+  return cell;
+}
+
+function holder(cell) {
+  const data = document.createElement("dd");
+  data.append(...cell.childNodes);
+  return data;
+}

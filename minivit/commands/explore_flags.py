@@ -46,8 +46,8 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         "--methods",
         type=method_names,
         metavar="A,B|all",
-        help="methods of explanation whose maps the page holds beside attention (default: those "
-        "that cost a pass or two)",
+        help="methods of explanation whose maps the page holds beside attention (default: a few, "
+        "of a large model rollout and value_norm)",
     )
     command.add_argument(
         "--whole",

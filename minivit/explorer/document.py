@@ -42,7 +42,10 @@ INTERFACE = (
 """Scripts of what is seen, in the order in which they are needed."""
 
 METHODS_SHOWN = ("rollout", "relevance", "attention_gradient", "value_norm", "class_similarity")
-"""Methods whose maps a page holds where none are named: those that cost a pass or two."""
+"""Methods whose maps a page of a small model holds where none are named."""
+
+METHODS_OF_LARGE = ("rollout", "value_norm")
+"""The same of a larger model: a page takes little longer than a figure."""
 
 
 def write_page(
@@ -63,7 +66,7 @@ def write_page(
         model: Vision Transformer in eval mode.
         pictures: Files, or pictures as `minivit.open_image` gives them.
         path: The page, an .html file; an existing one is replaced once the new one is whole.
-        methods: Names in `minivit.explain.METHODS`; None: those that cost a pass or two.
+        methods: Names in `minivit.explain.METHODS`; None: a few, of a large model two.
         name: Name of the weights, for the page's head.
         preprocess: Transform of the pictures; None: the model's.
 
@@ -89,15 +92,15 @@ def page_text(
     if not pictures:
         raise ValueError("no pictures: a page shows at least one")
     packed = Packed()
-    count = sum(parameter.numel() for parameter in model.parameters())
+    live = sum(parameter.numel() for parameter in model.parameters()) <= LIVE_WEIGHTS
     document = describe(
         model,
         [_named(picture, number) for number, picture in enumerate(pictures)],
         packed,
         name=name,
-        methods=METHODS_SHOWN if methods is None else methods,
+        methods=(METHODS_SHOWN if live else METHODS_OF_LARGE) if methods is None else methods,
         preprocess=preprocess or model.preprocess,
-        live=count <= LIVE_WEIGHTS,
+        live=live,
     )
     kernel = np.frombuffer((_PAGE / "kernel.wasm").read_bytes(), dtype=np.uint8)
     document["kernel"] = packed.add(kernel)

@@ -77,8 +77,8 @@ def test_the_equation() -> None:
             "√M": scaled_by(lambda q, k: k.shape[-2] ** -0.5),
             "√N": scaled_by(lambda q, k: q.shape[-2] ** -0.5),
             "√(H·d)": scaled_by(lambda q, k: (q.shape[1] * q.shape[-1]) ** -0.5),
-            "after softmax: it belongs": lambda q, k, v: _pair(
-                (q @ k.transpose(-2, -1)).softmax(-1), v
+            "√d came after softmax": lambda q, k, v: _pair(
+                (q @ k.transpose(-2, -1)).softmax(-1) / math.sqrt(q.shape[-1]), v
             ),
             "some weights are negative": lambda q, k, v: _pair(scores_of(q, k), v),
             "instead of 1: nothing may be": lambda q, k, v: _pair(scores_of(q, k).sigmoid(), v),

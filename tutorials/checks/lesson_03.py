@@ -69,8 +69,7 @@ def check_attention(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Ten
     expect_close(
         weights,
         right,
-        {words: (scores / divisor).softmax(dim=-1) for words, divisor in scaled}
-        | {"√d divides the weights after softmax: it belongs to the scores": right / 6**0.5},
+        {words: (scores / divisor).softmax(dim=-1) for words, divisor in scaled},
         "rows sum to 1, but the numbers are not softmax(Q Kᵀ / √d)",
     )
     expect_shape(output, (2, 3, 4, 6), "the output's (B, H, N, d)")
@@ -103,6 +102,10 @@ def _expect_rows_of_weights(weights: Tensor) -> None:
     if float(weights.min()) < 0:
         raise NotSolved(
             "some weights are negative: these are scores; softmax is missing, or does not come last"
+        )
+    if _sums_to_one(weights * math.sqrt(6), -1) or _sums_to_one(weights / math.sqrt(6), -1):
+        raise NotSolved(
+            "√d came after softmax: rows no longer sum to 1; it must divide the scores, before"
         )
     sums = weights.sum(dim=-1)
     raise NotSolved(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from tutorials.checks.exercise import (
     NotSolved,
@@ -339,14 +339,14 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
 # ---- 3.5 blocks of keys --------------------------------------------------------------------------
 
 
-class _Largest(TorchDispatchMode):
+class _Largest(TorchFunctionMode):
     """Remembers the number of elements of the largest tensor that is made."""
 
     def __init__(self) -> None:
         super().__init__()
         self.numel = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             self.numel = max(self.numel, result.numel())

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 3. Attention by hand
 #
-# One equation lets the patches of a picture speak with each other (arXiv:1706.03762, equation 1):
+# One equation carries information from one patch of a picture to another (arXiv:1706.03762,
+# equation 1):
 #
 # $$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\left(\frac{QK^\top}{\sqrt d}\right) V$$
 #
@@ -52,7 +53,7 @@ _ = torch.set_grad_enabled(False)  # no gradients, but where a cell says so
 # %% [markdown]
 # ## 1. A weighted mean
 #
-# Attention is a look-up that is never sure. A **query** says what is wanted. Each token has a
+# Attention is a look-up with shares. A **query** says what is wanted. Each token has a
 # **key**, which says what it offers, and a **value**, which is what it hands over. The answer is
 # not the value of the best key but a mean of all values, in which better keys weigh more. Four
 # steps:
@@ -1022,7 +1023,7 @@ print(f"{depth} blocks, with and without a mask: apart by {worst:.1e} at most")
 assert worst < 1e-4
 
 # %% [markdown]
-# Nothing is missing. What the library has beyond version 3 changes no number: it asks the fused
+# What the library has beyond version 3 changes none of these numbers: it asks the fused
 # kernel where no weights are wanted, gives 0 and not NaN where all keys are hidden, takes keys and
 # values from elsewhere (cross-attention, lesson 8), keeps them for the next word (a cache, lesson
 # 8), and computes weights in float32 where the model is of half precision. Read it now:
@@ -1091,7 +1092,7 @@ assert gap < 1e-3
 #
 # - **Softmax over the queries.** A much-read implementation of a diffusion model did it. A reader
 #   who put it right reported no difference in the quality of pictures on CIFAR-10, FID within 0.05
-#   (labmlai/annotated_deep_learning_paper_implementations, issue 146). Training bends around the
+#   (labmlai/annotated_deep_learning_paper_implementations, issue 146). Training adapts to the
 #   fault, so a good loss is no proof; the row sums of section 4 are.
 # - **Heads put together without the transpose.** A teaching project flattened (B, H, N, d) as it
 #   was, which mixes tokens. Its test, copying a sequence, passed all the same, because the mix is

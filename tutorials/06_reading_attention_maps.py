@@ -39,16 +39,17 @@ from tutorials.checks import (
 from tutorials.weights import real_or_shipped
 
 plt.rcParams["figure.dpi"] = 80
-set_matplotlib_formats("jpeg", pil_kwargs={"quality": 75})  # photos: a fifth of PNG's size
+set_matplotlib_formats("jpeg", pil_kwargs={"quality": 75})  # photos are large as PNG
 FOLDER = Path(tutorials.__file__).parent
 
 # %% [markdown]
 # ## Two pictures, and what is on them
 #
-# The real model is shown a cat and a cup of coffee, the shipped one two scenes. All four are 3:2 on
-# purpose: on a square picture, rows and columns can be confused without a trace. The white line is
-# the object. On the photos it was drawn by hand: a few corners on the edge of the cat, and of the
-# cup without its saucer. A scene knows the pixels of its objects.
+# The real model is shown a cat and a cup of coffee, the shipped one two scenes. All four are 3:2
+# (the cat is one pixel wider) on purpose: on a square picture, rows and columns can be confused
+# without a trace. The white line is the object. On the photos it was drawn by hand: a few corners
+# on the edge of the cat, and of the cup without its saucer. A scene knows the pixels of its
+# objects.
 #
 # The model sees the whole picture: its shorter side gets 224 pixels (96 for the shipped model), and
 # the longer one the nearest whole number of patches.
@@ -133,8 +134,8 @@ def draw(panels, columns: int, width: float = 3.0, frame=None) -> None:
             overlay(place, values, picture.box, scale="signed" if signed else "from zero")
             if frame is not None:
                 outline(place, cell_box(picture.box, tuple(values.shape), frame))
-        down, right = (np.arange(side) + 0.5 for side in picture.mask.shape)
-        place.contour(right, down, picture.mask, levels=[0.5], colors="white", linewidths=1)
+        down, across = (np.arange(length) + 0.5 for length in picture.mask.shape)
+        place.contour(across, down, picture.mask, levels=[0.5], colors="white", linewidths=1)
         place.set_title(title, fontsize=9)
     plt.show()
 
@@ -789,9 +790,11 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
 axes[0].plot(longest, "o-")
 axes[0].axhline(3, color="0.4", linestyle="--")
 axes[0].set(xlabel="after block", ylabel="longest / median length", ylim=(0, 3.4))
+axes[0].set_xticks(range(len(longest)))
 axes[0].set_title("Lengths of patch tokens (dashed: an outlier)", fontsize=10)
 axes[1].plot(times_even, "o-", color="C1")
 axes[1].set(xlabel="block", ylabel="attention of all tokens,\n× an even share", ylim=(0, None))
+axes[1].set_xticks(range(len(longest)))
 axes[1].set_title("The patch that is looked at most", fontsize=10)
 plt.show()
 print(
@@ -862,8 +865,9 @@ print("each head's other weights times " + ", ".join(f"{float(f):.3f}" for f in 
 
 # %% [markdown]
 # Not the length draws attention, since LayerNorm divides it out, but the direction. The length is
-# the mark by which such tokens are found. Registers take them off the picture and cost nothing but
-# care: they are prefix tokens, and code that cuts off *one* token lays them on the map.
+# the mark by which such tokens are found. A register takes them off the picture, for the price of
+# one more token and some care: it is a prefix token, and code that cuts off *one* token lays it on
+# the map.
 #
 # Do not clip a dot away before you know what it is. `minivit.explain.diagnose` measures the known
 # causes on one picture:
@@ -905,7 +909,8 @@ blocks, count = distances.shape
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
 axes.scatter(np.repeat(np.arange(blocks), count), distances.flatten() / patch, s=22, alpha=0.7)
 axes.axhline(float(between.mean()) / patch, color="0.4", linestyle="--", label="all patches alike")
-axes.set(xlabel="block", ylabel="distance in patches", ylim=(0, None), xticks=range(blocks))
+axes.set(xlabel="block", ylabel="distance in patches", xticks=range(blocks))
+axes.set_ylim(0, 1.15 * float(max(distances.max(), between.mean())) / patch)
 axes.set_title("How far each head looks, one picture", fontsize=10)
 axes.legend(fontsize=8, loc="lower right")
 plt.show()

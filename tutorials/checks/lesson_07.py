@@ -262,18 +262,27 @@ def check_deletion(answer: Callable[[Callable[[Tensor], float], Tensor, int], Te
     parts /= parts.sum()
     points = 5
 
+    problems: list[str] = []  # of what `probability` was given, the first of which is told
+
     def probability(keep: Tensor) -> float:
         if not isinstance(keep, Tensor) or keep.dim() != 1 or keep.is_floating_point():
-            raise NotSolved(
-                "`probability` takes the numbers of the kept patches, whole numbers (K,)"
+            problems.append(
+                "`probability` takes the numbers of the kept patches, (K,), whole numbers"
             )
-        if keep.dtype == torch.bool:
-            raise NotSolved("`probability` takes the numbers of the kept patches, not a mask")
-        if len(keep.unique()) < len(keep):
-            raise NotSolved("a patch is kept twice: each number of the order occurs once")
-        return float(parts[keep].sum())
+        elif keep.dtype == torch.bool:
+            problems.append("`probability` takes the numbers of the kept patches, not a mask")
+        elif len(keep.unique()) < len(keep):
+            problems.append(
+                "a patch is kept twice: flatten the map before sorting, else each row of the grid is "
+                "sorted alone and its numbers are those of columns"
+            )
+        elif len(keep) and not 0 <= int(keep.min()) <= int(keep.max()) < 15:
+            problems.append("there are rows · cols patches, counted from 0, and others were kept")
+        return 0.0 if problems else float(parts[keep].sum())
 
     curve = ask(answer, probability, one_map, points)
+    if problems:
+        raise NotSolved(problems[0])
     if isinstance(curve, (list, tuple)):
         curve = torch.tensor([float(value) for value in curve])
     if isinstance(curve, Tensor) and tuple(curve.shape) in ((points,), (points - 1,)):
@@ -288,7 +297,6 @@ def check_deletion(answer: Callable[[Callable[[Tensor], float], Tensor, int], Te
     def along(kept: Callable[[int], Tensor]) -> Tensor:
         return torch.stack([parts[kept(count)].sum() for count in counts])
 
-    by_row = one_map.argsort(dim=-1, descending=True).flatten()  # ranks within each row
     upwards = order.flip(0)
     expect_close(
         curve.detach().double(),
@@ -304,20 +312,10 @@ def check_deletion(answer: Callable[[Callable[[Tensor], float], Tensor, int], Te
             "the curve is the wrong way round: its first value is that with all patches": along(
                 lambda count: order[15 - count :]
             ),
-            "the curve begins with no patch, and the least important come first: begin with all, "
-            "and remove the most important": along(lambda count: upwards[:count]),
         },
         "the numbers are others: flatten the map before sorting, remove the first n of the order "
-        "and keep the rest, n = 0, M/points, …, M"
-        if not torch.allclose(curve.double(), _within_rows(parts, by_row), atol=1e-6)
-        else "the patches are sorted within each row of the grid: flatten the map first",
+        "and keep the rest, n = 0, M/points, …, M",
     )
-
-
-def _within_rows(parts: Tensor, order: Tensor) -> Tensor:
-    """The curve of an order in which the columns of each row of 3 x 5 patches are sorted alone."""
-    kept = [order[count:].unique() for count in range(0, 16, 3)]
-    return torch.stack([parts[each].sum() for each in kept])
 
 
 # ---- 7.5 -----------------------------------------------------------------------------------------

@@ -273,8 +273,8 @@ def check_deletion(answer: Callable[[Callable[[Tensor], float], Tensor, int], Te
             problems.append("`probability` takes the numbers of the kept patches, not a mask")
         elif len(keep.unique()) < len(keep):
             problems.append(
-                "a patch is kept twice: flatten the map before sorting, else each row of the grid is "
-                "sorted alone and its numbers are those of columns"
+                "a patch is kept twice: flatten the map before sorting, else each row of the grid "
+                "is sorted alone, and its numbers are those of columns"
             )
         elif len(keep) and not 0 <= int(keep.min()) <= int(keep.max()) < 15:
             problems.append("there are rows · cols patches, counted from 0, and others were kept")

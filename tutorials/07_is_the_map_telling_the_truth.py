@@ -361,10 +361,10 @@ assert pair.low > 0  # and yet the difference is above 0
 # %% [markdown]
 # ## 4. A real model on real photos
 #
-# 151 photos of cats and dogs with published masks have been scored once with the weights of `make
-# real`. Photos and masks are not part of the repository, so this cell does not compute: it reads
-# the table that the command left in `benchmarks/real_maps.md`. That file names the command, the
-# photos, and what the table does not show.
+# With the weights of `make real`, 151 photos of cats and dogs with published masks have been scored
+# once. Photos and masks are not part of the repository, so this cell does not compute: it reads the
+# table that the command left in `benchmarks/real_maps.md`. That file names the command, the photos,
+# and what the table does not show.
 
 # %%
 number = r"([\d.]+) \(([\d.]+) to ([\d.]+)\)"
@@ -422,8 +422,8 @@ for place, name in ((0, "pointing"), (3, "mass")):
 # **Rollout is at chance**: its interval of pointing reaches into that of a cell drawn at random,
 # and its mass lies a few points above that of an even map. **A blob that has seen no picture nearly
 # ties** with the class token by pointing, because people put the animal into the middle. By mass
-# the two are far apart. **One head points away** from the animal, which is as far from chance as
-# pointing at it; the mean of heads tells of neither.
+# the two are far apart. **One head points away** from the animal, far below chance: that is as much
+# of a finding as a head that points at it, and the mean of heads tells of neither.
 #
 # Why is rollout at chance on this model? Rollout multiplies, block by block,
 # $\tilde A = \tfrac12 (\bar A + I)$. Each factor mixes rows, and a product of many such factors has
@@ -575,9 +575,9 @@ print(f"{'chance':12} {lucky['pointing'].value:17.0%} {'':16} {lucky['mass'].val
 # ## Exercise 7.3: parameters that the map does not know of
 #
 # Return the names, as `model.named_parameters()` has them, of all parameters that cannot change the
-# attention weights of the last block. The check uses models of other depths than this one, with
-# LayerScale (`ls1`, `ls2`), and asks for every name. `model.blocks` is the list of blocks; print
-# the names first.
+# attention weights of the last block. The check asks for every name, of two small models of other
+# depths than this one; one of them has LayerScale (`ls1`, `ls2`). `model.blocks` is the list of
+# blocks; print the names first.
 
 
 # %% exercise="7.3" tags=["stub"]
@@ -697,9 +697,9 @@ print(f"rows of the rollout of all blocks but the last: correlation {rest:.3f}")
 # - **Raw attention does not move at all** until queries and keys of its own block become random:
 #   the softmax is computed before projection, MLP, norm and head, so these cannot reach it. Rollout
 #   is made of the same weights.
-# - **Rollout hardly notices the last block**. The class token's row of $\tilde A_L (\tilde A_{L-1}
-#   \cdots \tilde A_1)$ is, by half, its own row of the product in brackets, which the last block
-#   cannot change, and by half a weighted mean of all rows of it. Where these rows are nearly equal
+# - **Rollout hardly notices the last block**. Write $R = \tilde A_L R'$, with $R'$ the product of the
+#   blocks before. The class token's row of $R$ is, by half, its own row of $R'$, which the last block
+#   cannot change, and by half a weighted mean of all rows of $R'$. Where these rows are nearly equal
 #   (the last number above is near 1), it hardly matters with which weights they are mixed. So the
 #   other half stays as well, and what the map shows is the pattern of the first blocks.
 #
@@ -770,8 +770,8 @@ check_deletion(deletion)
 # <details><summary>Hint</summary>
 #
 # Sort the flattened map from the largest value to the smallest. When the first n numbers of this
-# order are removed, what is kept is the rest of the order. `torch.linspace(0, M, points +
-# 1).round().long()` are the n.
+# order are removed, what is kept is the rest of the order. The n are
+# `torch.linspace(0, M, points + 1).round().long()`.
 #
 # </details>
 
@@ -1086,8 +1086,8 @@ check_wrong_map(wrong_map)
 #
 # </details>
 #
-# **3.** Head 3 of the real model points at the animal in 4.6 % of the photos, where chance is 43.9
-# %. Is the head broken?
+# **3.** Head 3 of the real model points at the animal in 4.6 % of the photos, where chance is
+# 43.9 %. Is the head broken?
 #
 # <details><summary>Answer</summary>
 #
@@ -1100,10 +1100,10 @@ check_wrong_map(wrong_map)
 # %% [markdown]
 # ## What people get wrong
 #
-# - **Judging a method by its pictures.** Rollout without the identity of the residual connection
-#   was shared as working, since the pictures seemed to make sense; a reader found the
-#   missing term by reading the code (google-research/vision_transformer, issue 18). Wrong maps look
-#   like maps: [faults.md](faults.md) has seventeen.
+# - **Judging a method by its pictures.** Rollout without the identity of the residual connection was
+#   shared as working, since the pictures seemed to make sense; a reader found the missing term by
+#   reading the code (google-research/vision_transformer, issue 18). Wrong maps look like maps:
+#   [faults.md](faults.md) has seventeen.
 # - **Comparing pointing across maps of different resolution or rules.** The original game forgives
 #   15 pixels around the object; packages that leave the margin out give other numbers for the same
 #   map (Quantus, issue 296). A number needs its rule: margin, half a cell or any of it, what counts
@@ -1115,12 +1115,13 @@ check_wrong_map(wrong_map)
 # - **Pointing in pictures of many objects.** With two cats, either one is a hit, and the score
 #   rises for every map, blob included. The advice given there (Score-CAM, issue 23) is to count
 #   mass, beside which the area has to stand.
-# - **Swapping rows and columns of the box.** A box is (left, top, right, bottom), a tensor is [row,
-#   column]. Code that indexed the mask with x first was merged and corrected later
-#   (microsoft/vision-explanation-methods, pull request 42). Pictures of 3:2 show it, squares do
-#   not.
+# - **Swapping rows and columns of the box.** A box is (left, top, right, bottom), a tensor is
+#   [row, column]. Code that indexed the mask with x first was merged and corrected later
+#   (microsoft/vision-explanation-methods, pull request 42). On a square picture it raises no error.
 # - **Calling attention an explanation of the answer.** Attention of the last block is the same for
-#   every class and every head, as section 6 computed. It says what one row of one block mixed.
+#   every class, and the same when the classifier is random, as section 6 computed. It says what one
+#   row of one block mixed.
+
 
 # %% [markdown]
 # ## Sources

@@ -697,11 +697,11 @@ print(f"rows of the rollout of all blocks but the last: correlation {rest:.3f}")
 # - **Raw attention does not move at all** until queries and keys of its own block become random:
 #   the softmax is computed before projection, MLP, norm and head, so these cannot reach it. Rollout
 #   is made of the same weights.
-# - **Rollout hardly notices the last block**. Write $R = \tilde A_L R'$, with $R'$ the product of the
-#   blocks before. The class token's row of $R$ is, by half, its own row of $R'$, which the last block
-#   cannot change, and by half a weighted mean of all rows of $R'$. Where these rows are nearly equal
-#   (the last number above is near 1), it hardly matters with which weights they are mixed. So the
-#   other half stays as well, and what the map shows is the pattern of the first blocks.
+# - **Rollout hardly notices the last block**. Write $R = \tilde A_L R'$, with $R'$ the product of
+#   the blocks before. The class token's row of $R$ is, by half, its own row of $R'$, which the last
+#   block cannot change, and by half a weighted mean of all rows of $R'$. Where these rows are nearly
+#   equal (the last number above is near 1), it hardly matters with which weights they are mixed. So
+#   the other half stays as well, and what the map shows is the pattern of the first blocks.
 #
 # The consequence is not subtle. Give the classifier of scenes a random head: its answers become
 # nonsense, and its map stays what it was.
@@ -1100,9 +1100,9 @@ check_wrong_map(wrong_map)
 # %% [markdown]
 # ## What people get wrong
 #
-# - **Judging a method by its pictures.** Rollout without the identity of the residual connection was
-#   shared as working, since the pictures seemed to make sense; a reader found the missing term by
-#   reading the code (google-research/vision_transformer, issue 18). Wrong maps look like maps:
+# - **Judging a method by its pictures.** Rollout without the identity of the residual connection
+#   was shared as working, since the pictures seemed to make sense; a reader found the missing term
+#   by reading the code (google-research/vision_transformer, issue 18). Wrong maps look like maps:
 #   [faults.md](faults.md) has seventeen.
 # - **Comparing pointing across maps of different resolution or rules.** The original game forgives
 #   15 pixels around the object; packages that leave the margin out give other numbers for the same

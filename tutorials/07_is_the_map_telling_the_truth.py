@@ -700,8 +700,9 @@ print(f"rows of the rollout of all blocks but the last: correlation {rest:.3f}")
 # - **Rollout hardly notices the last block**. Write $R = \tilde A_L R'$, with $R'$ the product of
 #   the blocks before. The class token's row of $R$ is, by half, its own row of $R'$, which the last
 #   block cannot change, and by half a weighted mean of all rows of $R'$. Where these rows are
-#   nearly equal (the last number above is near 1), it hardly matters with which weights they are mixed. So
-#   the other half stays as well, and what the map shows is the pattern of the first blocks.
+#   nearly equal (the last number above is near 1), it hardly matters with which weights they are
+#   mixed. So the other half stays as well, and what the map shows is the pattern of the first
+#   blocks.
 #
 # The consequence is not subtle. Give the classifier of scenes a random head: its answers become
 # nonsense, and its map stays what it was.

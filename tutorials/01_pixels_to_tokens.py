@@ -37,8 +37,6 @@ from tutorials.checks import (
 from tutorials.weights import real_or_shipped
 
 plt.rcParams["figure.dpi"] = 80
-    "jpeg", pil_kwargs={"quality": 88, "subsampling": 0}
-)  # photos are large PNGs
 torch.manual_seed(0)
 real, is_real = real_or_shipped()
 scenes = minivit.load_model("scenes")
@@ -73,7 +71,8 @@ def colours(images: Tensor, model: minivit.VisionTransformer) -> Tensor:
 
 
 photo_images = whole(real, 8)(minivit.open_image("photos/cat.jpg"))[None]  # (1, 3, H, W)
-scene_images = whole(scenes, 8)(make_scene(TEST_SEED, 5, image_size=(64, 96)).image)[None]
+scene = make_scene(TEST_SEED, 9, image_size=(64, 96), difficulty="easy").image
+scene_images = whole(scenes, 8)(scene)[None]  # (1, 3, 64, 96)
 pictures = {"photo": (photo_images, real), "scene": (scene_images, scenes)}
 for name, (images, model) in pictures.items():
     side = model.config.patch_size[0]
@@ -131,7 +130,7 @@ def show(axes: plt.Axes, pixels: Tensor, title: str) -> None:
     axes.set_title(title, fontsize=9)
 
 
-figure, axes = plt.subplots(2, 2, figsize=(9, 4.0), height_ratios=[6, 1], layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(8.2, 3.7), height_ratios=[6, 1], layout="constrained")
 for column, (name, (images, model)) in enumerate(pictures.items()):
     side = model.config.patch_size[0]
     rows, cols = model.patch_embed.grid_for(*images.shape[-2:])
@@ -224,7 +223,7 @@ print("versions 1, 2 and 3: equal; without the move: the same shape, other numbe
 side = real.config.patch_size[0]
 rows, cols = real.patch_embed.grid_for(*photo_images.shape[-2:])
 flat = colours(photo_images, real)
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.0), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(6.6, 2.5), layout="constrained")
 for panel, function, title in (
     (axes[0], patches_v3, "split, move, join"),
     (axes[1], without_the_move, "joined without the move"),
@@ -474,7 +473,7 @@ def about_grey(filters: Tensor) -> Tensor:
     return 0.5 + 0.5 * filters / filters.abs().amax(dim=(1, 2, 3), keepdim=True)
 
 
-figure, axes = plt.subplots(2, 3, figsize=(9, 4.6), layout="constrained")
+figure, axes = plt.subplots(2, 3, figsize=(8.4, 4.4), layout="constrained")
 for column, (name, model) in enumerate(models.items()):
     kernel = model.patch_embed.proj.weight.detach()
     longest = kernel.flatten(1).norm(dim=1).argsort(descending=True)[:28]
@@ -616,7 +615,7 @@ def from_tokens(images: Tensor, model: minivit.VisionTransformer, rank: int) -> 
     return mean + rearrange(patches, pattern, rows=rows, h=side, w=side)
 
 
-figure, axes = plt.subplots(2, 2, figsize=(5.4, 4.3), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(4.9, 3.9), layout="constrained")
 for line, (name, (images, model)) in zip(axes, pictures.items(), strict=True):
     dim = model.config.dim
     size = 3 * model.config.patch_size[0] ** 2

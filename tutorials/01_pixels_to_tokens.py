@@ -109,8 +109,8 @@ for name, (images, model) in pictures.items():
 
 # %% [markdown]
 # The pictures with the cuts drawn, and their first patches as the transformer gets them: one
-# after the other. That one patch lies below another is not in this list. [Lesson 2](README.md) is
-# about how a model learns it all the same.
+# after the other. That one patch lies below another is not in this list. Lesson 2 is about how a
+# model learns it all the same.
 
 
 # %%
@@ -553,7 +553,7 @@ if is_real:
         "transformers as such."
     )
 else:
-    text += " (`make real` fetches a model of photos, whose filters look quite different.)"
+    text += " (After `make real` this cell compares the filters of a model of photos.)"
 Markdown(text)
 
 # %% [markdown]
@@ -562,6 +562,9 @@ Markdown(text)
 # A component is a question that is put to each patch: how much of this pattern is in you? The
 # answers of all patches are a map (rows, cols). Here are the first three components of each
 # model, and their answers for its picture.
+#
+# **Before you run it:** the scenes' components are coloured patterns that change within the
+# patch. Do they answer most inside an object, on its border, or on plain ground?
 
 # %%
 figure, axes = plt.subplots(
@@ -631,7 +634,8 @@ for line, (name, (images, model)) in zip(axes, pictures.items(), strict=True):
 
 # %% [markdown]
 # The number of strongest directions is that of the components with 95 % of the filters' variance:
-# what the model weighs most. What they leave out of the picture is not all gone. It is in the
+# what the model weighs most. Filters that sum to zero give edges back and hardly any light,
+# coloured ones give colour back. What they leave out of the picture is not all gone. It is in the
 # token, in small numbers, and later layers can make it large again. A picture of filters shows
 # what a model weighs, and not all that it can know.
 #
@@ -813,14 +817,13 @@ check_side(smallest_side)
 # - **Reshape without the move.** Calling `view` or `reshape` on (B, C, height, width) to get (B,
 #   N, C·P·P), or unfolding both axes and then flattening while channels still come first. Shapes
 #   fit, training runs, and each "patch" mixes places that are far apart. Implementations on
-#   GitHub had it, and an exercise's tests let it pass, since they compared shapes. Test with a
-#   picture whose numbers tell where they come from, as check 1.1 does.
+#   GitHub had it, and the tests of an exercise let it pass. Test with a picture whose numbers
+#   tell where they come from, as check 1.1 does.
 # - **Two orders in one program.** Cutting by (h w c) and joining by (c h w) gives pictures with
 #   scrambled grain. A linear layer hides it in training; whoever loads another's weights, or
 #   draws what was joined, sees it.
 # - **Taking the convolution for a local feature extractor.** Kernel and stride are equal, so
-#   windows do not overlap: no patch sees its neighbour, and an edge between two patches is in
-#   neither.
+#   windows do not overlap: no token knows its neighbour's pixels before the first attention.
 # - **Pictures that do not divide.** A convolution drops what is left over without a word: the
 #   last pixels have no influence, as measured above. Some repositories refuse such sizes, some
 #   resize, some drop; read which, before you compare numbers.

@@ -70,7 +70,8 @@ def look(model: minivit.VisionTransformer, photo: Image.Image) -> tuple[torch.Te
         logits, attentions = model(images, return_attention=rows)
     maps = query_attention(attentions)[0]  # (1, heads, rows, cols) -> (heads, rows, cols)
     box, num_tokens = model.preprocess.crop_box(*photo.size), attentions[0].shape[-1]
-    return logits[0], attention_figure(photo, box, maps, num_tokens=num_tokens)
+    heading = "The class token's attention in the last block"
+    return logits[0], attention_figure(photo, box, maps, num_tokens=num_tokens, heading=heading)
 
 
 model, is_real = real_or_shipped()
@@ -92,6 +93,7 @@ on_page(look(model, photo)[1])
 # **Before you run it:** what does a captioner that has never seen a photo say about one?
 
 # %%
+assert len(CLASS_NAMES) == 48
 captioner = minivit.load_model(CAPTIONER)
 scene = make_scene(TEST_SEED, 9, image_size=96)
 of_scene, of_photo = captioner.caption([scene.image, photo])
@@ -102,7 +104,7 @@ for name, caption in (("scene", of_scene), ("photo", of_photo)):
 print(f"the scene's own caption: {scene.caption}")
 if (PHOTO, CAPTIONER) == ("photos/coffee.jpg", "scenes_captioner"):
     assert abs(mean["scene"] - mean["photo"]) < 0.1
-on_page(caption_figure(scene.image, of_scene))
+on_page(caption_figure(scene.image, of_scene, heading="A word, its probability, and its map"))
 
 # %% [markdown]
 # The per cent are the geometric mean of the words' probabilities. About the cup of coffee the
@@ -124,7 +126,7 @@ on_page(caption_figure(scene.image, of_scene))
 # %%
 similarity = position_similarity(model)  # (rows, cols, rows, cols)
 print(position_scores(similarity))
-on_page(positions_figure(similarity))
+on_page(positions_figure(similarity, heading="Position embeddings: similarity of each to all"))
 
 # %% [markdown]
 # A disc around each place would be distance alone. Lesson 2 measures how far it is from that.
@@ -149,20 +151,23 @@ def course_task(
         answers.append(classifier.labels[int(logits.argmax())])
         figure.savefig(out / f"{path.stem}_map.png")
         (caption,) = captioner.caption([photo])
-        caption_figure(photo, caption, layout=(4, 4)).savefig(out / f"{path.stem}_words.png")
+        words = caption_figure(photo, caption, layout=(4, 4), heading=path.name)
+        words.savefig(out / f"{path.stem}_words.png")
     write_predictions(out / "predictions.csv", [path.name for path in paths], answers)
     positions_figure(position_similarity(classifier)).savefig(out / "positions.png")
 
 
 lines = [inspect.getsource(function).splitlines() for function in (look, course_task)]
-print(" + ".join(str(len([line for line in part if line.strip()])) for part in lines), "lines")
+counts = [len([line for line in part if line.strip()]) for part in lines]
+print(f"look: {counts[0]} lines, course_task: {counts[1]}, signatures and docstrings included")
+assert sum(counts) < 30
 
 # %% [markdown]
-# Here it runs on six scenes that were held out from training, with the shipped classifier, whose
+# Here it runs on four scenes that were held out from training, with the shipped classifier, whose
 # labels are known: the colour and shape of the largest object.
 
 # %%
-NUM_SCENES = 6
+NUM_SCENES = 4
 truth = {}
 with tempfile.TemporaryDirectory() as name:
     folder, out = Path(name) / "pictures", Path(name) / "out"
@@ -182,7 +187,7 @@ print(f"{len(written)} files:", ", ".join(written[:4]), "…")
 answers = dict(line.split(",") for line in table.splitlines()[1:])
 right = sum(answers[name] == label for name, label in truth.items())
 print(f"right: {right} of {NUM_SCENES}")
-assert list(answers) == sorted(truth) and right >= 5
+assert list(answers) == sorted(truth) and right >= 3
 
 # %%
 on_page(map_page)

@@ -232,6 +232,8 @@ for panel, function, title in (
     show(panel, mosaic(tiles, cols), title)
 
 rows_of_one = 3 * side * side / flat.shape[-1]
+third = without_the_move(flat, side)[0, : rows * cols // 3]
+assert torch.equal(third.flatten(), flat[0, 0].flatten())  # red, from top to bottom
 print(f"one wrong patch holds {rows_of_one:.1f} whole rows of pixels, all of one colour channel")
 
 # %% [markdown]

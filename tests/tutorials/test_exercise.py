@@ -47,8 +47,8 @@ def test_answers_are_told_apart() -> None:
         DOUBLE,
         right=[lambda x: 2 * x, lambda x: x + x],
         wrong={
-            "written yet in the place": stub,
-            "is `return` missing": lambda x: print(end="") if x.any() else None,
+            "nothing is written yet": stub,
+            "nothing comes back: is": lambda x: print(end="") if x.any() else None,
             "RuntimeError": _raises,
             "a tensor (B, N) is expected": lambda x: 3,
             "the shape is (3, 2)": lambda x: 2 * x.T,
@@ -76,7 +76,7 @@ def test_what_is_solved_is_remembered_and_told(
     DOUBLE(lambda x: 2 * x)
     assert progress.solved() == {"99.1": "Double a tensor"}
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("99.1 not solved: nothing comes back") and out[1] == (
+    assert out[0].startswith("99.1 not solved: nothing is written yet") and out[1] == (
         "99.1 solved: Double a tensor"
     )
     monkeypatch.setitem(EXERCISES, "99.1", DOUBLE)

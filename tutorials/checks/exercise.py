@@ -101,7 +101,9 @@ def ask(answer: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         first = str(error).strip().partition("\n")[0]
         raise NotSolved(f"your lines end in {type(error).__name__}{place}: {first}") from None
     if value is None and _is_stub(answer):
-        raise NotSolved("nothing comes back: nothing is written yet in the place of `...`")
+        raise NotSolved(
+            "nothing is written yet, so nothing comes back: is `return` missing, or `...` still there?"
+        )
     if value is None or value is Ellipsis:
         raise NotSolved("nothing comes back: is `return` missing, or `...` still there?")
     for given, then in zip(inputs, before, strict=True):

@@ -102,7 +102,8 @@ def ask(answer: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         raise NotSolved(f"your lines end in {type(error).__name__}{place}: {first}") from None
     if value is None and _is_stub(answer):
         raise NotSolved(
-            "nothing is written yet, so nothing comes back: is `return` missing, or `...` still there?"
+            "nothing is written yet, so nothing comes back: is `return` missing, or `...` still "
+            "there?"
         )
     if value is None or value is Ellipsis:
         raise NotSolved("nothing comes back: is `return` missing, or `...` still there?")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minivit import ViTConfig, VisionTransformer
+from minivit import VisionTransformer, ViTConfig
 from tutorials.checks.exercise import (
     NotSolved,
     ask,
@@ -235,8 +235,9 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
         3 * dim: "class token, its position and the bias of the patches are missing",
         classes: "the head's bias is missing",
         4 * dim * depth: "the two norms of a block are missing: each has a weight and a bias",
-        2 * dim * depth: "the norms of a block have one vector each, and there are two in each: a "
-        "weight and a bias; there are two norms",
+        2 * dim * depth: "half of the norms is missing: a block has two, and each has a weight and "
+        "a bias",
+        2 * dim * dim * depth: "Q, K and V are three matrices of D x D",
         3 * dim * depth: "the bias of Q, K and V is missing",
         dim * depth: "a bias of a block is missing: of the projection after the heads, or of the "
         "MLP's second layer",

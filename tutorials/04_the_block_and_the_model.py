@@ -15,7 +15,9 @@
 # %% tags=["imports"]
 import inspect
 import math
+import re
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,7 +157,8 @@ assert states["v2 + residual"][24][0] > 100 > 10 > states["v3 + norm before the 
 # later block can tell them apart (Dong et al. 2021 prove it). Version 2 keeps each token, because
 # the block only adds to it; but attention is now given ever larger tokens and gives ever larger
 # ones back, and the size doubles every few blocks. Version 3 normalises what the branch sees, so
-# every branch adds about the same amount, and the size grows slowly.
+# every branch adds about the same amount, and the size grows slowly. Its tokens still become more
+# alike, since attention is all there is; the MLP, below, works against that.
 #
 # The tokens that run through all blocks, and to which every branch adds, are called the **residual
 # stream**. A branch reads a normalised copy of it and writes a sum into it. Nothing is overwritten.
@@ -226,13 +229,14 @@ distance = {}
 for name in ("gelu", "gelu_tanh", "quick_gelu", "relu"):
     y = ACTIVATIONS[name](x)
     distance[name] = float((y - F.gelu(x)).abs().max())
-    left.plot(x, y, label=name)
+    (line,) = left.plot(x, y, label=name)
     if name != "gelu":
-        right.semilogy(x, (y - F.gelu(x)).abs().clamp_min(1e-7), label=name)
+        right.semilogy(x, (y - F.gelu(x)).abs().clamp_min(1e-7), color=line.get_color())
         print(f"{name:11} at most {distance[name]:.5f} from the exact GELU")
 left.set(title="Four activations", xlabel="input", ylabel="output", xlim=(-4, 4), ylim=(-0.4, 4))
 right.set(title="Distance to the exact GELU", xlabel="input", ylabel="absolute difference")
-left.legend(), right.legend(loc="lower center")
+right.set_ylim(1e-6, 1)
+left.legend(title="both panels")
 plt.show()
 assert 3e-4 < distance["gelu_tanh"] < 6e-4 and 0.01 < distance["quick_gelu"] < 0.03
 
@@ -342,15 +346,13 @@ plt.show()
 strongest = max(range(last + 1), key=added.__getitem__)
 print(f"stream: {stream[0]:.2f} at the start, {stream[-1]:.1f} at the end")
 print(f"block {strongest} adds most: a vector of length {added[strongest]:.1f}")
-print(
-    f"largest difference between the sum and the stream: {(total - parts['outputs', last]).abs().max():.1e}"
-)
+rounding = float((total - parts["outputs", last]).abs().max())
+print(f"largest difference between the sum and the stream: {rounding:.1e}")
 
 # %% [markdown]
-# The sum is exact, to rounding. What a block writes differs widely from block to block, so a block
-# cannot be judged by its number alone. The last norm brings the stream to one size before the head
-# sees it; without it the head would be given numbers of very different sizes from model to model.
-# Lesson 10 uses the same sum to ask which part raised a logit.
+# The sum is exact, to rounding; lengths do not add up, since the vectors point different ways. What
+# a block writes differs widely from block to block. The last norm brings the stream to one size
+# before the head sees it. Lesson 10 uses the same sum to ask which part raised a logit.
 #
 # ## LayerScale
 #
@@ -388,13 +390,14 @@ if rows:
     print("attention", *(f"{float(one.median()):6.2f}" for _, one, _ in rows))
     print("MLP      ", *(f"{float(two.median()):6.2f}" for _, _, two in rows))
 text = (
-    "Training opened every block: no median of γ stayed near its start, and those of the last "
-    "blocks are the largest. That is also why the last bars of the figure above are so long."
+    "Training opened every block: no median of γ stayed near its start. Those of the last block "
+    "are the largest, as are the last bars of the figure above."
     if is_real
-    else "The shipped model was trained without LayerScale: four blocks do not need it. A model "
-    "of twelve blocks and more often has it, the one of `make real` too."
+    else "The shipped model, four blocks, was trained without LayerScale. DINOv2, twelve blocks "
+    "and more, has it: `make real` fetches one, and this cell then prints its γ."
 )
-assert not is_real or float(rows[-1][1].median()) > float(rows[0][1].median()) > 0.01
+medians = [float(gamma.median()) for _, *pair in rows for gamma in pair]
+assert not rows or (min(medians) > 0.01 and max(medians) in medians[-2:])
 Markdown(text)
 
 # %% [markdown]
@@ -508,6 +511,7 @@ def measured(depth: int, norm_first: bool, seed: int) -> tuple[Tensor, float]:
     x, head = torch.randn(8, 10, 32), torch.randn(32, 5) / math.sqrt(32)  # (B, N, D), (D, classes)
     before = class_token(blocks, x)
     F.cross_entropy(before @ head, torch.arange(8) % 5).backward()  # (B, D) -> (B, classes) -> ()
+    before = before.detach()
     gradients = torch.stack([block.mlp.fc2.weight.grad.norm() for block in blocks])  # (L,)
     with torch.no_grad():
         for parameter in blocks.parameters():
@@ -539,7 +543,11 @@ right.set(xlabel="number of blocks", ylabel="relative change")
 right.set_xticks(depths, [str(depth) for depth in depths])
 right.set_yticks([0.03, 0.05, 0.1, 0.2], ["3 %", "5 %", "10 %", "20 %"])
 right.minorticks_off()
-left.legend(), right.legend()
+left.set_ylim(0.08, 4)
+left.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+left.minorticks_off()
+left.legend(loc="lower left")
+right.legend()
 plt.show()
 print("last block's gradient       4 blocks  32 blocks   4 / 32")
 for kind in kinds:
@@ -768,13 +776,12 @@ answer = loose.load_state_dict(convert_v1(file), strict=False)
 missing = sum(loose.state_dict()[name].numel() for name in answer.missing_keys)
 share = missing / sum(tensor.numel() for tensor in loose.state_dict().values())
 print(f"\nstrict=False: no error; {len(answer.missing_keys)} tensors stay random,")
-print(
-    f"{share:.0%} of the model; its output is off by {off(look(loose, images)[0], right_output):.0%}"
-)
-assert off(look(loose, images)[0], right_output) > 0.5
+loose_error = off(look(loose, images)[0], right_output)
+print(f"{share:.0%} of the model; its output is off by {loose_error:.0%}")
+assert loose_error > 0.5 and 0.2 < share < 0.3
 
 # %% [markdown]
-# The model runs, gives finite numbers and even looks at something; a quarter of it is random. So a
+# The model runs and gives finite numbers; about a quarter of it is random. So a
 # converter loads strictly, always.
 #
 # **Version 2** stacks query, key and value in this order, one below the other, and drops by name
@@ -921,6 +928,7 @@ for name, (wrong_model, wrong_images) in FAULTS.items():
     print(f"{name:28}{errors[name]:9.2%}{cosine:9.4f}{alike_maps:12.4f}{cells:7} of {len(pairs)}")
 assert torch.equal(maps["pooling: mean"], right_map)  # the maps are made before pooling
 assert errors["GELU: tanh"] < 0.01 < errors["GELU: quick"] < errors["pooling: mean"]
+assert max(errors, key=errors.__getitem__) == "normalised: not (0 to 255)"
 
 # %% [markdown]
 # Wrong pooling leaves every map as it is, bit for bit: maps are made before pooling, so a look at
@@ -965,35 +973,64 @@ assert accuracy["pooling: mean"] < 0.6
 
 # %% [markdown]
 # Both wrong flavours of GELU leave the accuracy where it was, to the last scene. Accuracy finds
-# large errors only, and only where one knows what it should be. What finds all of them is one
-# comparison: the **outputs of the source's own code on one picture**, number by number. The figure
+# large errors only, and only where one knows what it should be. What finds them is one comparison:
+# the **outputs of the source's own code on one picture**, number by number. How near is near
+# enough? Rounding sets the limit: the same model is run once more in double precision. The figure
 # shows where the faults lie and where rounding does.
 
+
 # %%
+@torch.no_grad()
+def rounding_of(model: VisionTransformer, images: Tensor) -> float:
+    """Relative error of a model in float32, beside the same model in float64."""
+    return off(model(images).double(), deepcopy(model).double()(images.double()))
+
+
+rounding = {
+    "o": rounding_of(model, images[:1]),
+    "s": rounding_of(classifier, scene_images[:20]),
+}
+mine = "DINOv2 ViT-S/14, features" if is_real else "the shipped ViT, three scenes"
+series = {
+    "o": (mine, errors, "tab:blue"),
+    "s": ("classifier of scenes", scene_errors, "tab:orange"),
+}
 figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
 places = range(len(errors))
-axes.axvspan(1e-7, 1e-5, color="0.85", label="rounding of a right conversion")
-label = "DINOv2 ViT-S/14, features" if is_real else "the shipped ViT, three scenes"
-axes.semilogx(list(errors.values()), places, "o", label=label)
-axes.semilogx(
-    list(scene_errors.values()), places, "s", mfc="none", label="classifier of scenes, logits"
-)
+for marker, (label, values, colour) in series.items():
+    axes.axvline(rounding[marker], color=colour, linestyle="--", linewidth=1)
+    axes.semilogx(
+        list(values.values()), places, marker, color=colour, mfc="none", label=label, markersize=7
+    )
+    print(f"rounding, {label}: {rounding[marker]:.1e}")
+axes.plot([], [], "--", color="0.4", label="rounding of each")
 for place, name in enumerate(errors):
-    axes.text(4, place, f"{accuracy[name]:.1%}", va="center", ha="right")
-axes.text(4, -0.75, "accuracy on scenes", va="center", ha="right")
-axes.set_yticks(places, [name.replace(": 0.5, 0.5", ": of other weights") for name in errors])
-axes.set(title="Relative error of the output, and none raises an error")
-axes.set(xlabel="relative error (log scale)", xlim=(1e-7, 5), ylim=(len(errors) - 0.5, -1.2))
+    axes.text(30, place, f"{accuracy[name]:.1%}", va="center", ha="right")
+axes.text(30, -0.85, "accuracy on scenes", va="center", ha="right")
+axes.set_yticks(places, [re.sub(r": (0\.5|Image).*", ": of other weights", n) for n in errors])
+axes.set(title="Relative error of the output; none of these raises an error")
+axes.set(xlabel="relative error (log scale)", xlim=(1e-7, 50), ylim=(len(errors) - 0.4, -1.4))
 axes.legend(loc="lower left")
 plt.show()
+variance = parts["embedding", 0][:, 0].var(dim=-1, correction=0).mean()  # (B, N, D) -> (B, D) -> ()
+print(
+    f"class token at the first norm: variance {variance:.1e}, 1e-5 is {1e-5 / variance:.1%} of it"
+)
+assert errors["GELU: tanh"] > 30 * rounding["o"]
+assert scene_errors["GELU: tanh"] > 30 * rounding["s"]
 
 # %% [markdown]
+# Every flavour, pooling and normalisation lies far from rounding, also where the accuracy is that
+# of the right model. The epsilon is the one that may hide. It is added to the variance of a token,
+# so it counts where that is small: the last line says how large the variance is at the first norm,
+# and what part of it 1e-5 is.
+#
 # And this is what wrong normalisation does to the class token's map in the last block, on the first
 # picture. Each panel is scaled from 0 to its own maximum.
 
 # %%
 shown = {"right": right_map} | {name: maps[name] for name in maps if "normalised" in name}
-figure, panels = plt.subplots(1, len(shown), figsize=(12.5, 2.9), layout="constrained")
+figure, panels = plt.subplots(1, len(shown), figsize=(12, 2.9), dpi=75, layout="constrained")
 box = model.preprocess.crop_box(*pictures[0].size)
 for panel, (name, map_) in zip(panels, shown.items(), strict=True):
     show_photo(panel, pictures[0], box, grey=True)
@@ -1006,6 +1043,19 @@ bar = figure.colorbar(image, ax=panels, shrink=0.8, ticks=[0, float(map_[0].max(
 bar.ax.set_yticklabels(["0", "max"])
 bar.set_label("share of attention")
 plt.show()
+cols = right_map.shape[-1]
+for name, map_ in shown.items():
+    row, col = divmod(int(map_[0].argmax()), cols)
+    print(f"{name:28} strongest cell: row {row}, column {col}")
+text = (
+    "On the cat the nicest map is a wrong one: with pixels from 0 to 1 the eyes and the nose light "
+    "up, while the right map prefers the corner where no cat is. A map that looks right proves "
+    "nothing about the settings."
+    if is_real
+    else "A map that looks right proves nothing about the settings."
+)
+assert not is_real or int(right_map[0].argmax()) % cols > cols - 3
+Markdown(text)
 
 # %% [markdown]
 # ## Exercise 4.5: which settings made these outputs?
@@ -1102,12 +1152,12 @@ check_settings_of(settings_of)
 #
 # - **`strict=False` to make the message go away.** Reports about loading end with this advice again
 #   and again (for example pytorch-image-models, issue 1011). The message was the only sign that
-#   tensors stay random. Above a quarter of the blocks' numbers or more stayed so, and the model
-#   still ran.
+#   tensors stay random. In the cell above about a quarter of the model stayed so, and it ran.
 # - **ImageNet's mean and deviation for every model.** Google's ViTs and their AugReg successors
-#   were trained on values from -1 to 1. With ImageNet's numbers a benchmark reported 38 % where 57
-#   % was right (FOA, issue 2; staghado/vit.cpp, issue 18, is the same in C++). The values belong to
-#   the weights, and minivit saves them in the same file.
+#   were trained on values from -1 to 1. With ImageNet's numbers instead a user measured 38 %
+#   on corrupted photos, against 57 % (mr-eggplant/FOA, issue 2); a program in C++ had the same
+#   mistake (staghado/vit.cpp, issue 18). The values belong to the weights, and minivit saves them
+#   in the same file.
 # - **CLIP's weights with the exact GELU.** OpenAI's models were trained with the quick one. The
 #   features differ, and nothing says so (pytorch-image-models, issue 1754; open_clip has two names
 #   for one shape, issue 441, and in open_clip 3.3.0 both have the same 302 keys and shapes).
@@ -1119,8 +1169,8 @@ check_settings_of(settings_of)
 #   Transformer and report swapped norms (vit-pytorch, issue 56; DETR, issue 93). Both orders exist,
 #   and torch's layer is post-norm by default, as the cell above prints.
 # - **The epsilon taken from another library.** transformers' ViT states 1e-12 where timm has 1e-6
-#   (transformers, issue 18137). The table above shows what a wrong epsilon costs: little, and above
-#   rounding.
+#   (transformers, issue 18137). The tables above show what a wrong epsilon costs: little, and more
+#   where tokens are short.
 #
 # ## Sources
 #

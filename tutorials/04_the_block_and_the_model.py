@@ -376,9 +376,10 @@ def moved(scale: float | None) -> float:
     return float((out - x).norm() / x.norm())
 
 
-for scale in (None, 1.0, 0.1, 1e-3, 1e-5):
-    print(f"gamma starts at {scale!s:6} 24 random blocks move the tokens by {moved(scale):.2g}")
-assert moved(None) == moved(1.0) and moved(1e-5) < 1e-3 < 1 < moved(1.0)
+moves = {scale: moved(scale) for scale in (None, 1.0, 0.1, 1e-3, 1e-5)}
+for scale, distance in moves.items():
+    print(f"gamma starts at {scale!s:6} 24 random blocks move the tokens by {distance:.2g}")
+assert moves[None] == moves[1.0] and moves[1e-5] < 1e-3 < 1 < moves[1.0]
 
 rows = []
 for i, block in enumerate(model.blocks):
@@ -567,9 +568,10 @@ assert growth["post-norm"] > 1.4 * growth["pre-norm"]
 # stream that arrives at the last norm has grown (version 3 above), and the norm divides by its
 # size. For post-norm it stays what it is, whatever the depth: Xiong et al. 2020 prove both. The
 # right panel shows the price: in a deep post-norm stack the same small step moves the output much
-# further, since each norm brings what an earlier block changed back to full size (Liu et al.
-# 2020). A learning rate that suits pre-norm is too large there, and it has to be warmed up from
-# near zero. Lesson 5 shows a training that fails and the warm-up that saves it.
+# further. Every norm shrinks what comes through from earlier blocks, so that the branches, whose
+# weights changed, make up more of each sum (Liu et al. 2020 call it amplification). A learning rate
+# that suits pre-norm tends to be too large there, and has to be warmed up from near zero. Lesson 5
+# shows a training that fails and one with warm-up that works.
 #
 # ## Every parameter, by formula
 #
@@ -610,7 +612,7 @@ published = {
     "base_patch32_224": 88_224_232,
     "large_patch16_224": 304_326_632,
 }
-print(f"{'':19}{'D':>5}{'L':>4}{'all':>13}{'blocks':>13}{'12 L D²':>13}{'MLP':>7}")
+lines = [f"{'':19}{'D':>5}{'L':>4}{'all':>13}{'blocks':>13}{'12 L D²':>13}{'MLP':>7}"]
 shares = {}
 for name, number in published.items():
     config = ViTConfig.from_name(name)
@@ -619,11 +621,12 @@ for name, number in published.items():
     assert total == number  # as published
     blocks = counts["attention"] + counts["MLP"] + counts["norms"] - 2 * dim
     assert blocks == config.depth * (12 * dim**2 + 13 * dim)
-    print(
+    lines.append(
         f"{name:19}{dim:5}{config.depth:4}{total:13,}{blocks:13,}{12 * config.depth * dim**2:13,}"
         f"{counts['MLP'] / total:7.1%}"
     )
     shares[name] = {part: value / total for part, value in counts.items()}
+print("\n".join(lines))
 assert shares["base_patch16_224"]["MLP"] > 0.5
 
 figure, axes = plt.subplots(figsize=(9, 2.9), layout="constrained")
@@ -775,8 +778,8 @@ except RuntimeError as error:
 answer = loose.load_state_dict(convert_v1(file), strict=False)
 missing = sum(loose.state_dict()[name].numel() for name in answer.missing_keys)
 share = missing / sum(tensor.numel() for tensor in loose.state_dict().values())
-print(f"\nstrict=False: no error; {len(answer.missing_keys)} tensors stay random,")
 loose_error = off(look(loose, images)[0], right_output)
+print(f"\nstrict=False: no error; {len(answer.missing_keys)} tensors stay random,")
 print(f"{share:.0%} of the model; its output is off by {loose_error:.0%}")
 assert loose_error > 0.5 and 0.2 < share < 0.3
 
@@ -811,9 +814,11 @@ print("v2: strict loading without a complaint, and every bit of the output is ri
 
 # %%
 swapped = empty_model()
-print(swapped.load_state_dict(convert_v2(file, order=("value", "key", "query"))))
-print(f"the output is off by {off(look(swapped, images)[0], right_output):.0%}")
-assert off(look(swapped, images)[0], right_output) > 0.3
+answer = swapped.load_state_dict(convert_v2(file, order=("value", "key", "query")))
+swapped_error = off(look(swapped, images)[0], right_output)
+print(answer)
+print(f"the output is off by {swapped_error:.0%}")
+assert swapped_error > 0.3
 
 # %% [markdown]
 # "All keys matched": names and shapes are all that loading compares.
@@ -917,7 +922,7 @@ def recoloured(images: Tensor, preprocess: minivit.Preprocess) -> dict[str, Tens
 FAULTS = {name: (with_settings(model, **s), images) for name, s in SETTINGS.items()}
 FAULTS |= {name: (model, wrong) for name, wrong in recoloured(images, model.preprocess).items()}
 errors, maps = {}, {}
-print(f"{'':28}{'error':>9}{'cosine':>9}{'map: corr.':>12}{'same cell':>11}")
+lines = [f"{'':28}{'error':>9}{'cosine':>9}{'map: corr.':>12}{'same cell':>11}"]
 for name, (wrong_model, wrong_images) in FAULTS.items():
     output, maps[name] = look(wrong_model, wrong_images)
     errors[name] = off(output, right_output)
@@ -925,7 +930,9 @@ for name, (wrong_model, wrong_images) in FAULTS.items():
     pairs = list(zip(maps[name].flatten(1), right_map.flatten(1), strict=True))
     alike_maps = sum(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs) / len(pairs)
     cells = sum(int(one.argmax() == two.argmax()) for one, two in pairs)
-    print(f"{name:28}{errors[name]:9.2%}{cosine:9.4f}{alike_maps:12.4f}{cells:7} of {len(pairs)}")
+    numbers = f"{errors[name]:9.2%}{cosine:9.4f}{alike_maps:12.4f}{cells:7} of {len(pairs)}"
+    lines.append(f"{name:28}{numbers}")
+print("\n".join(lines))
 assert torch.equal(maps["pooling: mean"], right_map)  # the maps are made before pooling
 assert errors["GELU: tanh"] < 0.01 < errors["GELU: quick"] < errors["pooling: mean"]
 assert max(errors, key=errors.__getitem__) == "normalised: not (0 to 255)"
@@ -959,15 +966,16 @@ with torch.no_grad():
     right_logits = classifier(scene_images)  # (B, K)
     accuracy = {"right": float((right_logits.argmax(1) == labels).float().mean())}
     scene_errors = {}
-    print(f"{'':28}{'largest error of a logit':>26}{'accuracy':>11}")
-    print(f"{'right':28}{'':26}{accuracy['right']:11.1%}")
+    lines = [f"{'':28}{'largest error of a logit':>26}{'accuracy':>11}"]
+    lines.append(f"{'right':28}{'':26}{accuracy['right']:11.1%}")
     for name, (wrong_model, wrong_images) in SCENE_FAULTS.items():
         logits = wrong_model(wrong_images)
         accuracy[name] = float((logits.argmax(1) == labels).float().mean())
         scene_errors[name] = off(logits, right_logits)
         largest = float((logits - right_logits).abs().max())
         shown = "normalised: ImageNet's" if "normalised: 0.5" in name else name
-        print(f"{shown:28}{largest:26.2g}{accuracy[name]:11.1%}")
+        lines.append(f"{shown:28}{largest:26.2g}{accuracy[name]:11.1%}")
+print("\n".join(lines))
 assert accuracy["GELU: tanh"] == accuracy["GELU: quick"] == accuracy["right"]
 assert accuracy["pooling: mean"] < 0.6
 
@@ -1002,7 +1010,6 @@ for marker, (label, values, colour) in series.items():
     axes.semilogx(
         list(values.values()), places, marker, color=colour, mfc="none", label=label, markersize=7
     )
-    print(f"rounding, {label}: {rounding[marker]:.1e}")
 axes.plot([], [], "--", color="0.4", label="rounding of each")
 for place, name in enumerate(errors):
     axes.text(30, place, f"{accuracy[name]:.1%}", va="center", ha="right")
@@ -1010,12 +1017,14 @@ axes.text(30, -0.85, "accuracy on scenes", va="center", ha="right")
 axes.set_yticks(places, [re.sub(r": (0\.5|Image).*", ": of other weights", n) for n in errors])
 axes.set(title="Relative error of the output; none of these raises an error")
 axes.set(xlabel="relative error (log scale)", xlim=(1e-7, 50), ylim=(len(errors) - 0.4, -1.4))
+axes.set_xticks([10.0**power for power in range(-7, 1)])
 axes.legend(loc="lower left")
 plt.show()
-variance = parts["embedding", 0][:, 0].var(dim=-1, correction=0).mean()  # (B, N, D) -> (B, D) -> ()
-print(
-    f"class token at the first norm: variance {variance:.1e}, 1e-5 is {1e-5 / variance:.1%} of it"
-)
+first = parts["embedding", 0][:, 0]  # (B, N, D) -> (B, D)
+variance = float(first.var(dim=-1, correction=0).mean())
+for marker, (label, *_) in series.items():
+    print(f"rounding, {label}: {rounding[marker]:.1e}")
+print(f"class token at the first norm: variance {variance:.1e}, 1e-5 is {1e-3 / variance:.2g} %")
 assert errors["GELU: tanh"] > 30 * rounding["o"]
 assert scene_errors["GELU: tanh"] > 30 * rounding["s"]
 
@@ -1049,7 +1058,7 @@ for name, map_ in shown.items():
     print(f"{name:28} strongest cell: row {row}, column {col}")
 text = (
     "On the cat the nicest map is a wrong one: with pixels from 0 to 1 the eyes and the nose light "
-    "up, while the right map prefers the corner where no cat is. A map that looks right proves "
+    "up, while the strongest cell of the right map lies in a corner. A map that looks right proves "
     "nothing about the settings."
     if is_real
     else "A map that looks right proves nothing about the settings."

@@ -241,7 +241,7 @@ def test_settings_of() -> None:
             "the first difference below a threshold": lambda *given: search(*given, threshold=0.02),
             "do the outputs go into your choice": lambda *given: ("gelu", 2, "cls"),
             "every divisor of the width": lambda *given: search(
-                *given, choices=(flavours, (2,), poolings)
+                *given, choices=(flavours, (2, 8), poolings)
             ),
             "both have to be tried": lambda *given: (*right(*given)[:2], "cls"),
             "try every flavour": lambda *given: ("gelu_tanh", *right(*given)[1:]),

@@ -1024,7 +1024,9 @@ first = parts["embedding", 0][:, 0]  # (B, N, D) -> (B, D)
 variance = float(first.var(dim=-1, correction=0).mean())
 for marker, (label, *_) in series.items():
     print(f"rounding, {label}: {rounding[marker]:.1e}")
-print(f"class token at the first norm: variance {variance:.1e}, 1e-5 is {1e-3 / variance:.2g} %")
+print(
+    f"class token at the first norm: variance {variance:.1e}; 1e-5: {1e-3 / variance:.2g} % of it"
+)
 assert errors["GELU: tanh"] > 30 * rounding["o"]
 assert scene_errors["GELU: tanh"] > 30 * rounding["s"]
 

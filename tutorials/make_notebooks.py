@@ -65,6 +65,7 @@ def execute(notebook: NotebookNode, folder: Path = FOLDER) -> None:
         timeout=300,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # else a print is cut in two or not as the clock has it
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()

@@ -15,6 +15,7 @@ in a traceback: what an answer raises is said in the same line.
 
 from __future__ import annotations
 
+import dis
 import functools
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ import torch
 from torch import Tensor
 
 from tutorials.checks.progress import remember
+
+_NOTHING = "nothing is written yet: put your own lines in the place of `...`"
 
 
 class NotSolved(Exception):
@@ -42,7 +45,7 @@ class Check:
     def message(self, *answers: Any) -> str | None:
         """What is wrong with the answers, or None where nothing is."""
         if any(answer is Ellipsis or answer is None for answer in answers):
-            return "nothing is written yet: put your own lines in the place of `...`"
+            return _NOTHING
         random_state = torch.get_rng_state()
         try:
             with torch.enable_grad():
@@ -90,13 +93,18 @@ def ask(answer: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     try:
         value = answer(*inputs, **options)
     except NotImplementedError:
-        raise NotSolved("nothing is written yet: put your own lines in its place") from None
+        raise NotSolved(_NOTHING) from None
     except Exception as error:
         line = traceback.extract_tb(error.__traceback__)[-1]
         own = [step for step in traceback.extract_tb(error.__traceback__) if _is_readers(step)]
         place = f" (line {(own or [line])[-1].lineno} of your cell)" if own else ""
         first = str(error).strip().partition("\n")[0]
         raise NotSolved(f"your lines end in {type(error).__name__}{place}: {first}") from None
+    if value is None and _is_stub(answer):
+        raise NotSolved(
+            "nothing is written yet, so nothing comes back: is `return` missing, or `...` still "
+            "there?"
+        )
     if value is None or value is Ellipsis:
         raise NotSolved("nothing comes back: is `return` missing, or `...` still there?")
     for given, then in zip(inputs, before, strict=True):
@@ -170,6 +178,15 @@ def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"{value!r}"[:60] if isinstance(value, (int, float, str)) else type(value).__name__
+
+
+def _is_stub(answer: Callable[..., Any]) -> bool:
+    """Whether a function does nothing at all: a docstring and `...`, or `pass`."""
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return False
+    nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
+    return all(step.opname in nothing for step in dis.get_instructions(code))
 
 
 def _is_readers(step: traceback.FrameSummary) -> bool:

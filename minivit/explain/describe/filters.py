@@ -1,8 +1,9 @@
 """What the patch embedding looks for.
 
 Dosovitskiy et al. 2021 (arXiv:2010.11929), figure 7, left: the first principal components of the
-filters, each a patch of colours. In trained models they resemble a basis for the fine structure of
-a patch: edges of every direction and grain; those of a model that has not learned are noise.
+filters, each a patch of colours. In the paper's model they resemble a basis for the fine structure
+of a patch; those of DINOv2 ViT-S/14 are grey waves and rings, and those of a model that has not
+learned are noise.
 """
 
 from __future__ import annotations

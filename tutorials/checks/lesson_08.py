@@ -93,7 +93,9 @@ def check_sentence_loss(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None
         logits[:, :-1].transpose(1, 2), targets, ignore_index=pad, reduction="none"
     )
     unshifted = caption_loss(logits, tokens, pad) / int((tokens != pad).sum())
-    backwards = caption_loss(logits[:, 1:], tokens[:, :-1], pad) / int((tokens[:, :-1] != pad).sum())
+    backwards = caption_loss(logits[:, 1:], tokens[:, :-1], pad) / int(
+        (tokens[:, :-1] != pad).sum()
+    )
     squeezed = logits.softmax(dim=-1)[:, :-1]
     expect_close(
         loss,
@@ -144,7 +146,7 @@ def check_beam_step(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Ten
         scores=scores[None],  # (K,) -> (1, K)
     )
     right = start.rank(log_probs, 3)
-    each, alone = log_probs.max(dim=1)
+    each = log_probs.max(dim=1).values
     without, _ = log_probs.flatten().topk(3)
     places = right.rows[0] * 5 + right.words[0]
     expect_close(
@@ -250,7 +252,8 @@ def _log_probs() -> tuple[Tensor, Tensor, Tensor]:
         memory = captioner.encode_photos([scene.image for scene in scenes])
         other = memory._replace(tokens=memory.tokens.roll(-1, dims=0))  # scene i sees i + 1
         own, swapped = (
-            captioner.decode(tokens[:, :-1], each)[0].log_softmax(dim=-1) for each in (memory, other)
+            captioner.decode(tokens[:, :-1], each)[0].log_softmax(dim=-1)
+            for each in (memory, other)
         )
     return own, swapped, tokens
 

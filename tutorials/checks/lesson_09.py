@@ -122,9 +122,9 @@ def check_relative(answer: Callable[[Tensor], Tensor]) -> None:
         value,
         right,
         {
-            "each map is divided by its own mean over the cells: that changes its unit and not its "
-            "form. The mean must be one over the words, and differ from cell to cell": maps
-            / maps.mean(dim=(1, 2), keepdim=True),
+            "each map is divided by one number, as its own mean over the cells: that changes its "
+            "unit and not its form. The mean must be one over the words, and differ from cell to "
+            "cell": maps / maps.mean(dim=(1, 2), keepdim=True),
             "the mean is subtracted: differences are largest where weights are large, and the "
             "question is how many times the average": maps - mean,
             "each map is divided by the sum over the words: the average word then has 1 / words "
@@ -133,7 +133,6 @@ def check_relative(answer: Callable[[Tensor], Tensor]) -> None:
             "word": right / right.sum(dim=(1, 2), keepdim=True),
             "the mean is that of the other words, without the word itself": maps / others,
             "numerator and denominator are swapped": mean / maps,
-            "one number is taken for the mean of all cells and words": maps / maps.mean(),
         },
         "the numbers differ from each map divided, cell by cell, by the mean over the words",
     )

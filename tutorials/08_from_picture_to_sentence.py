@@ -523,6 +523,8 @@ for pair, p in sorted(likely.items(), key=lambda item: -item[1]):
     mark = "  <- greedy" if pair == by_greed else ""
     print(f"{' '.join(pair):8} {p:.2f}{mark}")
 assert best == ("the", "cat") and by_greed == ("a", "cat")
+followed = sorted(first, key=first.get)[-2:]  # the two likeliest first words
+assert best == max((pair for pair in likely if pair[0] in followed), key=likely.get)
 
 # %% [markdown]
 # Beam search follows K sentences at a time. At every step each of them is continued by all V words,
@@ -787,23 +789,23 @@ assert worst["with reorder"] < 1e-3 < worst["reorder forgotten"]
 # not: without a cache a step takes longer the more words there are.
 
 # %%
-pictures = memories._replace(tokens=memories.tokens[:32])
 
 
-def step_times(make, repeats: int = 2) -> Tensor:
-    """(29,) milliseconds of each step, the fastest of some runs."""
+def step_times(make, number: int, repeats: int = 2) -> Tensor:
+    """(29,) milliseconds of each step for a number of sentences, the fastest of some runs."""
+    pictures = memories._replace(tokens=memories.tokens[:number])
     runs = []
     for _ in range(repeats):
         next_words, times = make(pictures), []
         for _ in range(29):
             start = time.perf_counter()
-            next_words.logits(torch.full((32,), 4))
+            next_words.logits(torch.full((number,), 4))
             times.append(1000 * (time.perf_counter() - start))
         runs.append(times)
     return torch.tensor(runs).min(dim=0).values  # (runs, 29) -> (29,)
 
 
-time_anew, time_kept = step_times(Anew), step_times(captioner.next_words)
+time_anew, time_kept = step_times(Anew, 32), step_times(captioner.next_words, 32)
 figure, ax = plt.subplots(figsize=(6.0, 3.0), layout="constrained")
 ax.plot(range(1, 30), time_anew, label="all words anew")
 ax.plot(range(1, 30), time_kept, label="keys and values kept")
@@ -811,13 +813,15 @@ ax.set(xlabel="words so far", ylabel="time of the step (ms)", title="32 sentence
 ax.set_ylim(bottom=0)
 ax.legend()
 plt.show()
-print(f"29 words: {time_anew.sum():.0f} ms anew, {time_kept.sum():.0f} ms with a cache, "
-      f"{time_anew.sum() / time_kept.sum():.1f} times as fast")  # fmt: skip
+one_anew, one_kept = step_times(Anew, 1), step_times(captioner.next_words, 1)
+for number, anew, kept in ((32, time_anew, time_kept), (1, one_anew, one_kept)):
+    print(f"{number:2} sentences of 29 words: {anew.sum():.0f} ms anew, {kept.sum():.0f} ms with a "
+          f"cache, {anew.sum() / kept.sum():.1f} times as fast")  # fmt: skip
 
 # %% [markdown]
 # The first step with a cache is no faster: keys and values of the cells are made there. For one
-# sentence of this small model the gain is small, because the fixed price of a call outweighs the
-# arithmetic. It grows with the number of words, and a sentence of CATR has up to 128.
+# sentence of this small model the fixed price of a call is most of a step, cache or no cache. The
+# gain grows with the number of words, and a sentence of CATR has up to 128.
 #
 # What the cache costs is memory: 2 · blocks · T · D numbers for the words of a sentence and
 # 2 · blocks · M · D for the cells of a picture.
@@ -945,8 +949,9 @@ check_picture_gain(gain)
 # - **A cache that does not follow the beams.** transformers, issue 46612 (2026): beam search
 #   reordered only caches of one name, and models that call theirs otherwise wrote wrong sentences
 #   without an error. Rescoring by teacher forcing finds it.
-# - **Padding as words to learn.** CATR's loss counts the padding up to 128 words, about nine tenths
-#   of its targets: most of the gradient teaches that padding follows padding.
+# - **Padding as words to learn.** CATR's loss (saahiluppal/catr) counts the padding up to 128
+#   words, about nine tenths of its targets: most of the gradient teaches that padding follows
+#   padding.
 # - **Masks with the other sign.** torch's `nn.MultiheadAttention` has True = hidden, its
 #   `scaled_dot_product_attention` and minivit have True = may attend. The shapes agree, so nothing
 #   is raised; the picture of who feels whom shows an upper triangle.

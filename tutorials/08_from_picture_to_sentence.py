@@ -788,9 +788,8 @@ assert worst["with reorder"] < 1e-3 < worst["reorder forgotten"]
 # The same 29 steps for 32 sentences, on this machine. Numbers change from run to run; the form does
 # not: without a cache a step takes longer the more words there are.
 
+
 # %%
-
-
 def step_times(make, number: int, repeats: int = 2) -> Tensor:
     """(29,) milliseconds of each step for a number of sentences, the fastest of some runs."""
     pictures = memories._replace(tokens=memories.tokens[:number])

@@ -43,6 +43,7 @@ from tutorials.checks import (
 
 plt.rcParams["figure.dpi"] = 90
 _ = torch.set_grad_enabled(False)  # training turns it on where it is needed
+torch.set_num_threads(1)  # these tensors are small: a second thread costs more than it computes
 
 # %% [markdown]
 # ## Two halves

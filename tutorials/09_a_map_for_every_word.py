@@ -42,6 +42,7 @@ from tutorials.checks import (
 
 plt.rcParams["figure.dpi"] = 90
 _ = torch.set_grad_enabled(False)
+torch.set_num_threads(1)  # these tensors are small: a second thread costs more than it computes
 
 # %% [markdown]
 # ## One picture, one map a word

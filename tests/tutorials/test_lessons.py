@@ -36,7 +36,8 @@ def _assert_clean(notebook: NotebookNode) -> None:
         assert not _OWN_PLACE.search(shown), shown[:300]
 
 
-def _run(source: Path) -> None:
+def _run(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as tests/conftest.py has it for the others
     notebook = notebook_of(source)
     execute(notebook)
     _assert_clean(notebook)
@@ -52,7 +53,7 @@ def test_a_lesson_runs_with_the_shipped_weights(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nobody answers there
-    _run(source)
+    _run(source, monkeypatch)
 
 
 @pytest.mark.parity
@@ -63,7 +64,7 @@ def test_a_lesson_runs_with_the_weights_of_make_real(
     if "real_or_shipped" not in source.read_text(encoding="utf-8"):
         return  # nothing in it would differ from the run with the shipped weights
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    _run(source)
+    _run(source, monkeypatch)
 
 
 @lesson

@@ -38,7 +38,7 @@ _HOME = {
     "ViTConfig": "config",
     "CaptionerConfig": "config",
 }
-_SUBPACKAGES = ("explain", "viz", "data", "training")
+_SUBPACKAGES = ("explain", "viz", "data", "training", "explorer")
 
 __all__ = [*_HOME, "explain"]
 

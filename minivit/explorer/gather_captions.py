@@ -68,9 +68,7 @@ def _picture(
     """One picture at a time: there is no padding then, and all cells hold picture."""
     seen = captioner.preprocess.view(picture.image)
     memory = captioner.encode_photos([picture.image])
-    (beams,) = generate(
-        captioner.next_words(memory), beam_size=beam_size, max_length=max_length
-    )
+    (beams,) = generate(captioner.next_words(memory), beam_size=beam_size, max_length=max_length)
     return {
         "name": picture.name,
         "source": data_url(seen),

@@ -44,6 +44,7 @@ function drawWords(view, choose) {
   const group = document.getElementById("words");
   if (drawnCaption !== view.caption) {
     drawnCaption = view.caption;
+    pointed = null;
     group.replaceChildren(...view.caption.words.map(({ text, probability, end }, word) => {
       const chip = words("button", ""), name = words("bdi", text);
       chip.type = "button";
@@ -63,7 +64,7 @@ function drawWords(view, choose) {
     chip.classList.toggle("pointed", word === view.word);
   });
   const pin = document.getElementById("pin");
-  pin.textContent = view.pinned === null ? `Pin “${view.caption.words[view.state.word].text}”` : "Unpin";
+  pin.textContent = view.pinned === null ? `Pin “${view.caption.words[view.word].text}”` : "Unpin";
   pin.setAttribute("aria-pressed", String(view.pinned !== null));
 }
 
@@ -130,10 +131,13 @@ function share(probability) {
 }
 
 function readCell(view, place) {
-  const value = view.values[place], times = value * view.values.length;
+  const [own, pinned] = view.maps.values.map((map) => {
+    const times = map[place] * map.length;
+    if (view.state.relative) return `${number(map[place])} × the average word`;
+    return `${number(map[place])}, ${times.toFixed(times < 10 ? 2 : 0)} × even`;
+  });
   const where = `row ${Math.floor(place / view.grid[1])}, column ${place % view.grid[1]}`;
-  if (view.state.relative) return `${where}: ${number(value)} × the average word`;
-  return `${where}: ${number(value)}, ${times.toFixed(times < 10 ? 2 : 0)} × even`;
+  return `${where}: ${own}${pinned ? `; pinned: ${pinned}` : ""}`;
 }
 
 // Which weights these are, and how much of the step's attention they make up.
@@ -167,7 +171,7 @@ function startCaptions(choose) {
 }
 
 function togglePin(view, choose) {
-  choose({ pin: view.pinned === null ? view.state.word : null });
+  choose({ pin: view.pinned === null ? view.word : null });
 }
 
 // Whether a key means something to a caption.

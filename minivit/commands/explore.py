@@ -23,7 +23,8 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
         The exit status.
 
     Raises:
-        ValueError: No such method, a flag of the other kind of model, no photo can be used, or the page would overwrite an input.
+        ValueError: No such method, a flag of the other kind of model, no photo can be used, or the
+            page would overwrite an input.
         OSError: The page cannot be written.
     """
     from minivit.explain import METHODS
@@ -72,8 +73,8 @@ def _options(model: VisionTransformer | Captioner, arguments: argparse.Namespace
         for flag, value in (("--methods", arguments.methods), ("--whole", arguments.whole)):
             if value:
                 raise ValueError(
-                    f"{flag}: only for a Vision Transformer, {arguments.weights} holds a captioner; "
-                    "leave it out"
+                    f"{flag}: only for a Vision Transformer, {arguments.weights} holds a "
+                    "captioner; leave it out"
                 )
         return {"beam_size": arguments.beam_size, "max_length": arguments.max_length}
     if arguments.beam_size != 1 or arguments.max_length is not None:

@@ -33,8 +33,8 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         type=find_weights,
         default=SHIPPED["scenes"],
         metavar="W",
-        help="a minivit checkpoint of a Vision Transformer or a captioner, or the name of a shipped "
-        "one (default: scenes)",
+        help="a minivit checkpoint of a Vision Transformer or a captioner, or the name of a "
+        "shipped one (default: scenes)",
     )
     command.add_argument(
         "--out",
@@ -67,8 +67,8 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         "--max-length",
         type=at_least_one,
         metavar="N",
-        help="captioner: greatest number of tokens of a sentence, the start token counted (default: "
-        "all that it has)",
+        help="captioner: greatest number of tokens of a sentence, the start token counted "
+        "(default: all that it has)",
     )
     command.add_argument(
         "--scenes",

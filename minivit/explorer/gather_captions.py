@@ -100,7 +100,7 @@ def _caption(
     maps = torch.cat(to_cells).float().cpu()  # (1, H, T, M) a block -> (L, H, T, M)
     (caption,) = describe(
         [sentence],
-        maps[-1:].mean(dim=1).unflatten(-1, memory.grid),  # -> (1, T, rows, cols)
+        maps[-1:].mean(dim=1).view(1, -1, *memory.grid),  # -> (1, T, rows, cols)
         tokenizer,
         grids=[memory.grid],
         boxes=[captioner.cell_box(*memory.grid)],

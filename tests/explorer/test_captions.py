@@ -251,7 +251,7 @@ def _assert_aligned(here: Opened, caption: Caption, photo: Image.Image) -> None:
     assert (off > 3).mean() < 0.001  # 3: a value on the border of two colours
     # And the pointer reads the cell that is drawn under it.
     box = here.page.query_selector("#stage canvas").bounding_box()
-    for across, down in ((0.02, 0.03), (0.14, 0.24), (0.5, 0.4), (0.99, 0.98)):
+    for across, down in ((0.02, 0.03), (0.25, 0.34), (0.5, 0.4), (0.99, 0.98)):
         here.page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
         place = f"row {row[int(down * height)]}, column {col[int(across * width)]}:"
         assert here.text("#readout").startswith(place)
@@ -274,7 +274,7 @@ def test_each_picture_has_its_own_cells_and_no_padding(browser: Any, tmp_path: P
     captions = captioner.caption(images)  # in one batch, in which both are padded
     with opened(browser, path) as here:
         for number, caption in enumerate(captions):
-            weights = caption.words[0].attention
+            weights, *_ = (*(word.attention for word in caption.words), caption.end_attention)
             got = _map(here, picture=number, word=0)
             assert here.page.evaluate("viewOf().grid") == list(weights.shape)
             np.testing.assert_allclose(got, weights.flatten(), atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import minivit
 import visualize
 from minivit.captioner import Captioner
 from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
-from minivit.explorer import write_page
+from minivit.explorer import show, write_page
 from minivit.explorer.gather import PagePicture
 from minivit.generation import generate
 from minivit.preprocess import Preprocess
@@ -380,6 +381,18 @@ def test_two_words_stand_side_by_side_on_one_scale(here: Opened, caption: Captio
     assert words[:4] == ["row", "3", "column", "4:"]
     assert float(words[4]) == pytest.approx(own, rel=0.06)
     assert float(words[words.index("pinned:") + 1]) == pytest.approx(pinned, rel=0.06)
+    with page.expect_download() as download:  # both are saved, the pinned one on the left
+        page.click("#save")
+    saved = Image.open(download.value.path())
+    both = here.array(
+        "Float32Array.of(...['#pinned', '#stage'].flatMap((id) => [...document.querySelector("
+        "id + ' canvas').getContext('2d').getImageData(9, 9, 1, 1).data]))"
+    )
+    gap = saved.width - 2 * saved.height
+    corners = [saved.convert("RGBA").getpixel((x, 9)) for x in (9, saved.height + gap + 9)]
+    assert gap > 0 and np.array_equal(np.ravel(corners), both)
+    page.keyboard.press("d")
+    assert page.is_checked("#relative") and here.text("#lowest").startswith("≤ 1/")
     page.keyboard.press("p")
     assert not page.is_visible("#pinned")
 
@@ -404,6 +417,27 @@ def test_it_fits_the_screen(browser: Any, here: Opened, width: int) -> None:
     size = {"width": width, "height": 800}
     with opened(browser, path, fragment="pin=1", viewport=size) as narrow:
         assert narrow.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_command_and_a_notebook_make_the_same_page(
+    browser: Any, captioner: Captioner, tmp_path: Path
+) -> None:
+    path, photo = tmp_path / "page.html", "tutorials/photos/cat.jpg"
+    words = ["explore", photo, "--weights", "scenes_captioner", "--beam-size", "2"]
+    assert visualize.main([*words, "--max-length", "5", "--out", str(path)]) == 0
+    options: dict[str, Any] = {
+        "beam_size": 2,
+        "max_length": 5,
+        "name": "scenes_captioner.safetensors",
+    }
+    shown = show(captioner, [photo], **options)._repr_html_()
+    assert html.escape(path.read_text(encoding="utf-8")) in shown
+    with opened(browser, path) as here:  # the sentence was cut, so that it has no end
+        assert len(here.page.query_selector_all("#words button")) == 4
+        assert "(cut)" in here.text("#beams")
+        _choose(here, word=3, align="reads")  # what came next was not taken
+        assert len(here.page.query_selector_all("#next li")) == 5
+        assert here.page.query_selector("#next .taken") is None
 
 
 def test_flags_of_the_other_kind_of_model_are_refused(

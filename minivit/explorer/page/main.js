@@ -37,11 +37,7 @@ function viewOf() {
   if (typeof state.head === "number" && (state.head < 0 || state.head >= numHeads)) state.head = "mean";
   const view = { page, picture, state, image: images[number], grid, numPrefix, numHeads, numTokens, places, block,
     attention, lens, target, isAttention: true, signed: false };
-  view.ofHead = (head) => {
-    const values = onGrid(view, lookedAt(attention, numHeads, { ...state, head, block }));
-    const range = rangeOf(values, false);
-    return { values, range, signed: false, ends: [number(range.low), number(range.high)] };
-  };
+  view.ofHead = (head) => mapOfHead(view, head);
   const map = picture.maps.find((one) => one.method === state.method && (one.target === null || one.target === target));
   if (state.method !== "attention" && map && !isChanged(number)) {
     Object.assign(view, { isAttention: false, signed: page.signed.includes(map.method), values: arrayOf(map.values) });
@@ -50,6 +46,12 @@ function viewOf() {
     view.values = onGrid(view, view.tokens);
   }
   return view;
+}
+
+function mapOfHead(view, head) {
+  const { attention, numHeads, block } = view;
+  const values = onGrid(view, lookedAt(attention, numHeads, { ...view.state, head, block })), range = rangeOf(values, false);
+  return { values, range, signed: false, ends: [number(range.low), number(range.high)] };
 }
 
 // One number a token to one a cell; NaN where no patch is.

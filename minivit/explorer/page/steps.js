@@ -25,9 +25,9 @@ class StepAttention {
     return out;
   }
 
-  // A map for each word: of one head, or the mean or largest over heads.
-  maps(block, head) {
-    return this.caption.words.map((_, word) => lookedAt(this, this.numHeads, { ask: "row", block, head, token: word }));
+  // A word's map: of one head, or the mean or largest over heads.
+  map(block, head, word) {
+    return lookedAt(this, this.numHeads, { ask: "row", block, head, token: word });
   }
 }
 
@@ -50,13 +50,12 @@ function ratioLimit(maps) {
 // What a word's picture needs: the values of its map, and how they are coloured. `shades` are the values on the
 // scale of `range`: those of ratios are logarithms.
 function shownMaps(attention, words, chosen, { block, head, relative }) {
-  const maps = attention.maps(block, head);
   if (!relative) {
-    const values = chosen.map((word) => maps[word]), ranges = values.map((map) => rangeOf(map, false));
-    const range = { low: 0, high: Math.max(...ranges.map(({ high }) => high)) };
+    const values = chosen.map((word) => attention.map(block, head, word));
+    const range = { low: 0, high: Math.max(...values.map((map) => rangeOf(map, false).high)) };
     return { values, shades: values, range, signed: false, ends: [number(0), number(range.high)] };
   }
-  const ratios = relativeMaps(maps, words), limit = ratioLimit(ratios), reach = Math.log2(limit);
+  const ratios = relativeMaps(words.map((_, word) => attention.map(block, head, word)), words), limit = ratioLimit(ratios), reach = Math.log2(limit);
   const values = chosen.map((word) => ratios[word]);
   const shades = values.map((map) => map.map((ratio) => Math.log2(ratio)));
   return { values, shades, range: { low: -reach, high: reach }, signed: true, ends: [`≤ 1/${limit}`, `≥ ${limit}`] };

@@ -34,7 +34,8 @@ function drawCaption(view, choose) {
     button.setAttribute("aria-checked", String(button.dataset.align === view.state.align));
   }
   const strongest = likeliest(view.values, 1)[0];
-  document.getElementById("readout").textContent = `${nameOf(view, view.word)}, strongest at ${readCell(view, strongest)}`;
+  const readout = document.getElementById("readout");
+  readout.textContent = `${nameOf(view, view.word)}, strongest at ${readCell(view, strongest)}`;
 }
 
 let drawnCaption = null;
@@ -142,7 +143,8 @@ function readCell(view, place) {
 
 // Which weights these are, and how much of the step's attention they make up.
 function massOfWord(view) {
-  const { state, block } = view, head = typeof state.head === "number" ? `head ${state.head}` : `${state.head} over heads`;
+  const { state, block } = view;
+  const head = typeof state.head === "number" ? `head ${state.head}` : `${state.head} over heads`;
   const where = `decoder block ${block}, ${head}, at the step that ${state.align} the word`;
   if (state.relative) return `${where}; divided by the mean over the words`;
   if (state.head === "max") return where;

@@ -49,7 +49,8 @@ function mapCanvas(values, [rows, cols], range, table) {
 
 // Draws a map over all of a context's canvas, or from its left and top to its right and bottom, whose sides are
 // whole multiples of the grid's: every cell then covers its own pixels and no other.
-function drawMap(context, map, smooth, [left, top, right, bottom] = [0, 0, context.canvas.width, context.canvas.height]) {
+function drawMap(context, map, smooth, box = [0, 0, context.canvas.width, context.canvas.height]) {
+  const [left, top, right, bottom] = box;
   context.imageSmoothingEnabled = smooth;
   context.imageSmoothingQuality = "high";
   context.drawImage(map, left, top, right - left, bottom - top);

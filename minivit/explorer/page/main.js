@@ -50,7 +50,8 @@ function viewOf() {
 
 function mapOfHead(view, head) {
   const { attention, numHeads, block } = view;
-  const values = onGrid(view, lookedAt(attention, numHeads, { ...view.state, head, block })), range = rangeOf(values, false);
+  const values = onGrid(view, lookedAt(attention, numHeads, { ...view.state, head, block }));
+  const range = rangeOf(values, false);
   return { values, range, signed: false, ends: [number(range.low), number(range.high)] };
 }
 

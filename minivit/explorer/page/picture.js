@@ -28,7 +28,8 @@ function paintPicture(canvas, view) {
   context.imageSmoothingEnabled = scale < 3;
   context.drawImage(view.image, 0, 0, canvas.width, canvas.height);
   context.globalAlpha = state.opacity / 100;
-  drawMap(context, mapCanvas(values, grid, range, tableFor(state, signed)), state.smooth, box.map((edge) => edge * scale));
+  const map = mapCanvas(values, grid, range, tableFor(state, signed));
+  drawMap(context, map, state.smooth, box.map((edge) => edge * scale));
   context.globalAlpha = 1;
 }
 

@@ -55,7 +55,8 @@ function shownMaps(attention, words, chosen, { block, head, relative }) {
     const range = { low: 0, high: Math.max(...values.map((map) => rangeOf(map, false).high)) };
     return { values, shades: values, range, signed: false, ends: [number(0), number(range.high)] };
   }
-  const ratios = relativeMaps(words.map((_, word) => attention.map(block, head, word)), words), limit = ratioLimit(ratios), reach = Math.log2(limit);
+  const ratios = relativeMaps(words.map((_, word) => attention.map(block, head, word)), words);
+  const limit = ratioLimit(ratios), reach = Math.log2(limit);
   const values = chosen.map((word) => ratios[word]);
   const shades = values.map((map) => map.map((ratio) => Math.log2(ratio)));
   return { values, shades, range: { low: -reach, high: reach }, signed: true, ends: [`≤ 1/${limit}`, `≥ ${limit}`] };

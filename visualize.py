@@ -299,9 +299,11 @@ def explain(arguments: argparse.Namespace) -> int:
 
 def explore(arguments: argparse.Namespace) -> int:
     """One page: attention to click through, and a small model that runs in it."""
+    from minivit.captioner import Captioner
     from minivit.commands import explore as exploring
 
-    return exploring.explore(load(arguments, minivit.VisionTransformer), arguments)
+    model = load(arguments, minivit.VisionTransformer, Captioner)
+    return exploring.explore(cast("minivit.VisionTransformer | Captioner", model), arguments)
 
 
 # ---- model ------------------------------------------------------------------------------------
@@ -346,8 +348,8 @@ def load(arguments: argparse.Namespace, *kinds: type[Model]) -> Model:
     model = minivit.load_model(arguments.weights, device=device)
     if not isinstance(model, kinds):
         name = type(model).__name__
-        drawn = "attention, explain, ablate, doctor, positions or model"
-        commands = {"VisionTransformer": drawn, "Captioner": "caption or ablate"}
+        drawn = "attention, explain, explore, ablate, doctor, positions or model"
+        commands = {"VisionTransformer": drawn, "Captioner": "caption, explore or ablate"}
         advice = f"use visualize.py {commands[name]}" if name in commands else "give other weights"
         needed = " or a ".join(kind.__name__ for kind in kinds)
         raise ValueError(

@@ -808,10 +808,10 @@ def test_weights_of_another_kind_are_refused_with_the_command_that_takes_them(
     minivit.save_model(small, resnet, dtype=torch.float16)
     for command, path, says in (
         ("caption", weights, "holds a VisionTransformer, caption needs a Captioner; use "
-         "visualize.py attention, explain, ablate, doctor, positions or model"),
+         "visualize.py attention, explain, explore, ablate, doctor, positions or model"),
         ("attention", captioner_weights, "holds a Captioner, attention needs a VisionTransformer; "
-         "use visualize.py caption or ablate"),
-        ("positions", captioner_weights, "use visualize.py caption or ablate"),
+         "use visualize.py caption, explore or ablate"),
+        ("positions", captioner_weights, "use visualize.py caption, explore or ablate"),
         ("caption", resnet, "holds a ResNet, caption needs a Captioner; give other weights"),
     ):  # fmt: skip
         words = [command, *([] if command == "positions" else [str(photo)])]

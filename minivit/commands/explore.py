@@ -5,29 +5,32 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivit.commands.pictures import complaint
 from minivit.commands.seen import whole_photo
 
 if TYPE_CHECKING:
+    from minivit.captioner import Captioner
     from minivit.explorer.gather import PagePicture
     from minivit.vit import VisionTransformer
 
 
-def explore(model: VisionTransformer, arguments: argparse.Namespace) -> int:
+def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace) -> int:
     """Writes the page; a photo that cannot be used is named and left out.
 
     Returns:
         The exit status.
 
     Raises:
-        ValueError: No such method, no photo can be used, or the page would overwrite an input.
+        ValueError: No such method, a flag of the other kind of model, no photo can be used, or the
+            page would overwrite an input.
         OSError: The page cannot be written.
     """
     from minivit.explain import METHODS
     from minivit.explorer import write_page
 
+    options = _options(model, arguments)
     methods = arguments.methods
     if methods == ("all",):
         methods = tuple(name for name in METHODS if name != "attention")
@@ -52,7 +55,7 @@ def explore(model: VisionTransformer, arguments: argparse.Namespace) -> int:
             arguments.out,
             methods=methods,
             name=arguments.weights.name,
-            preprocess=whole_photo(model) if arguments.whole else None,
+            **options,
         )
     except OSError as error:
         raise OSError(
@@ -62,8 +65,28 @@ def explore(model: VisionTransformer, arguments: argparse.Namespace) -> int:
     return status
 
 
+def _options(model: VisionTransformer | Captioner, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `write_page` for this kind of model; ValueError for a flag of the other."""
+    from minivit.captioner import Captioner
+
+    if isinstance(model, Captioner):
+        for flag, value in (("--methods", arguments.methods), ("--whole", arguments.whole)):
+            if value:
+                raise ValueError(
+                    f"{flag}: only for a Vision Transformer, {arguments.weights} holds a "
+                    "captioner; leave it out"
+                )
+        return {"beam_size": arguments.beam_size, "max_length": arguments.max_length}
+    if arguments.beam_size != 1 or arguments.max_length is not None:
+        raise ValueError(
+            f"--beam-size, --max-length: only a captioner writes sentences, {arguments.weights} "
+            "holds a Vision Transformer; leave them out"
+        )
+    return {"preprocess": whole_photo(model) if arguments.whole else None}
+
+
 def _pictures(
-    model: VisionTransformer, arguments: argparse.Namespace
+    model: VisionTransformer | Captioner, arguments: argparse.Namespace
 ) -> tuple[int, list[PagePicture]]:
     """The exit status so far, and the pictures that can be used."""
     from minivit.data.scenes.dataset import TEST_SEED, make_scene, scene_layers

@@ -21,7 +21,8 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Writes one page that works from disk, without a network: where each patch "
         "looks and who looks at it, in every block and head, maps of other methods, the "
         "prediction, the positions. A model of up to 4 M weights rides along and runs in the page: "
-        "switch its heads off, take patches away. Of a larger one the page holds queries and keys.",
+        "switch its heads off, take patches away. Of a larger one the page holds queries and keys. "
+        "Of a captioner: its sentence, and for each word where it looked and what else was likely.",
         epilog="Example: visualize.py explore PHOTO.jpg --weights W --out page.html",
     )
     command.add_argument(
@@ -32,8 +33,8 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         type=find_weights,
         default=SHIPPED["scenes"],
         metavar="W",
-        help="a minivit checkpoint of a Vision Transformer, or the name of a shipped one (default: "
-        "scenes)",
+        help="a minivit checkpoint of a Vision Transformer or a captioner, or the name of a "
+        "shipped one (default: scenes)",
     )
     command.add_argument(
         "--out",
@@ -54,6 +55,20 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         action="store_true",
         help="show the model the whole photo, on a grid that is not square, instead of the crop "
         "that it was trained on",
+    )
+    command.add_argument(
+        "--beam-size",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="captioner: sentences followed at a time, which the page lists (default: %(default)s)",
+    )
+    command.add_argument(
+        "--max-length",
+        type=at_least_one,
+        metavar="N",
+        help="captioner: greatest number of tokens of a sentence, the start token counted "
+        "(default: all that it has)",
     )
     command.add_argument(
         "--scenes",

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from minivit.captioner import Captioner
 from minivit.explorer.gather import LIVE_WEIGHTS, PagePicture, describe
+from minivit.explorer.gather_captions import describe_captioner
 from minivit.explorer.packed import Packed
 from minivit.files import replacing
 from minivit.preprocess import Preprocess
@@ -37,6 +39,8 @@ INTERFACE = (
     "steps.js",
     "drop.js",
     "places.js",
+    "word_steps.js",
+    "caption.js",
     "main.js",
 )
 """Scripts of what is seen, in the order in which they are needed."""
@@ -49,49 +53,79 @@ METHODS_OF_LARGE = ("rollout", "value_norm")
 
 
 def write_page(
-    model: VisionTransformer,
+    model: VisionTransformer | Captioner,
     pictures: Sequence[str | os.PathLike[str] | Image.Image | PagePicture],
     path: str | os.PathLike[str],
     *,
     methods: Sequence[str] | None = None,
     name: str = "",
     preprocess: Preprocess | None = None,
+    beam_size: int = 1,
+    max_length: int | None = None,
 ) -> None:
     """Writes a page in which the attention of a model on pictures can be explored, offline.
 
     A model of up to 4 M weights rides along, and the page runs it; of a larger one the page holds
-    queries and keys of these pictures.
+    queries and keys of these pictures. Of a captioner it holds what each word's step looked at.
 
     Args:
-        model: Vision Transformer in eval mode.
+        model: Vision Transformer or captioner in eval mode.
         pictures: Files, or pictures as `minivit.open_image` gives them.
         path: The page, an .html file; an existing one is replaced once the new one is whole.
-        methods: Names in `minivit.explain.METHODS`; None: a few, of a large model two.
+        methods: Names in `minivit.explain.METHODS`; None: a few, of a large model two. Not for a
+            captioner.
         name: Name of the weights, for the page's head.
-        preprocess: Transform of the pictures; None: the model's.
+        preprocess: Transform of the pictures; None: the model's. Not for a captioner.
+        beam_size: Sentences that a captioner follows at a time, which the page then lists; 1:
+            greedy.
+        max_length: Greatest number of tokens of a caption, the start token counted; None: all that
+            the captioner has.
 
     Raises:
         OSError: The page cannot be written, or a picture cannot be read.
         minivit.BadImageError: A file is no picture.
-        ValueError: No picture; or what a method refuses.
+        ValueError: No picture; an option of the other kind of model; or what a method or a search
+            refuses.
     """
-    text = page_text(model, pictures, methods=methods, name=name, preprocess=preprocess)
+    text = page_text(
+        model,
+        pictures,
+        methods=methods,
+        name=name,
+        preprocess=preprocess,
+        beam_size=beam_size,
+        max_length=max_length,
+    )
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def page_text(
-    model: VisionTransformer,
+    model: VisionTransformer | Captioner,
     pictures: Sequence[str | os.PathLike[str] | Image.Image | PagePicture],
     *,
     methods: Sequence[str] | None = None,
     name: str = "",
     preprocess: Preprocess | None = None,
+    beam_size: int = 1,
+    max_length: int | None = None,
 ) -> str:
     """The text of the page that `write_page` writes."""
     if not pictures:
         raise ValueError("no pictures: a page shows at least one")
     packed = Packed()
+    if isinstance(model, Captioner):
+        if methods is not None or preprocess is not None:
+            raise ValueError("methods, preprocess: a captioner has one map and one transform only")
+        named = [_named(picture, number) for number, picture in enumerate(pictures)]
+        return _join(
+            describe_captioner(
+                model, named, packed, name=name, beam_size=beam_size, max_length=max_length
+            ),
+            packed,
+        )
+    if beam_size != 1 or max_length is not None:
+        raise ValueError("beam_size, max_length: only a captioner writes sentences")
     live = sum(parameter.numel() for parameter in model.parameters()) <= LIVE_WEIGHTS
     document = describe(
         model,

@@ -125,7 +125,7 @@ def _picture(
     images = preprocess(picture.image)[None].to(next(model.parameters()).device)  # (1, C, H, W)
     described: dict[str, Any] = {
         "name": picture.name,
-        "source": _data_url(seen),
+        "source": data_url(seen),
         "size": list(seen.size),
         "grid": list(model.patch_embed.grid_for(*images.shape[-2:])),
     }
@@ -205,7 +205,8 @@ def _scene(layers: Layers, packed: Packed) -> dict[str, Any]:
     }
 
 
-def _data_url(image: Image.Image) -> str:
+def data_url(image: Image.Image) -> str:
+    """A picture as text, without loss."""
     file = io.BytesIO()
     image.convert("RGB").save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from minivit.captioner import Captioner
 from minivit.explorer.document import page_text
 from minivit.vit import VisionTransformer
 
@@ -32,7 +33,7 @@ class ShownPage:
 
 
 def show(
-    model: VisionTransformer,
+    model: VisionTransformer | Captioner,
     pictures: Sequence[str | os.PathLike[str] | Image.Image],
     *,
     height: int = 900,

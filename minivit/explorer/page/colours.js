@@ -47,12 +47,13 @@ function mapCanvas(values, [rows, cols], range, table) {
   return canvas;
 }
 
-// Draws a map over all of a context's canvas, whose sides are whole multiples of the grid's: every cell then
-// covers its own pixels and no other.
-function drawMap(context, map, smooth) {
+// Draws a map over all of a context's canvas, or from its left and top to its right and bottom, whose sides are
+// whole multiples of the grid's: every cell then covers its own pixels and no other.
+function drawMap(context, map, smooth, box = [0, 0, context.canvas.width, context.canvas.height]) {
+  const [left, top, right, bottom] = box;
   context.imageSmoothingEnabled = smooth;
   context.imageSmoothingQuality = "high";
-  context.drawImage(map, 0, 0, context.canvas.width, context.canvas.height);
+  context.drawImage(map, left, top, right - left, bottom - top);
 }
 
 function tableFor(state, signed) {

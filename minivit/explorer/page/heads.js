@@ -18,13 +18,11 @@ function drawHeads(view, choose) {
     const button = strip.children[k], canvas = button.querySelector("canvas");
     const chosen = view.isAttention && view.state.head === name;
     button.setAttribute("aria-pressed", String(chosen));
-    const tokens = lookedAt(view.attention, view.numHeads, { ...view.state, head: name, block: view.block });
-    const values = onGrid(view, tokens);
+    const { values, range, signed, ends } = view.ofHead(name);
     const cell = Math.max(1, Math.floor(96 / Math.max(...view.grid)));
     canvas.width = view.grid[1] * cell;
     canvas.height = view.grid[0] * cell;
-    const range = rangeOf(values, false);
-    drawMap(canvas.getContext("2d"), mapCanvas(values, view.grid, range, tableFor(view.state, false)), false);
-    button.title = `${button.querySelector("span").textContent}: up to ${number(range.high)}`;
+    drawMap(canvas.getContext("2d"), mapCanvas(values, view.grid, range, tableFor(view.state, signed)), false);
+    button.title = `${button.querySelector("span").textContent}: up to ${ends[1]}`;
   });
 }

@@ -11,7 +11,8 @@ async function start() {
   document.getElementById("weights").textContent = page.name;
   images = await Promise.all(page.pictures.map(({ source }) => load(source)));
   makeControls();
-  listenForFiles();
+  if (page.captioner) startCaptions(choose);
+  else listenForFiles();
   if (page.weights) await openLive();
   choose({});
 }
@@ -22,6 +23,7 @@ async function start() {
 function viewOf() {
   const number = Math.min(Math.max(0, state.picture), page.pictures.length - 1);
   const picture = page.pictures[number], pass = passes.get(number);
+  if (page.captioner) return captionView(page, state, picture, images[number]);
   const { config } = page;
   const numPrefix = numPrefixTokens(config), numHeads = config.num_heads, { grid } = picture;
   const attention = pass ? new ComputedAttention(pass) : picture.stored ? new StoredAttention(picture.stored) : null;
@@ -35,6 +37,7 @@ function viewOf() {
   if (typeof state.head === "number" && (state.head < 0 || state.head >= numHeads)) state.head = "mean";
   const view = { page, picture, state, image: images[number], grid, numPrefix, numHeads, numTokens, places, block,
     attention, lens, target, isAttention: true, signed: false };
+  view.ofHead = (head) => mapOfHead(view, head);
   const map = picture.maps.find((one) => one.method === state.method && (one.target === null || one.target === target));
   if (state.method !== "attention" && map && !isChanged(number)) {
     Object.assign(view, { isAttention: false, signed: page.signed.includes(map.method), values: arrayOf(map.values) });
@@ -43,6 +46,13 @@ function viewOf() {
     view.values = onGrid(view, view.tokens);
   }
   return view;
+}
+
+function mapOfHead(view, head) {
+  const { attention, numHeads, block } = view;
+  const values = onGrid(view, lookedAt(attention, numHeads, { ...view.state, head, block }));
+  const range = rangeOf(values, false);
+  return { values, range, signed: false, ends: [number(range.low), number(range.high)] };
 }
 
 // One number a token to one a cell; NaN where no patch is.
@@ -62,11 +72,15 @@ function draw() {
   if (!view) return;
   drawTabs();
   drawPicture(view);
-  drawTokens(view);
-  drawMethods(view);
   drawHeads(view, choose);
-  drawPrediction(view, choose);
-  drawPlaces(view);
+  if (view.caption) {
+    drawCaption(view, choose);
+  } else {
+    drawTokens(view);
+    drawMethods(view);
+    drawPrediction(view, choose);
+    drawPlaces(view);
+  }
   if (live) {
     drawSwitches(view, changes, change);
     drawSteps(view, (watch) => change({ watch }));
@@ -89,6 +103,7 @@ function draw() {
 
 // How much of the row the picture shows, and where the rest is.
 function massOf(view) {
+  if (view.caption) return massOfWord(view);
   if (!view.isAttention) return `${state.method} of ${view.target === null ? "no class" : labelOf(page, view.target)}`;
   const names = prefixNames(page.config);
   const sum = view.tokens.reduce((total, value) => total + value, 0) || 1;
@@ -150,7 +165,7 @@ function drawMethods(view) {
 async function turnTo(picture) {
   resetChanges();
   if (live && !passes.has(picture)) await see(picture);
-  choose({ picture });
+  choose({ picture, word: START.word, pin: START.pin });
 }
 
 // ---- what is done ----------------------------------------------------------------------------------------
@@ -179,7 +194,7 @@ function makeControls() {
   for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => { dragged = null; });
   stage.addEventListener("pointerdown", (event) => {
     const view = viewOf(), place = placeUnder(view, event);
-    if (place < 0) return;
+    if (place < 0 || view.caption) return;
     if (tool === "remove") return togglePlace(view, place);
     startDrag(view, event);
     const k = view.places.indexOf(place);
@@ -197,9 +212,10 @@ function pointAt(event) {
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
   const view = viewOf(), { key } = event;
+  if (view.caption && pressInCaption(key, view, choose)) return event.preventDefault();
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const heads = ["mean", "max", ...Array.from({ length: view.numHeads }, (_, head) => head)];
-  if (steps[key]) {
+  if (steps[key] && !view.caption) {
     const place = placeOf(view, state.token), [rows, cols] = view.grid;
     const from = place < 0 ? [Math.floor(rows / 2), Math.floor(cols / 2)] : [Math.floor(place / cols), place % cols];
     const row = Math.min(rows - 1, Math.max(0, from[0] + steps[key][0]));
@@ -218,7 +234,7 @@ function press(event) {
 }
 
 function savePicture() {
-  const canvas = document.querySelector("#stage canvas");
+  const canvas = canvasToSave(viewOf());
   canvas.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);

@@ -3,8 +3,9 @@
 const START = {
   picture: 0, ask: "row", token: 0, method: "attention", block: -1, head: "mean",
   opacity: 65, colours: Object.keys(COLOURS)[0], smooth: false, theme: "", target: null,
+  word: 0, align: "predicts", relative: false, pin: null,   // of a caption
 };
-const CHOICES = { ask: ["row", "column"], theme: ["", "light", "dark"] };
+const CHOICES = { ask: ["row", "column"], align: ["predicts", "reads"], theme: ["", "light", "dark"] };
 
 // The state that a link's fragment names; what it does not name, or names wrongly, is as at the start.
 function stateOf(fragment) {
@@ -13,7 +14,7 @@ function stateOf(fragment) {
     if (!(key in START)) continue;
     if (CHOICES[key]) {
       if (CHOICES[key].includes(text)) state[key] = text;
-    } else if (key === "smooth") state[key] = text === "1";
+    } else if (key === "smooth" || key === "relative") state[key] = text === "1";
     else if (key === "method" || key === "colours") state[key] = text;
     else if (key === "head" && (text === "mean" || text === "max")) state[key] = text;
     else if (/^-?\d{1,6}$/.test(text)) state[key] = Number(text);

@@ -762,8 +762,12 @@ Markdown(
     f"In {'DINOv2 ViT-S/14' if is_real else 'the shipped ViT'} the last block moves the feature by "
     f"{late[0]:.0f} % (other colours) and {late[1]:.0f} % (other picture), the block before it by "
     f"{100 * by_block[0, -2]:.0f} and {100 * by_block[1, -2]:.0f} %. Of the last block's heads, "
-    f"head {first} moves most for colours and head {last} for another picture. Three pictures are "
-    "few: read this as a question for the project below, not as a result."
+    + (
+        f"head {first} moves most for both. "
+        if first == last
+        else f"head {first} moves most for colours and head {last} for another picture. "
+    )
+    + "Three pictures are few: read this as a question for the project, not as a result."
 )
 
 # %% [markdown]
@@ -771,11 +775,9 @@ Markdown(
 #
 # Find heads whose outputs **at the class token** are silenced together (by zeros) so that the
 # shape stays and the colour goes: on scenes that the check draws, colour right in 30 % at most
-# (guessing: 12.5), shape right in 85 % at least. Fewer heads are better; the check tells how many
-# yours are. Give a dictionary from blocks to lists of heads.
-#
-# The cell after it has the control, without which a result would mean little: six heads drawn at
-# random.
+# (guessing: 12.5), shape right in 75 % at least. Fewer heads are better. Give a dictionary from
+# blocks to lists of heads. The cell after it has the control, without which a result would mean
+# little: six heads drawn at random.
 
 # %% exercise="10.5" tags=["stub"]
 silenced = ...  # {block: [head, …], …}
@@ -786,8 +788,8 @@ check_silenced_set(silenced)
 # <details><summary>Hint</summary>
 #
 # Begin with the head that you found, and add one head at a time: the one after which colour minus
-# shape is smallest. Each step is at most 12 passes. Some heads of block 0 help, although they find
-# no colour: what they write is part of the query with which later heads look for it.
+# shape is smallest. A step is 11 passes at most. Heads of block 0 help, although patching showed
+# no colour in them: what could they be needed for?
 #
 # </details>
 
@@ -858,8 +860,8 @@ for column, name in enumerate(("colour", "shape")):
 #
 # </details>
 #
-# 2. A patched head moves the answer by 28 %, and the shares of all heads of the model add up to
-#    much less than 100 %. Is something wrong?
+# 2. A patched head moves the answer by 29 %, and the shares of all heads do not add up to 100 %.
+#    Is something wrong?
 #
 # <details><summary>Answer</summary>
 #

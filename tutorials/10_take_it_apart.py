@@ -511,9 +511,9 @@ plt.show()
 
 # %% [markdown]
 # One patch in another colour hardly counts at the beginning: added up, the patches move the answer
-# by a few percent, and together by all of it. The blocks compare a patch with its neighbours, and
-# a single one is outvoted. After two blocks the effects of single patches add up to most of what
-# they do together.
+# by a few percent, and together by all of it. One reading: the first blocks compare a patch with
+# its neighbours, and a single one is outvoted. After two blocks the effects of single patches add
+# up to most of what they do together.
 #
 # ## The head that finds colour
 #
@@ -696,7 +696,7 @@ plt.show()
 # the share that moved is a projection: $s = \frac{(y' - y)\cdot(y_b - y)}{\lVert y_b -
 # y\rVert^2}$, 1 when the feature becomes the donor's. The donors are the same picture with its
 # colour channels exchanged (R, G, B become B, R, G), and another picture. **Before you run it:**
-# in a model of 12 blocks, which blocks' heads, at the class token, move the feature?
+# at the class token, the heads of which blocks move the feature, early ones or late ones?
 
 # %%
 model_of_photos, is_real = real_or_shipped()

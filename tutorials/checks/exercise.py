@@ -98,8 +98,13 @@ def ask(answer: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         line = traceback.extract_tb(error.__traceback__)[-1]
         own = [step for step in traceback.extract_tb(error.__traceback__) if _is_readers(step)]
         place = f" (line {(own or [line])[-1].lineno} of your cell)" if own else ""
-        first = str(error).strip().partition("\n")[0]
-        raise NotSolved(f"your lines end in {type(error).__name__}{place}: {first}") from None
+        lines = str(error).strip().splitlines() or [""]
+        cause = (
+            lines[-1] if type(error).__name__ == "EinopsError" else lines[0]
+        )  # einops: at the end
+        raise NotSolved(
+            f"your lines end in {type(error).__name__}{place}: {cause.strip()}"
+        ) from None
     if value is None and _is_stub(answer):
         raise NotSolved(
             "nothing is written yet, so nothing comes back: is `return` missing, or `...` still "

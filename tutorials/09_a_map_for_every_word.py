@@ -400,8 +400,8 @@ assert changes["the four corners"] < 0.01 and changes["all objects"] > 1
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# Almost nothing happens without the sinks: the weight goes elsewhere. So much of
-# what a raw map shows, the mean over heads above all, is about no word at all.
+# Almost nothing happens without the sinks: the weight goes elsewhere. So much of what a raw map
+# shows, the mean over heads above all, is about no word at all.
 
 # %% [markdown]
 # ## Exercise 9.3: relative maps
@@ -630,10 +630,10 @@ assert drop_object > 1 > 0.1 > drop_map and edge[row, col]
 # ## Relations: does "left of" look at both?
 #
 # A word of place is about two objects. Scenes of three have a built-in control: the third object,
-# which the statement is not about. `first_statement` (from the checks of this lesson) finds captions
-# that begin with an object and a word of place, "a red ring is left of a …" or "a red ring is next
-# to a …", and names the row that predicts this word ("left", "next"), the subject, the other object
-# and the third.
+# which the statement is not about. `first_statement` (from the checks of this lesson) finds
+# captions that begin with an object and a word of place, "a red ring is left of a …" or "a red ring
+# is next to a …", and names the row that predicts this word ("left", "next"), the subject, the
+# other object and the third.
 #
 # **Before you run it:** rank the three by how much the row looks at them.
 
@@ -752,7 +752,7 @@ for place in range(len(roles)):
     axes[1].plot(beside, needed[:, place], ".", color="#7a2c18", markersize=3)
 axes[1].plot([], [], ".", color="#7a2c18", markersize=3, label="a statement")
 axes[1].axhline(0, color="grey", linewidth=0.8)
-axes[1].set(title="needed", ylabel="drop when hidden (nats)")
+axes[1].set(title="what hiding costs", ylabel="drop when hidden (nats)")
 axes[1].legend(fontsize=7)
 plt.show()
 subject, other, third = needed.mean(dim=0).tolist()

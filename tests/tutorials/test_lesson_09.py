@@ -42,6 +42,9 @@ def test_the_maps_of_words() -> None:
                 r.roll(-int(reads), 0), w, reads
             ),
             "reads: every map is one word early": lambda r, w, reads: right(r, w, False),
+            "reads: every map is two words early": lambda r, w, reads: torch.stack(
+                [r[[i - int(reads) for i in tokens]].mean(dim=0) for tokens in w]
+            ),
             "are added": lambda r, w, reads: torch.stack(
                 [r[int(reads) :][tokens].sum(dim=0) for tokens in w]
             ),
@@ -87,6 +90,22 @@ def test_hidden_cells() -> None:
         )
         return own - without
 
+    def raw(captioner: Captioner, memory: Memory, tokens: Tensor, cells: Tensor) -> Tensor:
+        own, without = (
+            captioner.decode(tokens[:, :-1], memory._replace(mask=mask))[0]
+            for mask in (None, ~cells.flatten(1))
+        )
+        return (own - without).gather(2, tokens[:, 1:, None])[..., 0]
+
+    def rolled(captioner: Captioner, memory: Memory, tokens: Tensor, cells: Tensor) -> Tensor:
+        own = parts(captioner, memory, tokens, None)[0]
+        moved = memory._replace(tokens=memory.tokens.roll(1, 0))
+        return own - parts(captioner, moved, tokens, ~cells.flatten(1))[1]
+
+    def not_flat(captioner: Captioner, memory: Memory, tokens: Tensor, cells: Tensor) -> Tensor:
+        own, without = parts(captioner, memory, tokens, ~cells)
+        return own - without
+
     assert_told_apart(
         check_hidden_drop,
         right=[right, other],
@@ -96,6 +115,13 @@ def test_hidden_cells() -> None:
             "differences of probabilities": of_p,
             "subtract it from that": lambda c, m, t, cells: parts(c, m, t, ~cells.flatten(1))[1],
             "set to 0": zeroed,
+            "raw logits": raw,
+            "the cells of picture 0": lambda c, m, t, cells: other(
+                c, m, t, cells[:1].expand_as(cells)
+            ),
+            "the cells of another one": lambda c, m, t, cells: other(c, m, t, cells.roll(1, 0)),
+            "the tokens of another picture": rolled,
+            "flat over the cells": not_flat,
             "nothing changed": lambda *given: other(*given) * 0,
             "(B, T - 1)": lambda *given: other(*given)[0],
             "the numbers differ": lambda *given: 2 * other(*given),
@@ -110,6 +136,9 @@ def test_relative_maps() -> None:
         right=[solution("09", "9.3")["relative"], relative_attention],
         wrong={
             "its own mean over the cells": lambda m: m / m.mean(dim=(1, 2), keepdim=True),
+            "over the rows of the grid": lambda m: m / m.mean(dim=1, keepdim=True),
+            "over the columns of the grid": lambda m: m / m.mean(dim=2, keepdim=True),
+            "has the shape (rows, cols)": lambda m: m / m.mean(1),
             "the mean is subtracted": lambda m: m - m.mean(dim=0),
             "the sum over the words": lambda m: m / m.sum(dim=0),
             "brought to the sum 1": lambda m: (
@@ -139,11 +168,14 @@ def test_what_a_relation_needs() -> None:
             "the sign is turned": {name: -mean for name, mean in right.items()},
             "the median": {name: median for name, (_, _, median) in table.items()},
             "differences of probabilities": {name: of_p for name, (_, of_p, _) in table.items()},
+            "scenes 0 to 119": {name: mean for name, (mean, _, _) in needs(120).items()},
+            "scenes of seed 0": {name: mean for name, (mean, _, _) in needs(seed=0).items()},
+            "third: 0.000 nats is not": right | {"third": 0.0},
             "are swapped": right | {"subject": right["other"], "other": right["subject"]},
             "no number for": {"subject": 1.0},
             "is no number": dict.fromkeys(right, "much"),
             "a dictionary": 1.0,
-            "is not the mean drop": dict.fromkeys(right, 2.0),
+            "subject: 2.000 nats is not": dict.fromkeys(right, 2.0),
         },
     )
 

@@ -41,6 +41,11 @@ def check_causal_mask(answer: Callable[[int, int], Tensor]) -> None:
     """(N, M) boolean, True = may attend, the last query sees every key."""
     mask = ask(answer, 5, 5)
     expect_shape(mask, (5, 5), "(N, M)")
+    if mask.is_floating_point() and bool(mask.isinf().any()):
+        raise NotSolved(
+            f"the mask is {mask.dtype} with 0 and -inf, which is added to scores; here a boolean "
+            "one is expected, True = may attend"
+        )
     if mask.dtype != torch.bool:
         raise NotSolved(
             f"the mask is {mask.dtype}, and a boolean one is expected (True = may attend): numbers "
@@ -69,7 +74,9 @@ def check_causal_mask(answer: Callable[[int, int], Tensor]) -> None:
         {
             "with 2 queries and 5 keys your row 0 sees key 0 alone: the triangle begins at the "
             "upper left, as if the queries were the first words. With a cache they are the last "
-            "ones: shift the diagonal by M - N": torch.ones(2, 5).tril().bool()
+            "ones: shift the diagonal by M - N": torch.ones(2, 5).tril().bool(),
+            "with 2 queries and 5 keys nothing may be seen: the diagonal is shifted to the wrong "
+            "side: M - N, not N - M": torch.zeros(2, 5).bool(),
         },
         "with 2 queries and 5 keys the last row must see all 5 keys and the one before it 4",
     )
@@ -84,7 +91,15 @@ def check_sentence_loss(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None
     tokens = torch.tensor([[1, 4, 5, 6, 4, 2], [1, 6, 2, pad, pad, pad]])  # (B, T)
     logits = 2 * torch.randn(2, 6, 7, generator=generator)  # (B, T, V)
     logits.requires_grad_()
-    loss = ask(answer, logits, tokens, pad)
+    try:
+        loss = ask(answer, logits, tokens, pad)
+    except NotSolved as wrong:
+        if "Expected target size" not in str(wrong):
+            raise
+        raise NotSolved(
+            f"{wrong}: cross_entropy takes dimension 1 for the classes, and yours are the last "
+            "one: flatten to (n, V) and (n,), or bring V to dimension 1"
+        ) from None
     expect_shape(loss, (), "() for one number")
     targets = tokens[:, 1:]
     count = int((targets != pad).sum())
@@ -97,6 +112,11 @@ def check_sentence_loss(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None
         (tokens[:, :-1] != pad).sum()
     )
     squeezed = logits.softmax(dim=-1)[:, :-1]
+    everywhere = F.cross_entropy(logits[:, :-1].transpose(1, 2), targets, reduction="none")
+
+    def no_logarithm(values: Tensor) -> Tensor:
+        return F.nll_loss(values.flatten(0, 1), targets.flatten(), ignore_index=pad)
+
     expect_close(
         loss,
         right,
@@ -119,6 +139,16 @@ def check_sentence_loss(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None
                 squeezed, targets, pad
             )
             / count,
+            "padding is looked for in the words that are read, tokens[:, :-1]: leave out the "
+            "places where the word that is asked for, tokens[:, 1:], is pad_id": everywhere[
+                tokens[:, :-1] != pad
+            ].mean(),
+            "these are raw logits: nll_loss wants log-probabilities (`log_softmax` before it, or "
+            "cross_entropy in its place)": no_logarithm(logits[:, :-1]),
+            "this is the mean of the probabilities p, and the loss has their logarithms": (
+                -no_logarithm(squeezed)
+            ),
+            "this is the mean of -p, and the loss has -log p": no_logarithm(squeezed),
         },
         "the number differs from the mean of -log p(next word) over the words that are no padding",
     )
@@ -149,6 +179,8 @@ def check_beam_step(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Ten
     each = log_probs.max(dim=1).values
     without, _ = log_probs.flatten().topk(3)
     places = right.rows[0] * 5 + right.words[0]
+    if any(_equal(part, right.totals[0]) for part in (beams, words)):
+        raise NotSolved("the order is totals, beams, words: your totals do not come first")
     expect_close(
         totals,
         right.totals[0],
@@ -158,7 +190,10 @@ def check_beam_step(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Ten
             "each beam went on once, with its own best word, and they are not sorted": scores
             + each,
             "the scores of the beams so far are forgotten: only the last word counts": without,
-            "the worst continuations come first: take the largest totals": (
+            "the K best are right, and the worst of them comes first: give the best first": (
+                right.totals[0].flip(0)
+            ),
+            "these are the worst continuations of all: take the largest totals": (
                 (scores[:, None] + log_probs).flatten().topk(3, largest=False).values
             ),
             "log-probabilities are multiplied: the probability of a sentence is a product, so its "
@@ -166,6 +201,17 @@ def check_beam_step(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Ten
         },
         "the totals are not the K largest sums of a beam's score and a word's log-probability",
     )
+    for part, name in ((beams, "beams"), (words, "words")):
+        if part.is_floating_point():
+            raise NotSolved(
+                f"the numbers of {name} are {part.dtype}, and whole numbers are expected: divide "
+                "with //, not with /"
+            )
+    if _equal(words, right.rows[0]) and _equal(beams, right.words[0]):
+        raise NotSolved(
+            "beams and words are swapped: the order is totals, beams, words, and the flat place is "
+            "beam · V + word, so the beam is the quotient (// V) and the word the remainder (% V)"
+        )
     expect_close(
         words,
         right.words[0],
@@ -179,6 +225,10 @@ def check_beam_step(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Ten
         "the totals are right, and the words do not belong to them",
     )
     expect_close(beams, right.rows[0], {}, "totals and words are right, and the beams are not")
+
+
+def _equal(value: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(value.double(), expected.double(), rtol=1e-5, atol=1e-5)
 
 
 @exercise("8.4", "Write attention with a cache")
@@ -195,10 +245,15 @@ def check_cached_step(answer: Callable[..., tuple[Tensor, Any]]) -> None:
         pair = ask(answer, query[:, :, one], key[:, :, one], value[:, :, one], cache)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise NotSolved("a pair is expected: the output, and the cache (keys, values)")
+        if not isinstance(pair[0], Tensor) and isinstance(pair[1], Tensor):
+            raise NotSolved("the two are swapped: the output comes first, then the cache")
         output, cache = pair
         expect_shape(output, (2, 3, 1, 7), "(B, H, 1, d)")
         if not isinstance(cache, (tuple, list)) or len(cache) != 2:
-            raise NotSolved("the cache is expected to be a pair: keys and values")
+            raise NotSolved(
+                f"after word {step} the cache is expected to be a pair, keys and values, and this "
+                f"is {'None' if cache is None else type(cache).__name__}"
+            )
         for part, name in zip(cache, ("keys", "values"), strict=True):
             if not isinstance(part, Tensor) or part.dim() != 4:
                 raise NotSolved(f"the cache's {name} are expected to be a tensor (B, H, t, d)")
@@ -207,16 +262,33 @@ def check_cached_step(answer: Callable[..., tuple[Tensor, Any]]) -> None:
                     f"after word {step} the cache holds {part.shape[2]} {name}, and {step + 1} are "
                     "expected: append the new one along dimension 2, and give all of them back"
                 )
+        so_far = {"keys": key[:, :, : step + 1], "values": value[:, :, : step + 1]}
+        for part, name, other in zip(cache, ("keys", "values"), ("values", "keys"), strict=True):
+            expect_close(
+                part,
+                so_far[name],
+                {
+                    f"the cache holds the {other} where the {name} are expected: it is the pair "
+                    "(keys, values)": so_far[other],
+                    f"the cache's {name} begin with the newest word: append the new one after "
+                    "those that are there, `torch.cat([old, new], dim=2)`": so_far[name].flip(2),
+                },
+                f"after word {step} the cache's {name} are not those of words 0 to {step}, in "
+                "order and unchanged",
+            )
         outputs.append(output)
-    unseen = torch.stack(  # the new word does not see itself; the first one sees nothing
+    unseen = torch.cat(  # the new word does not see itself; the first one sees nothing
         [
             F.scaled_dot_product_attention(query[:, :, [t]], key[:, :, :t], value[:, :, :t])
             if t
             else torch.zeros(2, 3, 1, 7)
             for t in range(5)
-        ]
+        ],
+        dim=2,
     )
+    later = torch.cat([value[:, :, :1], unseen[:, :, 1:]], dim=2)  # the first one sees itself
     first = value[:, :, :1].expand(-1, -1, 5, -1)
+    scores = query @ key.transpose(-2, -1) / math.sqrt(7)  # (B, H, T, T)
     swapped = F.scaled_dot_product_attention(query, value, key, is_causal=True)
     unscaled = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=1.0)
     expect_close(
@@ -226,13 +298,23 @@ def check_cached_step(answer: Callable[..., tuple[Tensor, Any]]) -> None:
             "every step gives the first word's value: `is_causal=True` with one query lets it see "
             "the first key only (torch begins at the upper left); one query, the last, needs no "
             "mask": first,
-            "the new word does not see itself: append its key and value before you attend": (
-                torch.cat(list(unseen), dim=2)
-            ),
+            "the new word does not see itself: append its key and value before you attend": unseen,
+            "from the second word on the new word does not see itself, only the cache as it was "
+            "given: append its key and value before you attend": later,
             "each word sees itself alone: attend to the keys and values of the cache, not to the "
             "new ones": value,
             "keys and values are swapped": swapped,
             "the scores are not divided by √d": unscaled,
+            "the scores are divided by √(H·d): d is the width of one head, query.shape[-1]": (
+                F.scaled_dot_product_attention(
+                    query, key, value, is_causal=True, scale=1 / math.sqrt(3 * 7)
+                )
+            ),
+            "softmax ran over the one query, so each key has the weight 1: run it over the keys, "
+            "dim=-1": value.cumsum(dim=2),
+            "softmax ran over the heads: run it over the keys, dim=-1": (
+                scores.softmax(dim=1).tril() @ value
+            ),
         },
         "the five steps differ from causal attention over the five words in one pass",
         tolerance=1e-4,
@@ -240,8 +322,8 @@ def check_cached_step(answer: Callable[..., tuple[Tensor, Any]]) -> None:
 
 
 @functools.cache
-def _log_probs() -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities of true words with the own and with the next scene's picture, and words."""
+def _logits() -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of true captions with the own and with the next scene's picture, and the tokens."""
     captioner = minivit.load_model("scenes_captioner")
     assert isinstance(captioner, minivit.Captioner)
     tokenizer = captioner.tokenizer
@@ -251,29 +333,35 @@ def _log_probs() -> tuple[Tensor, Tensor, Tensor]:
     with torch.no_grad():
         memory = captioner.encode_photos([scene.image for scene in scenes])
         other = memory._replace(tokens=memory.tokens.roll(-1, dims=0))  # scene i sees i + 1
-        own, swapped = (
-            captioner.decode(tokens[:, :-1], each)[0].log_softmax(dim=-1)
-            for each in (memory, other)
-        )
+        own, swapped = (captioner.decode(tokens[:, :-1], each)[0] for each in (memory, other))
     return own, swapped, tokens
 
 
-def picture_gain(read: bool = False) -> dict[str, tuple[float, float, int]]:
+def picture_gain(mistake: str = "") -> dict[str, tuple[float, float, int]]:
     """Mean log p with the own picture, with the other one, and the number of words, by kind.
 
     Args:
-        read: Whether to ask the row that reads a word instead of the one that predicts it.
+        mistake: Empty for the right numbers. "reads": the row that reads a word is asked for it.
+            "after": the word after one of a kind is asked for. "logits" and "probabilities" stand
+            in the place of log p. "scenes": a mean over scenes of the means of their words.
     """
-    own, swapped, tokens = _log_probs()
-    captioner_words = tokens[:, :-1] if read else tokens[:, 1:]
+    own, swapped, tokens = _logits()
+    asked_words = tokens[:, :-1] if mistake == "reads" else tokens[:, 1:]
+    placing_words = tokens[:, :-1] if mistake in ("reads", "after") else tokens[:, 1:]
     vocabulary = _vocabulary()
     table = {}
     for kind, words in KINDS.items():
-        chosen = torch.tensor([word in words for word in vocabulary])[captioner_words]  # (B, T - 1)
-        means = [
-            float(each.gather(2, captioner_words[..., None])[..., 0][chosen].mean())
-            for each in (own, swapped)
-        ]
+        chosen = torch.tensor([word in words for word in vocabulary])[placing_words]  # (B, T - 1)
+        means = []
+        for logits in (own, swapped):
+            values = logits if mistake == "logits" else logits.log_softmax(dim=-1)
+            values = values.exp() if mistake == "probabilities" else values
+            values = values.gather(2, asked_words[..., None])[..., 0]  # (B, T - 1, V) -> (B, T - 1)
+            if mistake == "scenes":
+                sums = (values * chosen).sum(dim=1)  # (B, T - 1) -> (B,)
+                means.append(float((sums / chosen.sum(dim=1))[chosen.any(dim=1)].mean()))
+            else:
+                means.append(float(values[chosen].mean()))
         table[kind] = (means[0], means[1], int(chosen.sum()))
     return table
 
@@ -292,7 +380,11 @@ def check_picture_gain(answer: Mapping[str, float]) -> None:
         raise NotSolved('a dictionary is expected: {"size": …, "colour": …, "shape": …}')
     if missing := [kind for kind in KINDS if kind not in answer]:
         raise NotSolved(f"no number for {', '.join(missing)}: the keys are {', '.join(KINDS)}")
-    table, late = picture_gain(), picture_gain(read=True)
+    table = picture_gain()
+    wrong = {
+        mistake: {kind: own - other for kind, (own, other, _) in picture_gain(mistake).items()}
+        for mistake in ("reads", "after", "logits", "probabilities", "scenes")
+    }
     for kind, (own, other, count) in table.items():
         value = answer[kind]
         try:
@@ -313,7 +405,16 @@ def check_picture_gain(answer: Mapping[str, float]) -> None:
                 f"{kind}: this is a sum over words: divide by their number, {count}": count
                 * (own - other),
                 f"{kind}: these are the rows that read the word, not those that predict it: the "
-                "logits of row i are about token i + 1": late[kind][0] - late[kind][1],
+                "logits of row i are about token i + 1": wrong["reads"][kind],
+                f"{kind}: these are the words that come after one of this kind: pick the places by "
+                "the words that are asked for, tokens[:, 1:]": wrong["after"][kind],
+                f"{kind}: these are differences of raw logits: take `log_softmax` first": wrong[
+                    "logits"
+                ][kind],
+                f"{kind}: these are differences of probabilities: take those of their "
+                "logarithms": wrong["probabilities"][kind],
+                f"{kind}: this is a mean over scenes of the means of their words: take one mean "
+                "over all such words of all scenes": wrong["scenes"][kind],
                 f"{kind}: these are bits: take the natural logarithm": (own - other) / math.log(2),
             },
             f"{kind}: {value:.3f} nats, and the mean over {count} words of 40 scenes is another "

@@ -32,6 +32,7 @@ from tutorials.checks import (
     check_grid_waves,
     check_resize_positions,
     check_similarity_grid,
+    error_of_resize,
 )
 from tutorials.weights import real_or_shipped
 
@@ -82,8 +83,11 @@ print(
 #
 # ## Waves, version 1: for a list
 #
-# The first transformer numbered words, and gave number $n$ a row of sines and cosines of many
-# wavelengths, as a clock has hands for seconds, minutes and hours:
+# The first transformer (Vaswani et al.) numbered words, and gave number $n$ a row of sines and
+# cosines of many wavelengths, as a clock has hands for seconds, minutes and hours. Its frequencies
+# are $T^{-k/K}$ with $K = D/2$ (written as $1 / 10000^{2i/d}$ there), and sines and cosines take
+# turns. Beyer et al., whose table for grids follows, divide by $K - 1$ instead, so that the last
+# frequency is $1/T$, and put all sines first. Their form is used here:
 #
 # $$ p_n = [\sin n\omega_k,\ \cos n\omega_k]_k, \qquad \omega_k = T^{-k/(K-1)}, \quad
 # k = 0 \dots K-1 $$
@@ -136,8 +140,8 @@ check_grid_waves(grid_waves)
 # <details><summary>Hint</summary>
 #
 # `torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")` gives the row and the
-# column of every place, both (rows, cols); `flatten()` brings them into reading order. Then K is
-# D / 4, once for columns and once for rows.
+# column of every place, both (rows, cols); `flatten()` brings them into reading order. K is D / 4:
+# K sines and K cosines for the column are half of the table, and those for the row the other half.
 #
 # </details>
 
@@ -156,7 +160,8 @@ check_grid_waves(grid_waves)
 # </details>
 
 # %% [markdown]
-# This is `minivit.embeddings.sine_position_embedding`. The next cell puts it together from
+# This is `minivit.embeddings.sine_position_embedding`. Below is one way to write it; try first.
+# The cell puts it together from
 # `waves`, for any row and column numbers, whole or not (the lesson needs that for resizing), and
 # compares.
 
@@ -187,7 +192,8 @@ print("version 2 equals minivit.embeddings.sine_position_embedding, to the bit")
 # ## Exercise 2.2: fold the list
 #
 # `position` holds P vectors of prefix tokens (class token and the like) first, then those of the
-# patches. Return the similarity of all pairs of patches, as (rows, cols, rows, cols).
+# patches; P may be 0, 1 or more. Return the similarity of all pairs of patches, as (rows, cols,
+# rows, cols).
 
 
 # %% exercise="2.2" tags=["stub"]
@@ -460,6 +466,9 @@ check_additive_share(additive_share)
 #
 # </details>
 
+# %% [markdown]
+# Below is one way to find the parts; try first.
+
 
 # %%
 def parts(table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -492,9 +501,10 @@ Markdown(
 
 # %% [markdown]
 # Look at the right half of the table. The sum of the parts has the cross of the whole, with nearly
-# the same numbers. Even the parts of the *random* table make one: of any sum of two parts of equal
-# size, places of one row share one, and so about half, if what is left is at right angles. The 0.5
-# in a trained table says only this: it is a sum, and rows and columns are told apart equally well.
+# the same numbers. Even the parts of the random table make a cross. If each vector is the sum of
+# two parts of equal length, two places in one row share one of them; where the other two are at
+# right angles, the cosine is one half. The 0.5 in a trained table says only this: it is a sum, and
+# rows and columns are told apart equally well.
 #
 # A sum is also easy to use. One linear map of the token keeps the row part and drops the column
 # part, and then a scalar product of queries and keys finds "the same row".
@@ -511,8 +521,8 @@ Markdown(
 #   cells when the step is computed (an *offset*, against rounding). DINOv2 with registers:
 #   antialias, no offset.
 # - transformers 5.24.0, Dinov2: bicubic without antialias and without an offset, so it gives
-#   other numbers than the code from which its weights came (1.2 apart on noise of deviation 1,
-#   0.027 on a smooth table of amplitude 0.1; both for 37 × 37 to 16 × 16).
+#   other numbers than the code from which its weights came (at most 1.2 apart in one draw of noise
+#   of deviation 1, 0.027 on a smooth table of amplitude 0.1; both for 37 × 37 to 16 × 16).
 #
 # New cell $i$ of $N'$ lies at old place $\left(i + \tfrac12\right) N/N' - \tfrac12$, when the
 # middle of the picture is to stay the middle. That gives a ruler: a table whose only channel is the
@@ -569,9 +579,9 @@ plt.show()
 #   from -0.21, and the last the other way round.
 # - **The offset** makes the step smaller (14 / 24.1 instead of 14 / 24): the shift grows from left
 #   to right, to -0.06 of a cell at the last, and the mean is not 0.
-# - **Bicubic alone does not give a straight line back**, and with `antialias=True` it does. Yet the
-#   grid grows, and there is nothing to smooth. The flag changes more than its name says: torch
-#   takes another curve for it. Both are Keys' cubic, of one parameter $a$,
+# - **Bicubic alone does not give a straight line back**, and with `antialias=True` it does, away
+#   from the border. Yet the grid grows, and there is nothing to smooth. The flag changes more than
+#   its name says: torch takes another curve for it. Both are Keys' cubic, of one parameter $a$,
 #
 # $$ w(x) = \begin{cases} (a+2)|x|^3 - (a+3)|x|^2 + 1 & |x| \le 1 \\
 # a|x|^3 - 5a|x|^2 + 8a|x| - 4a & 1 < |x| < 2 \end{cases} $$
@@ -676,7 +686,7 @@ check_resize_positions(resize_positions)
 
 # %% [markdown]
 # This is `minivit.embeddings.resize_position_embedding`, whose `antialias` and `offset` are fields
-# of a model's config: one value a family of weights.
+# of a model's config: each family of weights has its own values.
 
 # %%
 one = grid_table[None]  # (N, D) -> (1, N, D)
@@ -771,8 +781,9 @@ plt.show()
 # ## Exercise 2.5, open: resize better
 #
 # Find a way from 14 × 14 to 24 × 24 with a smaller error than bicubic with antialias. The check
-# draws waves of its own, 7 cells long or longer, in all directions, and solves it at 0.85 times
-# that error; it tells yours, and where most of it lies. How low do you get?
+# draws waves of its own, 7 cells long or longer, in all directions, and counts the exercise as
+# solved below 0.85 times that error. Above it, the check says where most of the error lies. How low
+# do you get?
 
 
 # %% exercise="2.5" tags=["stub"]
@@ -782,6 +793,8 @@ def better_resize(grid: Tensor) -> Tensor:
 
 
 check_better_resize(better_resize)
+if check_better_resize.message(better_resize) is None:
+    print(f"your error is {error_of_resize(better_resize):.2f} times that of bicubic, antialias")
 
 # %% [markdown] exercise="2.5" tags=["hint"]
 # <details><summary>Hint 1: the border</summary>
@@ -795,8 +808,10 @@ check_better_resize(better_resize)
 # <details><summary>Hint 2: the inside</summary>
 #
 # A cubic spline looks at all cells of a row and not at four: its second derivatives $M_i$ solve
-# $M_{i-1} + 4M_i + M_{i+1} = 6(p_{i-1} - 2p_i + p_{i+1})$. Whatever is linear in the table is one
-# matrix (24, 14), which is used for rows and for columns.
+# $M_{i-1} + 4M_i + M_{i+1} = 6(p_{i-1} - 2p_i + p_{i+1})$ for the 12 cells inside. Two equations
+# are missing, one for each end: let $M$ go on in a straight line, $M_0 = 2M_1 - M_2$, and likewise
+# for $M_{13}$. New cells 0 and 23 lie outside of 0 … 13: continue the first and the last cubic
+# piece. Whatever is linear in the table is one matrix (24, 14), used for rows and for columns.
 #
 # </details>
 
@@ -982,13 +997,16 @@ plt.show()
 # %% [markdown]
 # ## Sources
 #
-# - An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale, arXiv:2010.11929
-#   (figure 7 and appendix D.4 on positions)
-# - Attention Is All You Need, arXiv:1706.03762 (waves)
-# - Better plain ViT baselines for ImageNet-1k, arXiv:2205.01580 (waves for a grid)
-# - Training data-efficient image transformers & distillation through attention, arXiv:2012.12877
-#   (bicubic, which keeps the vectors' length better than bilinear)
-# - Emerging Properties in Self-Supervised Vision Transformers, arXiv:2104.14294 (DINO)
-# - DINOv2: Learning Robust Visual Features without Supervision, arXiv:2304.07193
-# - R. Keys, Cubic Convolution Interpolation for Digital Image Processing, IEEE Transactions on
-#   Acoustics, Speech and Signal Processing 29 (6), 1981
+# - Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words: Transformers for Image Recognition at
+#   Scale", arXiv:2010.11929 (figure 7 and appendix D.4 on positions)
+# - Vaswani et al. 2017, "Attention Is All You Need", arXiv:1706.03762 (waves)
+# - Beyer, Zhai and Kolesnikov 2022, "Better plain ViT baselines for ImageNet-1k", arXiv:2205.01580
+#   (waves for a grid)
+# - Touvron et al. 2021, "Training data-efficient image transformers & distillation through
+#   attention", arXiv:2012.12877 (bicubic, which keeps the vectors' length better than bilinear)
+# - Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers",
+#   arXiv:2104.14294 (DINO)
+# - Oquab et al. 2023, "DINOv2: Learning Robust Visual Features without Supervision",
+#   arXiv:2304.07193
+# - Keys 1981, "Cubic Convolution Interpolation for Digital Image Processing", IEEE Transactions on
+#   Acoustics, Speech and Signal Processing 29 (6)

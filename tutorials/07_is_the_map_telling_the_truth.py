@@ -63,8 +63,8 @@ attention, rolled, centre = METHODS["attention"], METHODS["rollout"], METHODS["c
 # and else the shipped one of scenes. `scenes` is the shipped one in any case: its pictures are
 # drawn by code, so that the place of every object is known to the pixel.
 #
-# Nobody has put masks of the three photos into the repository, so their truth is drawn here by
-# hand: a polygon or an ellipse in pixels of the photo. For the coffee there are two truths, the cup
+# The three photos have no published masks here, so the truth is drawn by hand: a polygon or an
+# ellipse in pixels of the photo. For the coffee there are two truths, the cup
 # alone (narrow) and all that is served (wide). In a scene the narrow truth is the main object,
 # which names the class, and the wide one is all objects.
 
@@ -165,10 +165,11 @@ show_jpeg(figure)
 # map.
 
 # %% [markdown]
-# ## Exercise 7.1: pointing and mass
+# ## Exercise 7.1: pointing and mass of a map
 #
 # `maps` (B, rows, cols) has no value below 0, `share` (B, rows, cols) goes from 0 to 1. Return the
 # pair `hits` (B,) and `mass` (B,). A cell is on the object where at least half of it is object.
+# Where several cells of a map are strongest, the first of them counts, row by row.
 
 
 # %% exercise="7.1" tags=["stub"]
@@ -200,6 +201,9 @@ check_pointing_and_mass(pointing_and_mass)
 # ```
 #
 # </details>
+
+# %% [markdown]
+# Below is one way, in two versions; try first.
 
 
 # %%
@@ -246,7 +250,7 @@ for title, mask in (("narrow", masks[1]), ("wide", wide)):
 # - The last line of the table is the one to compare with. Where an object covers nearly all that
 #   the model sees, as the cat of the photo does, no map can miss it, and a hit says nothing.
 # - **Truth is a choice.** "The object" may be the cup or all that is served; the mass differs, and
-#   none of the two is wrong. So the rule has to stand beside the number.
+#   neither is wrong. So the rule has to stand beside the number.
 # - Three pictures are an anecdote. The next section says how much of one.
 
 # %% [markdown]
@@ -328,12 +332,18 @@ axes.legend(loc="center right", fontsize=9)
 axes.grid(alpha=0.3)
 plt.show()
 
+widths = {}  # of an interval, in points, by number of scenes
 for count in (6, 24, 96):
     low, high = bootstrap(count, seed=0)(per_picture["attention"]["mass"][:count])[1:]
-    print(f"{count:3} scenes: attention's mass, interval {100 * (high - low):.1f} points wide")
+    widths[count] = 100 * (high - low)
+    print(f"{count:3} scenes: attention's mass, interval {widths[count]:.1f} points wide")
+assert all(
+    abs(width - told) < 0.2 for width, told in zip(widths.values(), (14.0, 6.6, 2.7), strict=True)
+)
 for count in (3, 96, 151):
     print(
-        f"{count} of {count} right: 5 % of luck at a true rate of {100 * 0.05 ** (1 / count):.1f} %"
+        f"{count} of {count} right: happens in 5 % of cases at a true rate of "
+        f"{100 * 0.05 ** (1 / count):.1f} %"
     )
 all_hits = bootstrap(3, seed=0)(torch.ones(3))
 print(f"and the bootstrap's interval of 3 of 3: {all_hits.low:.0%} to {all_hits.high:.0%}")
@@ -350,10 +360,10 @@ assert pair.low > 0  # and yet the difference is above 0
 
 # %% [markdown]
 # - **Few pictures, wide interval.** The width falls with the square root of the number: four times
-#   as many pictures halve it.
+#   as many pictures halve it roughly (14.0, 6.6 and 2.7 points above).
 # - **A bootstrap cannot show what the data do not hold.** Of three hits in three pictures it makes
 #   "100 to 100 %", although a method that is right in 37 % of the pictures has such luck once in
-#   twenty times. A row of hits alone needs the other rule: the rate $p$ at which $p^n = 0.05$.
+#   twenty. A row of hits alone needs the other rule: the rate $p$ at which $p^n = 0.05$.
 # - **Overlapping intervals are no proof of a tie.** Both maps were made of the same pictures, and
 #   pictures that are hard for one are hard for the other. The difference, taken picture by picture,
 #   has an interval of its own, and here it lies above 0.
@@ -409,7 +419,8 @@ token, rollouts, blob, head_3, luck = (
         "chance: any cell; a uniform map",
     )
 )
-assert rollouts[1] < luck[2]  # rollout's interval of pointing reaches into that of chance
+assert rollouts[1] < luck[2]  # rollout and chance: intervals of pointing overlap
+assert luck[5] < rollouts[4] < luck[5] + 5  # by mass they do not, and are near each other
 assert token[1] < blob[2]  # class token and blob: intervals of pointing overlap
 assert token[4] > blob[5]  # by mass they do not
 assert (head_3[0], luck[0]) == (4.6, 43.9)
@@ -419,13 +430,14 @@ for place, name in ((0, "pointing"), (3, "mass")):
     print(name.ljust(9), "class token {} %, blob {} %, rollout {} %, chance {} %".format(*values))
 
 # %% [markdown]
-# **Rollout is at chance**: its interval of pointing reaches into that of a cell drawn at random,
-# and its mass lies a few points above that of an even map. **A blob that has seen no picture nearly
-# ties** with the class token by pointing, because people put the animal into the middle. By mass
-# the two are far apart. **One head points away** from the animal, far below chance: that is as much
+# **Rollout is hardly above chance**: pointing cannot be told from a random cell on these intervals
+# alone, which overlap, and mass is a few points higher than that of an even map. **A blob that has
+# seen no picture comes near the class token** by pointing, because people put the animal into the
+# middle: these two cannot be told apart on their intervals alone either. By mass they are far
+# apart. **One head points away** from the animal, far below chance: that is as much
 # of a finding as a head that points at it, and the mean of heads tells of neither.
 #
-# Why is rollout at chance on this model? Rollout multiplies, block by block,
+# Why does rollout say so little on this model? Rollout multiplies, block by block,
 # $\tilde A = \tfrac12 (\bar A + I)$. Each factor mixes rows, and a product of many such factors has
 # rows that are nearly equal. Then the map is not that of the class token: every token has it.
 #
@@ -577,7 +589,8 @@ print(f"{'chance':12} {lucky['pointing'].value:17.0%} {'':16} {lucky['mass'].val
 # Return the names, as `model.named_parameters()` has them, of all parameters that cannot change the
 # attention weights of the last block. The check asks for every name, of two small models of other
 # depths than this one; one of them has LayerScale (`ls1`, `ls2`). `model.blocks` is the list of
-# blocks; print the names first.
+# blocks; print the names first. A parameter of which only a part matters is not silent: `attn.qkv`
+# holds the matrices of q, k and v, and only the last is silent in the last block.
 
 
 # %% exercise="7.3" tags=["stub"]
@@ -615,6 +628,8 @@ check_silent(silent)
 # </details>
 
 # %% [markdown]
+# The next cell sorts the names into steps, which is one way to solve 7.3; try first.
+#
 # Before you run it: draw two curves on paper, for attention of the last block and for rollout. The
 # steps are: head, last norm, last MLP, last projection, last queries/keys/values, then the blocks
 # from the last but one to the first, then the embeddings. The height is the rank correlation with
@@ -756,7 +771,9 @@ assert by_name["relevance"].steps["head"].value < 0.95
 #
 # `probability(keep)` returns the probability of the class when only the patches with the numbers
 # `keep` (K,), counted row by row, are left; `one_map` is (rows, cols). Return the curve
-# (points + 1,): its first value with all patches kept, its last with none, in even steps.
+# (points + 1,): its first value with all patches kept, its last with none, in even steps. Where the
+# number M of patches is not divisible by points, round: after step i, round(i · M / points) patches
+# are gone.
 
 
 # %% exercise="7.4" tags=["stub"]
@@ -789,6 +806,8 @@ check_deletion(deletion)
 # </details>
 
 # %% [markdown]
+# Below is one way to remove patches, for one scene; try first.
+#
 # Before you run it: the object covers about a tenth of the scene. After how many of the 144 patches
 # will the answer be gone, when attention chooses them? When chance chooses?
 
@@ -927,7 +946,8 @@ assert drawn_edges.insertion.value < by_chance.insertion.value  # worse, since s
 # Whether the answer rests on that thing is measured by taking it away: all patches that show any of
 # it. The map is **convincing and wrong** where
 #
-# 1. the answer is right, and the strongest cell is at least half another object than the main one,
+# 1. the answer is right, and at least half of the strongest cell is covered by an object other than
+#    the main one,
 # 2. without that object the probability of the answer stays above 0.9,
 # 3. without the main object it falls below 0.5.
 #
@@ -1002,7 +1022,7 @@ assert highest > mass / area
 # was the model itself, asked a question in which only the thing in doubt was changed.
 
 # %% [markdown]
-# ## Exercise 7.5: find one yourself (open)
+# ## Exercise 7.5, open: a map that convinces and is wrong
 #
 # Among the scenes 0 to 199 of the *test* series, `make_scene(TEST_SEED, number, image_size=96)`,
 # whose first 96 are those of section 3, find one in which attention of block 1, mean of heads,
@@ -1018,8 +1038,8 @@ check_wrong_map(wrong_map)
 # <details><summary>Hint</summary>
 #
 # The search of section 9 does it, with another seed. Go through the maps first, which is cheap, and
-# take patches away only where the strongest cell is at least half another object. A scene with a
-# single object has no other one.
+# take patches away only where at least half of the strongest cell is covered by an object other
+# than the main one. A scene with a single object has no other one.
 #
 # </details>
 

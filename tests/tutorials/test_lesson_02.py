@@ -19,6 +19,7 @@ from tutorials.checks import (
     check_grid_waves,
     check_resize_positions,
     check_similarity_grid,
+    error_of_resize,
 )
 
 
@@ -59,10 +60,19 @@ def _line(rows: int, cols: int, dim: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+def _numbered(rows: int, cols: int, dim: int, *, row_by: str = "c", col_by: str = "c") -> Tensor:
+    """Waves of a row and a column that are taken from the number of a place."""
+    places, size = torch.arange(rows * cols), {"r": rows, "c": cols}
+    k = torch.arange(dim // 4)
+    omega = 10000.0 ** (-k / (dim // 4 - 1))
+    angles = [v[:, None] * omega for v in (places % size[col_by], places // size[row_by])]
+    return torch.cat([part for a in angles for part in (a.sin(), a.cos())], dim=1)
+
+
 def test_waves_for_a_grid() -> None:
     assert_told_apart(
         check_grid_waves,
-        right=[solution("02", "2.1")["grid_waves"], _waves],
+        right=[solution("02", "2.1")["grid_waves"], _waves, _numbered],
         wrong={
             "version 1": _line,
             "follows the row": partial(_waves, swapped=True),
@@ -75,6 +85,10 @@ def test_waves_for_a_grid() -> None:
             "nothing comes back": lambda r, c, d: None,
             "the shape is": lambda r, c, d: _waves(r, c, d)[:, :-1],
             "the numbers are not": lambda r, c, d: _waves(r, c, d) * 2,
+            "has 12 channels": lambda r, c, d: _waves(r, c, d // 2),
+            "has 48 channels": lambda r, c, d: _waves(r, c, 2 * d),
+            "row is taken as n // cols and the column as n % rows": partial(_numbered, col_by="r"),
+            "row is taken as n // rows and the column as n % cols": partial(_numbered, row_by="r"),
         },
     )
 
@@ -109,7 +123,11 @@ def test_the_list_folded() -> None:
             "fold both": lambda p, r, c: other(p, r, c).reshape(r * c, r * c),
             "nothing comes back": lambda p, r, c: None,
             "has other numbers afterwards": changed_in_place(other),
-            "your lines end in": lambda p, r, c: p.reshape(r, c, -1),
+            "your lines end in": lambda p, r, c: p.reshape(r, c, -1, 1000),
+            "one prefix row works, 2 do not": lambda p, r, c: _folded(
+                F.normalize(p[1:], dim=-1), r, c
+            ),
+            "no prefix row works, 2 do not": lambda p, r, c: _folded(F.normalize(p, dim=-1), r, c),
         },
     )
 
@@ -126,9 +144,10 @@ def test_a_share_for_rows_and_columns() -> None:
 
     def share(table: Tensor, *, over: str) -> Tensor:
         mean, row, col = parts(table)
-        total = table if over == "itself" else table - mean
+        total = table if over in ("itself", "both") else table - mean
         top = {
             "row": row.expand_as(table),
+            "both": row + col + mean,
             "rest": table - mean - row - col,
             "with mean": row + col + mean,
             "means kept": row + col + 2 * mean,
@@ -139,6 +158,10 @@ def test_a_share_for_rows_and_columns() -> None:
     def counted_once(table: Tensor) -> Tensor:
         mean, row, col = parts(table)
         return (row.square().sum() + col.square().sum()) / (table - mean).square().sum()
+
+    def lengths(table: Tensor) -> Tensor:
+        mean, row, col = parts(table)
+        return (row + col).norm(dim=-1).sum() / (table - mean).norm(dim=-1).sum()
 
     assert_told_apart(
         check_additive_share,
@@ -151,6 +174,8 @@ def test_a_share_for_rows_and_columns() -> None:
             "still hold the mean": partial(share, over="means kept"),
             "the mean m is in the part": partial(share, over="with mean"),
             "do not take the root": lambda table: math.sqrt(other(table)),
+            "m is in both sums": partial(share, over="both"),
+            "sums of lengths": lengths,
             "one number is expected": lambda table: parts(table)[1],
             "nothing comes back": lambda table: None,
             "is not the share": lambda table: 0.5,
@@ -168,6 +193,7 @@ def _resized(
     mode: str = "bicubic",
     cols_first: bool = False,
     transposed: bool = False,
+    by_columns: bool = False,
     reshaped: bool = False,
     corners: bool | None = None,
 ) -> Tensor:
@@ -176,6 +202,8 @@ def _resized(
     patches = embedding[:, count:]
     if reshaped:
         grid = patches.reshape(1, -1, *old)
+    elif by_columns:
+        grid = rearrange(patches, "b (c r) d -> b d r c", r=old[0])
     else:
         grid = rearrange(patches, "b (r c) d -> b d r c", r=old[cols_first])
     grid = F.interpolate(grid, size=new, mode=mode, antialias=antialias, align_corners=corners)
@@ -188,6 +216,16 @@ def test_a_table_resized() -> None:
     def prefix_too(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
         right = _resized(embedding, old, new)
         return torch.cat([right[:, 2:], right[:, :2]], dim=1)
+
+    def one_prefix(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+        grid = rearrange(embedding[:, 1:], "b (r c) d -> b d r c", r=old[0], c=old[1])
+        grid = F.interpolate(grid, size=new, mode="bicubic", antialias=True)
+        return torch.cat([embedding[:, :1], rearrange(grid, "b d r c -> b (r c) d")], dim=1)
+
+    def back_by_reshape(embedding: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+        grid = _resized(embedding, old, new)[:, 2:].transpose(1, 2)
+        patches = grid.reshape(1, new[0] * new[1], -1)
+        return torch.cat([embedding[:, :2], patches], dim=1)
 
     assert_told_apart(
         check_resize_positions,
@@ -205,7 +243,19 @@ def test_a_table_resized() -> None:
             "corners are aligned": partial(_resized, antialias=False, corners=True),
             "not those of the prefix": prefix_too,
             "prefix rows are gone": lambda e, o, n: _resized(e, o, n)[:, 2:],
-            "no gradient": lambda e, o, n: _resized(e, o, n).detach(),
+            "no gradient reaches the table": lambda e, o, n: _resized(e, o, n).detach(),
+            "no gradient reaches the prefix": lambda e, o, n: torch.cat(
+                [e[:, :2].detach(), _resized(e, o, n)[:, 2:]], dim=1
+            ),
+            "no gradient reaches the rows of the patches": lambda e, o, n: torch.cat(
+                [e[:, :2], _resized(e, o, n)[:, 2:].detach()], dim=1
+            ),
+            "one prefix row works, 2 do not": one_prefix,
+            "one prefix row comes back": lambda e, o, n: _resized(e, o, n)[:, 1:],
+            "on the way back": back_by_reshape,
+            "the old grid was unfolded": partial(_resized, by_columns=True),
+            "both ways go": partial(_resized, by_columns=True, transposed=True),
+            "as in DINO's code": partial(resize_position_embedding, antialias=False, offset=0.1),
             "nothing comes back": lambda e, o, n: None,
             "your lines end in": lambda e, o, n: _resized(e[:, 1:], o, (0, 0)),
             "has other numbers afterwards": changed_in_place(_resized),
@@ -240,9 +290,10 @@ def test_resized_better() -> None:
     def usual(grid: Tensor, **options: bool) -> Tensor:
         return F.interpolate(grid, size=(24, 24), mode="bicubic", **options)
 
+    right = solution("02", "2.5")["better_resize"]
     assert_told_apart(
         check_better_resize,
-        right=[solution("02", "2.5")["better_resize"], _spline],
+        right=[right, _spline],
         wrong={
             "lies on the border": partial(usual, antialias=True),
             "lies inside": usual,
@@ -254,6 +305,8 @@ def test_resized_better() -> None:
             "has other numbers afterwards": changed_in_place(_spline),
         },
     )
+    assert error_of_resize(_spline) < 0.3 < 0.4 < error_of_resize(right) < 0.85
+    assert abs(error_of_resize(partial(usual, antialias=True)) - 1) < 1e-6
     nearest = check_better_resize.message(
         lambda grid: F.interpolate(grid, size=(24, 24), mode="nearest-exact")
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 import minivit
@@ -35,6 +37,10 @@ def test_a_map_of_a_row() -> None:
 
         return answer
 
+    def root_taken(row: Tensor, num_prefix: int, grid: Grid) -> Tensor:
+        patches = row[..., num_prefix:]
+        return rearrange(patches, "b h (r c) -> b h r c", r=math.isqrt(patches.shape[-1]))
+
     assert_told_apart(
         check_token_map,
         right=[right, other],
@@ -43,6 +49,13 @@ def test_a_map_of_a_row() -> None:
             "only the class token was cut off": cut(1),
             "one prefix token works, three do not": lambda row, n, grid: row[..., 1:].unflatten(
                 -1, grid
+            ),
+            "take rows and cols from `grid`, and not": root_taken,
+            "have to be cut off before": lambda row, n, grid: rearrange(
+                row, "b h (r c) -> b h r c", r=grid[0], c=grid[1]
+            ),
+            "before the rest is a grid; and a square": lambda row, n, grid: root_taken(
+                row, 0, grid
             ),
             "rows and columns are mixed up": lambda row, n, grid: (
                 row[..., n:].unflatten(-1, (grid[1], grid[0])).mT
@@ -90,6 +103,11 @@ def test_the_pixels_of_a_cell() -> None:
         x, y = box[0] + cell[0] * wide, box[1] + cell[1] * high
         return x, y, x + wide, y + high
 
+    def cut_size(box: Any, grid: Grid, cell: Grid) -> Any:
+        wide, high = (box[2] - box[0]) // grid[1], (box[3] - box[1]) // grid[0]
+        x, y = box[0] + cell[1] * wide, box[1] + cell[0] * high
+        return x, y, x + wide, y + high
+
     assert_told_apart(
         check_cell_box,
         right=[right, other],
@@ -105,6 +123,18 @@ def test_the_pixels_of_a_cell() -> None:
             "the crop was forgotten": without_crop,
             "size of the whole photo's": of_the_photo,
             "divided by the rows": lambda box, grid, cell: right(box, grid[::-1], cell),
+            "`//`": cut_size,
+            "the edges were rounded": lambda box, grid, cell: [
+                round(edge) for edge in right(box, grid, cell)
+            ],
+            "leave - 1 out": lambda box, grid, cell: (
+                *right(box, grid, cell)[:2],
+                *(edge - 1 for edge in right(box, grid, cell)[2:]),
+            ),
+            "this is (left, right, top, bottom)": lambda box, grid, cell: [
+                right(box, grid, cell)[edge] for edge in (0, 2, 1, 3)
+            ],
+            "got (0.00, 0.00, 1.00, 1.00)": lambda box, grid, cell: (0, 0, 1, 1),
             "2 numbers": lambda box, grid, cell: right(box, grid, cell)[:2],
             "four numbers are expected": lambda box, grid, cell: 3.0,
             "nothing comes back": lambda box, grid, cell: None,
@@ -134,6 +164,16 @@ def test_a_head_that_is_chosen() -> None:
         block, head = right(model, images, cells)
         return cast(int, block * model.config.num_heads + head)
 
+    def not_divided(model: VisionTransformer, images: Tensor, cells: Tensor) -> tuple[int, int]:
+        with torch.no_grad():
+            _, attentions = model(images, return_attention=True)
+        masses = [
+            (query_attention(attentions, token=0, block=b) * cells[:, None]).sum((-2, -1)).mean(0)
+            for b in range(len(attentions))
+        ]
+        return divmod(int(torch.stack(masses).argmax()), model.config.num_heads)
+
+    assert not_divided(*_scenes()) == (1, 2)  # right by luck in this model
     assert right(*_scenes()) == (1, 2)  # as the lesson says: a head of block 1
     assert_told_apart(
         check_choose_head,
@@ -145,6 +185,7 @@ def test_a_head_that_is_chosen() -> None:
             "the smallest was taken": lambda *given: (0, 0),
             "both counted from 0": lambda *given: (4, 3),
             "compare the part of each map's own sum": lambda *given: (0, 1),
+            "divided by the map's own sum? There": not_divided,
             "a pair of whole numbers": lambda *given: "block 1",
             "nothing comes back": lambda *given: None,
         },
@@ -193,6 +234,7 @@ def test_attention_through_all_blocks() -> None:
             "summed or averaged": lambda maps: torch.stack(
                 [(each.mean(1) + eye) / 2 for each in maps]
             ).mean(dim=0),
+            "rows sum to 64, and": lambda maps: 64 * rollout(maps, residual=0.2),
             "rows sum to 0.5": lambda maps: right(maps) / 2,
             "rows sum to 1, and the numbers differ": lambda maps: rollout(maps, residual=0.2),
             "changed it": filled,
@@ -236,6 +278,14 @@ def test_relevance_through_a_block() -> None:
             ),
             "one by one": lambda r, a, g: r + raising(a, g) * r,
             "this is Ā alone": lambda r, a, g: raising(a, g),
+            "`@ R` is missing": lambda r, a, g: r + raising(a, g),
+            "multiplied as matrices": step(lambda a, g: (a @ g).clamp(min=0).mean(1)),
+            "the strongest head was taken": step(lambda a, g: (a * g).clamp(min=0).amax(1)),
+            "the negative part was taken: keep": step(lambda a, g: (a * g).clamp(max=0).mean(1)),
+            "as positive numbers": step(lambda a, g: (-a * g).clamp(min=0).mean(1)),
+            "in the place of R": lambda r, a, g: torch.eye(7) + raising(a, g) @ r,
+            "R is in neither": lambda r, a, g: torch.eye(7) + raising(a, g),
+            "halved": lambda r, a, g: (r + raising(a, g) @ r) / 2,
             "numbers differ from R": lambda r, a, g: r,
             "in place": lambda r, a, g: r.add_(raising(a, g) @ r),
             "nothing comes back": lambda r, a, g: None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tutorials.checks import (
     check_pointing_and_mass,
     check_silent,
     check_wrong_map,
+    lesson_07,
 )
 
 Pair = tuple[Tensor, Tensor]
@@ -54,6 +56,10 @@ def test_pointing_and_mass() -> None:
     def mass_of(rule: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Pair]:
         return lambda maps, share: (right(maps, share)[0], rule(maps, share))
 
+    def any_of_ties(maps: Tensor, share: Tensor) -> Pair:
+        ties = maps == maps.amax(dim=(1, 2), keepdim=True)
+        return (ties & (share >= 0.5)).any(dim=2).any(dim=1), right(maps, share)[1]
+
     both = (1, 2)
     assert_told_apart(
         check_pointing_and_mass,
@@ -63,6 +69,21 @@ def test_pointing_and_mass() -> None:
             "exactly half object": hit_if(lambda part: part > 0.5),
             "say whether it is at least half": hit_if(lambda part: part),
             "strongest cell of the whole batch": of_batch,
+            "strongest in the same cell": lambda maps, share: (
+                maps.flatten(1).argmax(dim=1) == share.flatten(1).argmax(dim=1),
+                right(maps, share)[1],
+            ),
+            "the weakest cell": lambda maps, share: (right(-maps, share)[0], right(maps, share)[1]),
+            "the two are swapped": lambda maps, share: right(maps, share)[::-1],
+            "any of several": any_of_ties,
+            "the last of several": lambda maps, share: (
+                right(maps.flip(1, 2), share.flip(1, 2))[0],
+                right(maps, share)[1],
+            ),
+            "in the share": lambda maps, share: (
+                right(share, maps)[0],
+                right(maps, share)[1],
+            ),
             "not divided by the sum": mass_of(lambda maps, share: (maps * share).sum(dim=both)),
             "divided by the object's area": mass_of(
                 lambda maps, share: (maps * share).sum(dim=both) / share.sum(dim=both)
@@ -108,7 +129,7 @@ def test_interval() -> None:
 
     def permuted(values: Tensor, generator: torch.Generator) -> tuple[float, float]:
         means = torch.stack(
-            [values[torch.randperm(40, generator=generator)].mean() for _ in range(200)]
+            [values[torch.randperm(40, generator=generator)].mean() for _ in range(100)]
         )
         return float(means.quantile(0.025)), float(means.quantile(0.975))
 
@@ -129,13 +150,36 @@ def test_interval() -> None:
         low, high = right(values, generator)
         return low - float(values.mean()), high - float(values.mean())
 
+    def formula(values: Tensor, generator: torch.Generator) -> tuple[float, float]:
+        half = 1.96 * float(values.std()) / len(values) ** 0.5
+        return float(values.mean()) - half, float(values.mean()) + half
+
+    def as_far_on_both_sides(values: Tensor, generator: torch.Generator) -> tuple[float, float]:
+        drawn = torch.randint(len(values), (2000, len(values)), generator=generator)
+        means = values[drawn].mean(dim=1)
+        half = 1.96 * float(means.std())
+        return float(means.mean()) - half, float(means.mean()) + half
+
+    def fixed_seed(values: Tensor, generator: torch.Generator) -> tuple[float, float]:
+        return cast(tuple[float, float], right(values, torch.Generator().manual_seed(0)))
+
+    for same in (formula, fixed_seed):
+        message = check_interval.message(same)
+        assert message is not None and "another seed gives the same" in message
+    for count in (20, 50, 200):
+        message = check_interval.message(quantiles(0.025, 0.975, count=count))
+        assert message is not None and "are there 2,000 resamples" in message, (count, message)
     assert_told_apart(
         check_interval,
         right=[right, with_numpy],
         wrong={
             "draw with replacement": permuted,
             "percentiles of the pictures": of_pictures,
-            "too narrow": over_resamples,
+            "not over the pictures of one": over_resamples,
+            "too wide": quantiles(0.025, 0.975, size=10),
+            "another seed gives the same": fixed_seed,
+            "are there 2,000": quantiles(0.025, 0.975, count=200),
+            "as far on both sides": as_far_on_both_sides,
             "90 %": quantiles(0.05, 0.95),
             "68 %": quantiles(0.16, 0.84),
             "99 %": quantiles(0.005, 0.995),
@@ -185,10 +229,13 @@ def test_silent() -> None:
             "the projection is applied after": less("attn.proj"),
             "LayerScale": less(".ls"),
             "blocks.1.mlp.fc1.bias is missing": of_block_2,
-            "queries and keys of the last block": more("blocks.2.attn.qkv."),
+            "third for v": more("blocks.2.attn.qkv."),
+            "queries and keys of the last block": more("blocks.2.norm1."),
             "what an earlier block adds": more(".0.mlp."),
             "all tokens begin with it": more("pos_embed"),
             "no parameter 'head'": lambda model: {"head"},
+            "these are parameters": lambda model: set(model.parameters()),
+            "these are tuple": lambda model: set(model.named_parameters()),
             "a set of names": lambda model: 3,
             "nothing comes back": lambda model: None,
         },
@@ -226,23 +273,26 @@ def test_deletion() -> None:
     ) -> list[float]:
         values = one_map.flatten().tolist()
         left = sorted(range(len(values)), key=lambda number: -values[number])
-        count, curve = len(left) // points, []
-        while True:
-            curve.append(probability(torch.tensor(left, dtype=torch.long)))
-            if not left:
-                return curve
-            left = left[count:]
+        return [
+            probability(torch.tensor(left[round(i * len(left) / points) :], dtype=torch.long))
+            for i in range(points + 1)
+        ]
 
     def kept(
-        choose: Callable[[Tensor, int], Tensor], flat: bool = True
+        choose: Callable[[Tensor, int], Tensor],
+        flat: bool = True,
+        counts: Sequence[int] = (),
     ) -> Callable[[Callable[[Tensor], float], Tensor, int], Tensor]:
         def answer(probability: Callable[[Tensor], float], one_map: Tensor, points: int) -> Tensor:
             ranked = one_map.flatten() if flat else one_map
             order = ranked.argsort(dim=-1, descending=True).flatten()
-            removed = torch.linspace(0, len(order), points + 1).long().tolist()
+            removed = counts or torch.linspace(0, len(order), points + 1).round().long().tolist()
             return torch.tensor([probability(choose(order, count)) for count in removed])
 
         return answer
+
+    def rest(order: Tensor, count: int) -> Tensor:
+        return order[count:]
 
     def as_mask(probability: Callable[[Tensor], float], one_map: Tensor, points: int) -> Tensor:
         keep = one_map.flatten() < 2
@@ -259,7 +309,12 @@ def test_deletion() -> None:
             "others were kept": kept(lambda order, n: order[n:] + 1),
             "whole numbers": kept(lambda order, n: order[n:].float()),
             "kept twice": kept(lambda order, n: order[n:], flat=False),
-            "the curve has 5 values": lambda *given: right(*given)[:-1],
+            "the curve has 4 values": lambda *given: right(*given)[:-1],
+            "[0, 3, 7, 11, 15] were removed": kept(rest, counts=(0, 3, 7, 11, 15)),
+            "[0, 4, 8, 12, 15] were removed": kept(rest, counts=(0, 4, 8, 12, 15)),
+            "[0, 3, 6, 9, 12] were removed": kept(rest, counts=(0, 3, 6, 9, 12)),
+            "[0, 4, 7, 10, 14] were removed": kept(rest, counts=(0, 4, 7, 10, 14)),
+            "the last value is 0": lambda *given: torch.cat([right(*given)[:-1], torch.zeros(1)]),
             "not a mask": as_mask,
             "nothing comes back": lambda *given: None,
             "changed it": lambda probability, one_map, points: (
@@ -279,9 +334,21 @@ def test_wrong_map() -> None:
         check_wrong_map,
         right=[first, 51, torch.tensor(98)],
         wrong={
-            "this map is right": 0,
+            "at least half has to be another one": 0,
+            "has a single object": 2,
             "choose from 0 to 199": 200,
             "the number of one scene": "5",
             "nothing is written": ...,
         },
     )
+
+
+def test_a_wrong_map_has_to_leave_the_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this series no scene fails after the first rule, so here the model answers otherwise."""
+
+    def even(model: VisionTransformer, image: Tensor, keep: Tensor) -> Tensor:
+        return torch.zeros(1, 48)
+
+    monkeypatch.setattr(lesson_07, "logits_of_kept", even)
+    message = check_wrong_map.message(51)
+    assert message is not None and "0.02 without the other object" in message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ __all__ = [
     "check_grid_waves",
     "check_resize_positions",
     "check_similarity_grid",
+    "error_of_resize",
 ]
 
 
@@ -40,6 +42,14 @@ def check_grid_waves(answer: Callable[[int, int, int], Tensor]) -> None:
     table = ask(answer, rows, cols, dim)
     if isinstance(table, Tensor) and table.shape == (rows, cols, dim):
         raise NotSolved("the table is still a grid (rows, cols, D): flatten it to (rows · cols, D)")
+    if isinstance(table, Tensor) and table.shape in (
+        (rows * cols, dim // 2),
+        (rows * cols, dim * 2),
+    ):
+        raise NotSolved(
+            f"the table has {table.shape[1]} channels, and D = {dim} is expected: K = D/4 waves, "
+            "each with a sine and a cosine for the column, and again for the row"
+        )
     expect_shape(table, (rows * cols, dim), "(rows · cols, D)")
     row, col = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
     row, col = row.flatten(), col.flatten()
@@ -83,6 +93,19 @@ def check_grid_waves(answer: Callable[[int, int, int], Tensor]) -> None:
         ),
         "rows and columns are counted from 1, and the first is 0": waves(col + 1, row + 1, omega),
     }
+    places = torch.arange(rows * cols)
+    for name_of_row, of_row in {
+        "n // cols": places // cols,
+        "n // rows": places // rows,
+        "n % cols": places % cols,
+        "n % rows": places % rows,
+    }.items():
+        for name_of_col, of_col in {"n % cols": places % cols, "n % rows": places % rows}.items():
+            mistakes.setdefault(
+                f"the row is taken as {name_of_row} and the column as {name_of_col}: a row of the "
+                "grid has `cols` places, so they are n // cols and n % cols",
+                waves(of_col, of_row, omega),
+            )
     expect_close(
         table,
         sine_position_embedding(rows, cols, dim),
@@ -93,12 +116,36 @@ def check_grid_waves(answer: Callable[[int, int, int], Tensor]) -> None:
     )
 
 
+def _expect_any_prefix(
+    wrong: NotSolved, answer: Callable[..., Any], prefix: int, position: Tensor, *sizes: Any
+) -> None:
+    """What failed with `prefix` rows before the patches may work with one, or with none.
+
+    `position` is (prefix + N, D), or (1, prefix + N, D).
+    """
+    for fewer, said in ((1, "one prefix row works"), (0, "no prefix row works")):
+        kept = position[..., prefix - fewer :, :].detach().clone()
+        try:
+            value = ask(answer, kept, *sizes)
+        except NotSolved:
+            continue
+        if isinstance(value, Tensor):
+            raise NotSolved(
+                f"{said}, {prefix} do not ({wrong}): P may be 0, 1 or more, and the patches are "
+                "the last rows · cols vectors"
+            ) from None
+
+
 @exercise("2.2", "Fold the list")
 def check_similarity_grid(answer: Callable[[Tensor, int, int], Tensor]) -> None:
     """`answer(position (P + N, D), rows, cols)` is (rows, cols, rows, cols)."""
     rows, cols, prefix = 3, 5, 2
     position = _noise(prefix + rows * cols, 7) * torch.linspace(1, 3, prefix + rows * cols)[:, None]
-    similarity = ask(answer, position, rows, cols)
+    try:
+        similarity = ask(answer, position, rows, cols)
+    except NotSolved as wrong:
+        _expect_any_prefix(wrong, answer, prefix, position, rows, cols)
+        raise
     if isinstance(similarity, Tensor) and similarity.shape == (rows * cols, rows * cols):
         raise NotSolved("this is the matrix (N, N): fold both of its sides into (rows, cols)")
     expect_shape(similarity, (rows, cols, rows, cols), "(rows, cols, rows, cols)")
@@ -163,6 +210,20 @@ def check_additive_share(answer: Callable[[Tensor], float | Tensor]) -> None:
         ),
         "the mean m is in the part that is explained: a + b only": (row + col + mean).square().sum()
         / total,
+        "m is in both sums: take it out of p, of the row means and of the column means": (
+            (row + col + mean).square().sum() / table.square().sum()
+        ),
+        "m is in both sums, and twice in the upper one: take it out of p, of the row means and "
+        "of the column means": ((row + col + 2 * mean).square().sum() / table.square().sum()),
+        "these are sums of lengths, and the equation sums squares of lengths": (
+            (row + col).norm(dim=-1).sum() / (table - mean).norm(dim=-1).sum()
+        ),
+        "these are sums of sizes, and the equation sums squares": (
+            (row + col).abs().sum() / (table - mean).abs().sum()
+        ),
+        "shares of single places were averaged: sum over all places first, then divide": (
+            (row + col).square().sum(-1) / (table - mean).square().sum(-1)
+        ).mean(),
         "this is a share of lengths: do not take the root": (explained / total).sqrt(),
         "means were taken over the channels too: m, a and b are vectors of D numbers": (
             (table.mean((1, 2), keepdim=True) + table.mean((0, 2), keepdim=True) - 2 * table.mean())
@@ -176,8 +237,8 @@ def check_additive_share(answer: Callable[[Tensor], float | Tensor]) -> None:
         share.reshape(()).detach(),
         explained / total,
         mistakes,
-        f"{float(share):.4f} is not the share of this table, {float(explained / total):.4f}: a "
-        "table that is a row part plus a column part must give 1",
+        f"{float(share):.4f} is not the share of this table, {float(explained / total):.4f}: look "
+        "at m (1, 1, D), a (rows, 1, D) and b (1, cols, D), one after the other",
         tolerance=1e-4,
     )
 
@@ -189,8 +250,17 @@ def check_resize_positions(
     """`answer(embedding, old grid, new grid)` is what timm does, prefix rows untouched."""
     old, new, prefix, dim = (4, 6), (7, 5), 2, 3
     embedding = _noise(1, prefix + old[0] * old[1], dim).requires_grad_()
-    resized = ask(answer, embedding, old, new)
+    try:
+        resized = ask(answer, embedding, old, new)
+    except NotSolved as wrong:
+        _expect_any_prefix(wrong, answer, prefix, embedding, old, new)
+        raise
     count = new[0] * new[1]
+    if isinstance(resized, Tensor) and resized.shape == (1, 1 + count, dim):
+        raise NotSolved(
+            f"one prefix row comes back, and {prefix} were there: P is the number of rows of the "
+            "embedding minus old rows · old cols"
+        )
     if isinstance(resized, Tensor) and resized.shape == (1, count, dim):
         raise NotSolved("the prefix rows are gone: put them before the patches again")
     if isinstance(resized, Tensor) and resized.shape == (1, dim, *new):
@@ -211,6 +281,12 @@ def check_resize_positions(
             "the grid and keep their numbers"
         )
     swapped = rearrange(patches, "1 (r c) d -> 1 d r c", r=old[1])
+    by_columns = rearrange(patches, "1 (c r) d -> 1 d r c", r=old[0])
+
+    def offset(*, antialias: bool) -> Tensor:
+        factor = ((new[0] + 0.1) / old[0], (new[1] + 0.1) / old[1])
+        return F.interpolate(grid, scale_factor=factor, mode="bicubic", antialias=antialias)
+
     mistakes = {
         "this is bicubic without antialias: timm sets antialias=True, which changes the "
         "kernel even where the grid grows": listed(F.interpolate(grid, size=new, mode="bicubic")),
@@ -233,6 +309,18 @@ def check_resize_positions(
         "the result was unfolded column by column: reading order is row by row": listed(
             bicubic(grid).transpose(-1, -2)
         ),
+        "the old grid was unfolded column by column, (c r): reading order is (r c)": listed(
+            bicubic(by_columns)
+        ),
+        "both ways go column by column, (c r): reading order is (r c)": listed(
+            bicubic(by_columns).transpose(-1, -2)
+        ),
+        "on the way back `reshape` cut (D, rows, cols) as if it were (rows, cols, D): transpose, "
+        "or use rearrange": bicubic(grid).reshape(1, count, dim),
+        "an offset is in the number of new cells, as in DINO's code: hand `size=` to "
+        "F.interpolate, and no scale_factor": listed(offset(antialias=False)),
+        "an offset is in the number of new cells: hand `size=` to F.interpolate, and no "
+        "scale_factor": listed(offset(antialias=True)),
     }
     expect_close(
         resized[:, prefix:].detach(),
@@ -242,6 +330,20 @@ def check_resize_positions(
         "grid begin after the prefix rows?",
     )
     expect_gradient(resized, embedding, "the table")
+    for what, rows, source in (
+        ("prefix rows", resized[:, :prefix], slice(0, prefix)),
+        ("rows of the patches", resized[:, prefix:], slice(prefix, None)),
+    ):
+        gradient = None
+        if rows.requires_grad:
+            (gradient,) = torch.autograd.grad(
+                rows.sum(), embedding, allow_unused=True, retain_graph=True
+            )
+        if gradient is None or not bool(gradient[:, source].any()):
+            raise NotSolved(
+                f"no gradient reaches the {what}: `.detach()`, `.data` or `torch.no_grad()` stands "
+                "on their way, and the other rows have one"
+            )
     same = ask(answer, embedding, old, old)
     if not torch.allclose(same, embedding, atol=1e-5):
         raise NotSolved("the same grid again must give the same table")
@@ -269,6 +371,18 @@ def _hidden_waves() -> tuple[Tensor, Tensor]:
     return at(old), at(new)
 
 
+def _errors(values: Tensor, truth: Tensor) -> Tensor:
+    """Length of the error of each cell: (1, D, 24, 24) -> (24, 24)."""
+    return (values.detach().float() - truth)[0].norm(dim=0)
+
+
+def error_of_resize(answer: Callable[[Tensor], Tensor]) -> float:
+    """Mean error of an answer to 2.5 on the check's waves, times that of bicubic with antialias."""
+    given, truth = _hidden_waves()
+    usual = F.interpolate(given, size=(_NEW, _NEW), mode="bicubic", antialias=True)
+    return float(_errors(answer(given), truth).mean() / _errors(usual, truth).mean())
+
+
 @exercise("2.5", "Resize better")
 def check_better_resize(answer: Callable[[Tensor], Tensor]) -> None:
     """`answer(grid (1, D, 14, 14))` is (1, D, 24, 24), nearer to the truth than bicubic."""
@@ -278,11 +392,7 @@ def check_better_resize(answer: Callable[[Tensor], Tensor]) -> None:
     if not bool(torch.isfinite(resized).all()):
         raise NotSolved("some numbers are not finite")
     usual = F.interpolate(given, size=(_NEW, _NEW), mode="bicubic", antialias=True)
-
-    def errors(values: Tensor) -> Tensor:
-        return (values.detach().float() - truth)[0].norm(dim=0)  # (1, D, 24, 24) -> (24, 24)
-
-    own, theirs = errors(resized), errors(usual)
+    own, theirs = _errors(resized, truth), _errors(usual, truth)
     ratio = float(own.mean() / theirs.mean())
     if ratio < _SOLVED:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -46,6 +47,7 @@ def check_token_map(answer: Callable[[Tensor, int, tuple[int, int]], Tensor]) ->
             expect_shape(value, (2, 3, *grid), letters)
         except NotSolved as wrong:
             if num_prefix == 1:
+                _name_what_works(wrong, answer, row, num_prefix)
                 raise
             raise NotSolved(
                 f"one prefix token works, three do not ({wrong}): a class token and two registers "
@@ -74,6 +76,32 @@ def check_token_map(answer: Callable[[Tensor, int, tuple[int, int]], Tensor]) ->
         expect_close(value, right, mistakes, "the numbers are not those of the row's patches")
 
 
+def _name_what_works(
+    wrong: NotSolved, answer: Callable[..., Tensor], row: Tensor, num_prefix: int
+) -> None:
+    """What failed on 4 x 7 patches behind a prefix may work without the prefix, or on a square."""
+    patches = row[..., num_prefix:]
+    prefix_is_left = (
+        "the prefix is still there: `num_prefix` numbers stand before those of the patches, and "
+        "have to be cut off before the rest is a grid"
+    )
+    root_is_taken = (
+        "a square grid works, and 4 x 7 does not: take rows and cols from `grid`, and not from "
+        "the root of their number"
+    )
+    square = row[..., : num_prefix + 16]
+    for message, given, prefix, grid in (
+        (prefix_is_left, patches, 0, (4, 7)),
+        (root_is_taken, square, num_prefix, (4, 4)),
+        (f"{prefix_is_left}; and {root_is_taken}", patches[..., :16], 0, (4, 4)),
+    ):
+        try:
+            expect_shape(ask(answer, given, prefix, grid), (2, 3, *grid), "")
+        except NotSolved:
+            continue
+        raise NotSolved(f"{message} ({wrong})") from None
+
+
 # ---- 6.2 -----------------------------------------------------------------------------------------
 
 
@@ -97,6 +125,7 @@ def check_cell_box(answer: Callable[[Box, tuple[int, int], tuple[int, int]], Box
         correct = torch.tensor(cell_box(seen, grid, cell), dtype=torch.float64)
         row, col = cell
         half = torch.tensor([wide, high, wide, high], dtype=torch.float64) / 2
+        cut_wide, cut_high = wide // 1, high // 1
         mistakes = {
             "x and y are swapped: a row of the grid says how far down, and a column how far to the "
             "right": _box(left + row * wide, top + col * high, wide, high),
@@ -124,8 +153,28 @@ def check_cell_box(answer: Callable[[Box, tuple[int, int], tuple[int, int]], Box
                 (right - left) / grid[0],
                 (bottom - top) / grid[1],
             ),
+            "the cell's size was cut to whole pixels, `//`: divide with `/`, edges need not be "
+            "whole numbers": _box(left + col * cut_wide, top + row * cut_high, cut_wide, cut_high),
+            "the edges were rounded or cut to whole numbers, and they need not be whole": (
+                correct.round() if torch.allclose(corners, correct.round()) else correct.floor()
+            ),
+            "right and bottom are edges, not the last pixels before them: leave - 1 out": correct
+            - torch.tensor([0.0, 0.0, 1.0, 1.0]),
+            "the order is (left, top, right, bottom), and this is (left, right, top, bottom)": (
+                correct[[0, 2, 1, 3]]
+            ),
         }
-        expect_close(corners, correct, mistakes, "these are not the edges of the cell")
+        expect_close(
+            corners,
+            correct,
+            mistakes,
+            f"these are not the edges of cell {cell} in {seen}: expected {_numbers(correct)}, got "
+            f"{_numbers(corners)}; edges need not be whole numbers",
+        )
+
+
+def _numbers(values: Tensor) -> str:
+    return "(" + ", ".join(f"{value:.2f}" for value in values.tolist()) + ")"
 
 
 def _box(left: float, top: float, width: float, height: float) -> Tensor:
@@ -190,7 +239,8 @@ def _of_rows(value: Tensor) -> str:
     sums = value.detach().sum(dim=-1)
     if torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
         return "rows sum to 1, and the numbers differ: are all blocks there, each once, in order?"
-    return f"rows sum to {float(sums.min()):.2g} to {float(sums.max()):.2g}, and 1 is expected"
+    low, high = f"{float(sums.min()):.2g}", f"{float(sums.max()):.2g}"
+    return f"rows sum to {low if low == high else f'{low} … {high}'}, and 1 is expected"
 
 
 # ---- 6.5 -----------------------------------------------------------------------------------------
@@ -234,6 +284,24 @@ def check_relevance_step(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
         "the entries were multiplied one by one; Ā R is a matrix product, @": relevance
         + carried * relevance,
         "this is Ā alone: it has to be multiplied with R and added to it": carried,
+        "`@ R` is missing: Ā has to be multiplied with R before it is added to R": relevance
+        + carried,
+        "A and ∂y/∂A were multiplied as matrices, `@`; ⊙ is the product entry by entry, `*`": (
+            add((attention @ gradient).clamp(min=0).mean(dim=1))
+        ),
+        "the strongest head was taken; Ā is the mean over heads": add(
+            products.clamp(min=0).amax(dim=1)
+        ),
+        "the negative part was taken: keep what raises the logit, `.clamp(min=0)`": add(
+            products.clamp(max=0).mean(dim=1)
+        ),
+        "the negative part was taken, as positive numbers: keep what raises the logit": add(
+            -products.clamp(max=0).mean(dim=1)
+        ),
+        "I stands in the place of R: R is what the blocks before have given": torch.eye(7)
+        + carried @ relevance,
+        "I + Ā came back, and R is in neither: it is R + Ā R": torch.eye(7) + carried,
+        "the sum was halved, as rollout does; relevance is not normalised": add(carried) / 2,
     }
     expect_close(value, add(carried), mistakes, "the numbers differ from R + mean((A ⊙ ∂y/∂A)⁺) R")
 
@@ -244,6 +312,27 @@ def check_relevance_step(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> 
 @exercise("6.3", "Choose a head on some scenes, and see it work on others")
 def check_choose_head(answer: Callable[[VisionTransformer, Tensor, Tensor], Any]) -> None:
     model, images, cells, masses = _scenes()
+    chosen = _chosen(answer, model, images, cells, masses)
+    if chosen is not None:
+        raise NotSolved(chosen)
+    other, masses = _with_a_head_that_looks_at_the_class_token()
+    chosen = _chosen(answer, other, images, cells, masses)
+    if chosen is not None:
+        raise NotSolved(
+            "the head of this model is right. In a second model the class token gives a third of "
+            "that head's row to itself, which is on no map, and another head was chosen: was what "
+            f"lies on the object divided by the map's own sum? There, {chosen}"
+        )
+
+
+def _chosen(
+    answer: Callable[..., Any],
+    model: VisionTransformer,
+    images: Tensor,
+    cells: Tensor,
+    masses: Tensor,
+) -> str | None:
+    """What is wrong with the head that is chosen, or None; `masses` are (blocks, H)."""
     value = ask(answer, model, images, cells)
     number = isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
     if number:
@@ -263,18 +352,18 @@ def check_choose_head(answer: Callable[[VisionTransformer, Tensor, Tensor], Any]
         )
     mass, best = float(masses[block, head]), float(masses.max())
     if mass >= best - 0.01:
-        return
+        return None
     shown = f"on other scenes block {block}, head {head} has {mass:.0%} of its map on the object"
     if (head, block) == (best_block, best_head):
-        raise NotSolved(f"{shown}: the two numbers are swapped, (block, head) is expected")
+        return f"{shown}: the two numbers are swapped, (block, head) is expected"
     if masses[block, head] == masses.min():
-        raise NotSolved(f"{shown}, the least of all: the smallest was taken, not the largest")
+        return f"{shown}, the least of all: the smallest was taken, not the largest"
     if block == blocks - 1 and masses[block, head] == masses[block].max():
-        raise NotSolved(
+        return (
             f"{shown}: the best one of the last block, and a head of another block has {best:.0%}; "
             "ask for all blocks, return_attention=True"
         )
-    raise NotSolved(
+    return (
         f"{shown}, another one {best:.0%}: compare the part of each map's own sum that lies on the "
         "object, mean over pictures"
     )
@@ -283,20 +372,64 @@ def check_choose_head(answer: Callable[[VisionTransformer, Tensor, Tensor], Any]
 @functools.lru_cache(maxsize=1)
 def _scenes() -> tuple[VisionTransformer, Tensor, Tensor, Tensor]:
     """The shipped model, 16 scenes with the cells of their objects, and masses on 16 others."""
+    model, images, cells = _all_scenes()
+    return model, images[:16], cells[:16], _masses(model, images[16:], cells[16:])
+
+
+@functools.lru_cache(maxsize=1)
+def _with_a_head_that_looks_at_the_class_token() -> tuple[VisionTransformer, Tensor]:
+    """The shipped model with another key of its best head, and masses on the 16 other scenes.
+
+    The head's key of the class token gets a part along the class token's mean query. The direction
+    u of the tokens that carries it tells the class token from the patches (Fisher's discriminant),
+    so that the patches' weights stay alike and only their sum falls.
+    """
+    shipped, images, cells = _all_scenes()
+    block, head = divmod(int(_scenes()[3].argmax()), shipped.config.num_heads)
+    model = copy.deepcopy(shipped)
+    layer, dim = model.blocks[block], model.config.dim
+    width = dim // model.config.num_heads
+    with torch.no_grad():
+        tokens = model.embed(images)
+        for before in model.blocks[:block]:
+            tokens, _ = before(tokens)
+        tokens = layer.norm1(tokens)  # (B, N, D)
+        patches = tokens[:, 1:].flatten(0, 1)  # (B, N, D) -> (B·M, D)
+        apart = tokens[:, 0].mean(dim=0) - patches.mean(dim=0)
+        u = torch.linalg.solve(patches.T.cov() + 1e-3 * torch.eye(dim), apart)
+        u /= u @ apart
+        query, key = (slice(n * dim + head * width, n * dim + (head + 1) * width) for n in (0, 1))
+        qkv = layer.attn.qkv
+        mean = (tokens[:, 0] @ qkv.weight[query].T + qkv.bias[query]).mean(dim=0)  # (d,)
+        qkv.weight[key] += _SHIFT * width**0.5 * torch.outer(mean / mean.square().sum(), u)
+    return model, _masses(model, images[16:], cells[16:])
+
+
+_SHIFT = 5.0  # of the score of the class token with itself
+
+
+def _masses(model: VisionTransformer, images: Tensor, cells: Tensor) -> Tensor:
+    """(blocks, H): part of each head's map on the objects, mean over images."""
+    with torch.no_grad():
+        _, attentions = model(images, return_attention=True)
+    masses = []
+    for block in range(len(attentions)):
+        maps = query_attention(attentions, token=0, block=block)  # (B, H, rows, cols)
+        on_object = (maps * cells[:, None]).sum(dim=(-2, -1))  # (B, H)
+        masses.append((on_object / maps.sum(dim=(-2, -1))).mean(dim=0))
+    return torch.stack(masses)
+
+
+@functools.lru_cache(maxsize=1)
+def _all_scenes() -> tuple[VisionTransformer, Tensor, Tensor]:
+    """The shipped model, 32 scenes, and what part of each cell is their main object."""
     model = cast(VisionTransformer, minivit.load_model("scenes"))
     height, width = model.config.image_size
     scenes = [make_scene(606, i, image_size=(height, width)) for i in range(32)]
     images = torch.stack([model.preprocess(scene.image) for scene in scenes])
     masks = torch.stack([torch.from_numpy(scene.objects[0].mask) for scene in scenes])
     cells = covered(masks, model.grid_size)  # (B, rows, cols)
-    with torch.no_grad():
-        _, attentions = model(images[16:], return_attention=True)
-    masses = []
-    for block in range(len(attentions)):
-        maps = query_attention(attentions, token=0, block=block)  # (B, H, rows, cols)
-        on_object = (maps * cells[16:, None]).sum(dim=(-2, -1))  # (B, H)
-        masses.append((on_object / maps.sum(dim=(-2, -1))).mean(dim=0))
-    return model, images[:16], cells[:16], torch.stack(masses)
+    return model, images, cells
 
 
 def _random(*shape: int, seed: int = 0) -> Tensor:

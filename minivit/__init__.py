@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minivit import explain as explain
+    from minivit import explorer as explorer
     from minivit.attention import AttentionRows as AttentionRows
     from minivit.attention import MultiHeadAttention as MultiHeadAttention
     from minivit.captioner import Captioner as Captioner
@@ -40,7 +41,7 @@ _HOME = {
 }
 _SUBPACKAGES = ("explain", "viz", "data", "training", "explorer")
 
-__all__ = [*_HOME, "explain"]
+__all__ = [*_HOME, "explain", "explorer"]
 
 
 def __getattr__(name: str) -> Any:

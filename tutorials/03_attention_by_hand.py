@@ -110,9 +110,9 @@ _ = right.set(xticks=[], yticks=[], title="the mix")
 # differences, never at the numbers themselves. The last token's weight is small but not 0: no key
 # is ever left out entirely.
 #
-# Because only differences count, a library's softmax subtracts a row's largest score before it takes
-# $e^s$. Trained models have scores in the hundreds, for which $e^s$ is too large for a number: call
-# `softmax`, or do the same.
+# Because only differences count, a library's softmax subtracts a row's largest score before it
+# takes $e^s$. Trained models have scores in the hundreds, for which $e^s$ is too large for a
+# number: call `softmax`, or do the same.
 #
 # ## Exercise 3.1: the equation
 # Now for all queries, all heads and all pictures at once. Write `dot_attention`, which gives the
@@ -379,9 +379,9 @@ assert statistics.median(spread) > 1.5
 
 # %% [markdown]
 # Training has made the scores larger than random ones, in at least half of the blocks by 1.5 times
-# or more: queries and keys grew where a head had something to look for. √d is not a law about trained heads
-# but a start from which they can go either way. It is also part of the trained weights: without
-# it, the same weights give other maps.
+# or more: queries and keys grew where a head had something to look for. √d is not a law about
+# trained heads but a start from which they can go either way. It is also part of the trained
+# weights: without it, the same weights give other maps.
 #
 # ## Exercise 3.2: by which number?
 # Open question with a number as its answer. q and k are random as above, with d = 256 and M = 64
@@ -460,10 +460,10 @@ draw(axes[2], row_sums, "over the queries: sum of each patch's row", photo=False
 
 # %% [markdown]
 # With the wrong axis some tokens take in many times as much as others (the row sums above), and a
-# token's output depends on who else is asking. Nothing raises an error, maps may even look alike, and in training
-# a network can learn to live with it. Two tests catch
-# it at once: **rows sum to 1**, and **one query fewer changes nothing for the others**. Test with
-# N ≠ M, so that a wrong axis is not hidden by a square.
+# token's output depends on who else is asking. Nothing raises an error, maps may even look alike,
+# and in training a network can learn to live with it. Two tests catch it at once: **rows sum to
+# 1**, and **one query fewer changes nothing for the others**. Test with N ≠ M, so that a wrong axis
+# is not hidden by a square.
 
 # %% [markdown]
 # ## 5. Version 2: masks
@@ -1098,7 +1098,8 @@ assert gap < 1e-3
 # - **Softmax over the queries.** A much-read implementation of a diffusion model did it. A reader
 #   who put it right reported no difference in the quality of pictures on CIFAR-10, FID within 0.05
 #   (labmlai/annotated_deep_learning_paper_implementations, issue 146; with longer training the
-#   right one did slightly worse). Training adapts to the fault, so a good loss is no proof; the row sums of section 4 are.
+#   right one did slightly worse). Training adapts to the fault, so a good loss is no proof; the row
+#   sums of section 4 are.
 # - **Heads put together without the transpose.** A teaching project flattened (B, H, N, d) as it
 #   was, which mixes tokens. Its test, copying a sequence, passed all the same, because the mix is
 #   always the same one and the network learned around it (jsbaan/transformer-from-scratch, pull

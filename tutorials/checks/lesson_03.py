@@ -251,7 +251,7 @@ def check_masked_weights(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 def _expect_large_scores_to_do_no_harm(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Trained scores are in the hundreds: visible ones in the first row, a hidden one in the second."""
+    """Scores in the hundreds, as trained ones: visible in row 0, a hidden one in row 1."""
     scores = torch.tensor([[200.0, 199.0, 0.0], [200.0, 0.0, -5.0]])
     mask = torch.tensor([[True, True, True], [False, True, True]])
     with torch.no_grad():
@@ -368,7 +368,7 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
 
 
 class _Shapes(TorchFunctionMode):
-    """Remembers the last two sides of every tensor that is made, and whether a kernel was called."""
+    """Remembers the last two sides of all tensors that are made, and calls of torch's kernel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -429,7 +429,8 @@ def check_blockwise_attention(answer: Callable[[Tensor, Tensor, Tensor, int], Te
     )
     if made.kernel:
         raise NotSolved(
-            "the numbers are right, and torch's kernel made them: here you write what it does inside"
+            "the numbers are right, and torch's kernel made them: here you write what it does "
+            "inside"
         )
     widths = {wide for rows, wide in made.sides if rows == queries and wide != d}
     if keys in widths:
@@ -444,8 +445,8 @@ def check_blockwise_attention(answer: Callable[[Tensor, Tensor, Tensor, int], Te
         )
     if max(widths, default=0) > size:
         raise NotSolved(
-            f"the numbers are right, but {max(widths)} keys were seen at once, and `size` is {size}: "
-            "`split(size)` cuts pieces of that length, `chunk(size)` that many pieces"
+            f"the numbers are right, but {max(widths)} keys were seen at once, and `size` is "
+            f"{size}: `split(size)` cuts pieces of that length, `chunk(size)` that many pieces"
         )
     hundreds = ask(answer, 40 * q, 40 * k, v, size)
     if not (isinstance(hundreds, Tensor) and hundreds.isfinite().all()):

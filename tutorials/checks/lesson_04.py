@@ -100,9 +100,6 @@ def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) 
             "the root, beside the variance": placed(
                 normalised(correction=1, scale=lambda variance: variance.sqrt() + eps)
             ),
-            "eps is a lower bound of the variance here: it is added to it": placed(
-                normalised(scale=lambda variance: variance.clamp_min(eps).sqrt())
-            ),
             "the square root is missing: divide by the standard deviation": placed(
                 normalised(scale=lambda variance: variance + eps)
             ),

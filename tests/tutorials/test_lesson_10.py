@@ -111,7 +111,7 @@ def test_the_share_that_moved() -> None:
         wrong={
             "mean of the ratios": lambda a, b, p: ((p - a) / (b - a)).mean(),
             "lengths are taken": lambda a, b, p: (p - a).mean().abs() / (b - a).mean(),
-            "cut at 0 and 1": lambda a, b, p: other(a, b, p).clamp(0, 1),
+            "cut at 0 and 1": lambda a, b, p: min(max(float(other(a, b, p)), 0.0), 1.0),
             "counted from the donor": lambda a, b, p: 1 - other(a, b, p),
             "the sign is turned": lambda a, b, p: -other(a, b, p),
             "upside down": lambda a, b, p: 1 / other(a, b, p),

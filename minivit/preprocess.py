@@ -212,7 +212,9 @@ class Preprocess:
         crop_rounding: Direction in which a centre between two pixels is rounded: even as
             torchvision and timm (Python's round), down as transformers; matters where the crop is
             not the whole.
-        filter: Pillow's resampling filter.
+        filter: Pillow's resampling filter. From version 13 on Pillow resizes some pictures, tall
+            ones that are squashed say, in another order: their bytes are a level off those of
+            version 12 (findings/pillow_13_order_of_passes.sh).
         mean: Mean of red, green and blue on the scale 0..1, which is subtracted; or one number: the
             model sees grey pictures, and colours are made grey before they are resized (Pillow's
             mode L, which torchvision's Grayscale and timm take too: 0.299 R + 0.587 G + 0.114 B).

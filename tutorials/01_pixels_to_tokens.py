@@ -159,8 +159,9 @@ check_patches(cut)
 # <details><summary>Hint</summary>
 #
 # The height is rows times P: in einops' pattern an axis may be split by naming its two parts in
-# brackets, the outer one first. Which of the five names that come of it belong to N, which to the
-# numbers of one patch, and in which order? einops needs to be told one of the two parts.
+# brackets, the outer one first. Which of the five names (besides b) that come of it belong to N,
+# which to the numbers of one patch, and in which order? einops needs to be told one of the two
+# parts.
 #
 # </details>
 
@@ -297,9 +298,9 @@ check_picture(put_together)
 # The pixels under the sum are those of patch $(r, q)$ and no others, in the order c, i, j. So row
 # $d$ of $E$ is $w_d$, flattened.
 #
-# **Before you run it:** a convolution of stride P touches each pixel how often? And one of stride
-# P/2, with the same kernel? (The gradient of the sum of all outputs counts it when all weights
-# are 1.)
+# **Before you run it:** how often does a convolution of stride P touch each pixel? And one of
+# stride P/2, with the same kernel? (The gradient of the sum of all outputs counts it when all
+# weights are 1.)
 
 
 # %%
@@ -491,8 +492,8 @@ for column, (name, model) in enumerate(models.items()):
 #   1, a smooth pattern a number near 0.
 # - **grey**: the part of the filters' squared length that is alike in red, green and blue. Noise
 #   has 1/3, filters without colour have 1.
-# - **flat**: the part of it that is one colour all over the patch. Noise of P × P pixels has
-#   1/P².
+# - **flat**: the part of the filters' squared length that is one colour all over the patch. Noise
+#   of P × P pixels has 1/P².
 # - **for 90 %**: the number of components that hold 90 % of the filters' variance.
 
 
@@ -652,8 +653,8 @@ for line, (name, (images, model)) in zip(axes, pictures.items(), strict=True):
 # | matrices of a block: Q, K, V, output, and the MLP's two of width $M$ | $n\,(4D^2 + 2DM)$ |
 # | pairs of tokens in a block: $QK^\top$ and weights times V | $2 n^2 D$ |
 #
-# **Before you run it:** P is halved. By what factor grow N, the patch embedding, the matrices and
-# the pairs? And how many of the model's weights change?
+# **Before you run it:** P is halved. By what factor do N, the patch embedding, the matrices and
+# the pairs grow? And how many of the model's weights change?
 
 
 # %%
@@ -703,10 +704,10 @@ for side in (32, 16, 8, 4):
 print("\n".join(table))
 
 # %% [markdown]
-# The formula is exact: the assertion compares it with what torch counted while the model ran
-# (torch counts a multiply-add as two operations). With half the side there are four times the
-# patches: E costs the same, the matrices cost four times as much, the pairs sixteen times, and so
-# does the memory of all attention maps.
+# The formula is exact for the products of matrices: the assertion compares it with what torch
+# counted while the model ran (torch counts a multiply-add as two operations). With half the side
+# there are four times the patches: E costs the same, the matrices cost four times as much, the
+# pairs sixteen times, and so does the memory of all attention maps.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
@@ -735,7 +736,7 @@ assert seconds[-1] > 4 * seconds[0]
 # %% [markdown]
 # "Attention is quadratic" is true of the pairs, and the pairs are a small part while n is small
 # beside D. If matrices alone took time, the power would be 1; if pairs alone did, 2. Below 1 lies
-# time that is not arithmetic: calls, and the patch embedding, which costs the same for every P.
+# time that does not grow with n: calls, and the patch embedding, which costs the same for every P.
 #
 # ## Exercise 1.5: where the square begins to matter
 #
@@ -830,8 +831,8 @@ check_side(smallest_side)
 #   last pixels have no influence, as measured above. Some repositories refuse such sizes, some
 #   resize, some drop; read which, before you compare numbers.
 # - **Reading the number in "ViT-B/8" as a size of the model.** It is the side of a patch. Smaller
-#   is finer and more costly with nearly the same number of weights (see the table above): memory
-#   that was enough for /16 is not for /8, as maps grow sixteen times.
+#   is finer and more costly, with fewer weights in E and more in the positions (see the table):
+#   memory that was enough for /16 is not for /8, as maps grow sixteen times.
 # - **Expecting edge detectors.** Pictures of filters in papers are those of one set of weights,
 #   often as principal components. A grainy picture is no proof of a broken model, and a smooth
 #   one none of a good one: compare with an untrained model, in numbers.

@@ -60,7 +60,8 @@ _ = torch.set_grad_enabled(False)  # no gradients, but where a cell says so
 #
 # 1. **Similarity**: the dot product of the query with each key. $s_j = q \cdot k_j$
 # 2. **Scale**: divide by $\sqrt d$. Section 3 says why.
-# 3. **Softmax**: make the numbers positive and their sum 1. $w_j = e^{s_j} / \sum_i e^{s_i}$
+# 3. **Softmax**: make the numbers positive and their sum 1.
+#    $w_j = e^{s_j / \sqrt d} / \sum_i e^{s_i / \sqrt d}$
 # 4. **Mix**: the mean of the values with these weights. $o = \sum_j w_j v_j$
 #
 # Here are four tokens with d = 4, whose values are colours (red, green, blue parts). The query is
@@ -105,15 +106,19 @@ right.imshow(mixed[None, None])
 _ = right.set(xticks=[], yticks=[], title="the mix")
 
 # %% [markdown]
-# A difference of 2 in the scores is a factor of e² = 7.4 in the weights: softmax looks at
+# A difference of 2 in the scaled scores is a factor of e² = 7.4 in the weights: softmax looks at
 # differences, never at the numbers themselves. The last token's weight is small but not 0: no key
 # is ever left out entirely.
 #
+# Because only differences count, a library's softmax subtracts a row's largest score before it
+# takes $e^s$. Trained models have scores in the hundreds, for which $e^s$ is too large for a
+# number: call `softmax`, or do the same.
+#
 # ## Exercise 3.1: the equation
 # Now for all queries, all heads and all pictures at once. Write `dot_attention`, which gives the
-# output and the weights. Products of matrices with `@` leave leading dimensions alone, so that the
-# lines are those of one head. The row of a weight says who looks, its column says what is looked
-# at.
+# output and the weights, in this order. `@` multiplies the last two dimensions only, so the same
+# lines work for one head and for all. In the matrix of weights the row says who looks, the column
+# what is looked at.
 
 
 # %% exercise="3.1" tags=["stub"]
@@ -373,15 +378,15 @@ for without, with_root, with_d in zip(*trained.values(), strict=True):
 assert statistics.median(spread) > 1.5
 
 # %% [markdown]
-# Training has made the scores larger than random ones, in half of the blocks by 1.5 times or more:
-# queries and keys grew where a head had something to look for. √d is not a law about trained heads
-# but a start from which they can go either way. It is also part of the trained weights: without
-# it, the same weights give other maps.
+# Training has made the scores larger than random ones, in at least half of the blocks by 1.5 times
+# or more: queries and keys grew where a head had something to look for. √d is not a law about
+# trained heads but a start from which they can go either way. It is also part of the trained
+# weights: without it, the same weights give other maps.
 #
 # ## Exercise 3.2: by which number?
 # Open question with a number as its answer. q and k are random as above, with d = 256 and M = 64
-# keys. √d = 16 keeps the entropy near log 64. By which number must q·k be divided so that the
-# *mean entropy of a row is half of log 64*, so that a query looks at 8 keys' worth
+# keys. With √d = 16 a row looks at about 40 of the 64 keys. By which number must q·k be divided so
+# that the *mean entropy of a row is half of log 64*, so that a query looks at 8 keys' worth
 # (e to the half of log 64 is √64)? Measure it; two digits are enough.
 
 # %% exercise="3.2" tags=["stub"]
@@ -454,11 +459,11 @@ draw(axes[1], wrong[looks], "softmax over the queries", photo=False)
 draw(axes[2], row_sums, "over the queries: sum of each patch's row", photo=False)
 
 # %% [markdown]
-# With the wrong axis some tokens take in several times as much as others, and a token's output
-# depends on who else is asking. Nothing raises an error, maps may even look alike, and in training
-# a network can learn to live with it. Two tests catch
-# it at once: **rows sum to 1**, and **one query fewer changes nothing for the others**. Test with
-# N ≠ M, so that a wrong axis is not hidden by a square.
+# With the wrong axis some tokens take in many times as much as others (the row sums above), and a
+# token's output depends on who else is asking. Nothing raises an error, maps may even look alike,
+# and in training a network can learn to live with it. Two tests catch it at once: **rows sum to
+# 1**, and **one query fewer changes nothing for the others**. Test with N ≠ M, so that a wrong axis
+# is not hidden by a square.
 
 # %% [markdown]
 # ## 5. Version 2: masks
@@ -552,12 +557,12 @@ print(
 assert causal_mask(3, 5).int()[0].tolist() == [1, 1, 1, 0, 0]
 
 # %% [markdown]
-# For a decoder the new queries are the *last* tokens, so the triangle belongs into the lower right
+# For a decoder the new queries are the *last* tokens, so the triangle belongs in the lower right
 # corner. minivit puts it there; `is_causal=True` of torch's function puts it into the upper left
 # one, and the words of the past vanish.
 #
 # ## Exercise 3.3: a masked softmax
-# Write the weights for scores and a mask. A row that may see nothing gets weights of 0, and its
+# Compute the weights from scores and a mask. A row that may see nothing gets weights of 0, and its
 # gradient must be finite, too: a NaN that is made and then overwritten may come back in training.
 
 
@@ -950,7 +955,7 @@ for name in ways:
 
 # %% [markdown]
 # Times are this machine's; run it on yours. The arithmetic is the same, N · M · d products twice;
-# the kernel saves the way of the weights to memory and back. On a processor whose cache is large
+# the kernel saves the weights' trip to memory and back. On a processor whose cache is large
 # that may be little. On a GPU, which computes fast and has its memory far away, it is most of the
 # time (arXiv:2205.14135).
 
@@ -1092,8 +1097,9 @@ assert gap < 1e-3
 #
 # - **Softmax over the queries.** A much-read implementation of a diffusion model did it. A reader
 #   who put it right reported no difference in the quality of pictures on CIFAR-10, FID within 0.05
-#   (labmlai/annotated_deep_learning_paper_implementations, issue 146). Training adapts to the
-#   fault, so a good loss is no proof; the row sums of section 4 are.
+#   (labmlai/annotated_deep_learning_paper_implementations, issue 146; with longer training the
+#   right one did slightly worse). Training adapts to the fault, so a good loss is no proof; the row
+#   sums of section 4 are.
 # - **Heads put together without the transpose.** A teaching project flattened (B, H, N, d) as it
 #   was, which mixes tokens. Its test, copying a sequence, passed all the same, because the mix is
 #   always the same one and the network learned around it (jsbaan/transformer-from-scratch, pull

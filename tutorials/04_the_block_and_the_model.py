@@ -9,7 +9,7 @@
 # Time: 60 minutes to read and to write the exercises, half a minute to run. You need lesson 3
 # (attention) and matrix products; gradients only by name.
 #
-# Shapes: B pictures, N tokens, D channels of a token (the width), H channels inside the MLP, L
+# Shapes: B pictures, N tokens, D channels of a token (the width), F channels inside the MLP, L
 # blocks.
 
 # %% tags=["imports"]
@@ -158,7 +158,7 @@ assert states["v2 + residual"][24][0] > 100 > 10 > states["v3 + norm before the 
 # the block only adds to it; but attention is now given ever larger tokens and gives ever larger
 # ones back, and the size doubles every few blocks. Version 3 normalises what the branch sees, so
 # every branch adds about the same amount, and the size grows slowly. Its tokens still become more
-# alike, since attention is all there is; the MLP, below, works against that.
+# alike, since attention is all there is; the MLP, below, slows that down a little.
 #
 # The tokens that run through all blocks, and to which every branch adds, are called the **residual
 # stream**. A branch reads a normalised copy of it and writes a sum into it. Nothing is overwritten.
@@ -209,16 +209,16 @@ check_layer_norm(layer_norm)
 # %% [markdown]
 # ## The MLP
 #
-# Attention moves information between tokens, and its values are a linear function of them. The
-# second branch of a block does the opposite: it looks at one token at a time, and it is not linear.
-# It is two linear layers with an activation between, the same for every token, usually with
-# H = 4 D:
+# Attention moves information between tokens, and for given weights its output is linear in the
+# tokens. The second branch of a block does the opposite: it looks at one token at a time, and it is
+# not linear. It is two linear layers with an activation between, the same for every token, usually
+# with F = 4 D:
 #
 # $$\mathrm{MLP}(x) = W_2\, \mathrm{GELU}(W_1 x + b_1) + b_2$$
 #
-# GELU is x times the probability that a normal number is below x. Three formulas go by its name:
-# the exact one (by the error function), an approximation by tanh, and CLIP's "quick" one,
-# x · sigmoid(1.702 x). ReLU stands beside them.
+# GELU is x times the probability that a standard normal number is below x. Three formulas go by its
+# name: the exact one (by the error function), an approximation by tanh, and CLIP's "quick" one, x ·
+# sigmoid(1.702 x). ReLU stands beside them.
 #
 # **Before you run it:** how far are they from the exact one, at most: 0.1, 0.01, 0.001?
 
@@ -489,8 +489,8 @@ check_post_norm_block(post_norm_block)
 # %% [markdown]
 # Which one trains more easily? Two measurements on random blocks, before any training:
 #
-# 1. **Gradient by block.** The length of the gradient of a cross-entropy loss by the second matrix
-#    of each block's MLP.
+# 1. **Gradient by block.** The length of the gradient of a cross-entropy loss with respect to the
+#    second matrix of each block's MLP.
 # 2. **Effect of one step.** All matrices are moved at random by 2 % of their size, about what an
 #    eager optimizer does in its first steps. How far does the class token move?
 #
@@ -581,12 +581,12 @@ assert growth["post-norm"] > 1.4 * growth["pre-norm"]
 # | class token, positions | (1, 1, D), (1, N, D) with N = 1 + (side/P)² | D + N D |
 # | a block: two norms | weight (D), bias (D) each | 4 D |
 # | a block: attention | qkv (3D, D), bias (3D); proj (D, D), bias (D) | 4 D² + 4 D |
-# | a block: MLP | fc1 (H, D), bias (H); fc2 (D, H), bias (D) | 2 D H + H + D |
+# | a block: MLP | fc1 (F, D), bias (F); fc2 (D, F), bias (D) | 2 D F + F + D |
 # | last norm | weight (D), bias (D) | 2 D |
 # | head | (K, D), bias (K) | K D + K |
 #
-# With H = 4 D a block has 12 D² + 13 D. The number of heads stands nowhere: H heads share D
-# channels, whatever H is.
+# With F = 4 D a block has 12 D² + 13 D. The number of heads stands nowhere: heads only share out
+# the D channels.
 #
 # **Before you run it:** which part of ViT-B/16 has most parameters, and is it more than half?
 
@@ -647,15 +647,16 @@ plt.show()
 # ## Exercise 4.4: count them yourself
 #
 # Give the number of parameters of a ViT with a class token, learned positions and a head, for
-# square pictures of `image_size` pixels. `hidden_dim` is H and need not be 4 D. Compute it from the
-# six numbers; make no model. The check compares with the library and with the five counts above.
+# square pictures of `image_size` pixels. `hidden_dim` is F and need not be 4 D. Compute it from the
+# six numbers, without making a model. The check compares with the library and with the five counts
+# above.
 
 
 # %% exercise="4.4" tags=["stub"]
 def count_parameters(
     dim: int, depth: int, hidden_dim: int, patch_size: int, image_size: int, num_classes: int
 ) -> int:
-    """D, L, H, P, side in pixels, K -> number of parameters."""
+    """D, L, F, P, side in pixels, K -> number of parameters."""
     ...
 
 
@@ -1032,9 +1033,9 @@ assert scene_errors["GELU: tanh"] > 30 * rounding["s"]
 
 # %% [markdown]
 # Every flavour, pooling and normalisation lies far from rounding, also where the accuracy is that
-# of the right model. The epsilon is the one that may hide. It is added to the variance of a token,
-# so it counts where that is small: the last line says how large the variance is at the first norm,
-# and what part of it 1e-5 is.
+# of the right model. On the model of scenes the epsilon is the one that may hide. It is added to
+# the variance of a token, so it counts where that is small: the last line says how large the
+# variance is at the first norm, and what part of it 1e-5 is.
 #
 # And this is what wrong normalisation does to the class token's map in the last block, on the first
 # picture. Each panel is scaled from 0 to its own maximum.
@@ -1165,17 +1166,17 @@ check_settings_of(settings_of)
 #   and again (for example pytorch-image-models, issue 1011). The message was the only sign that
 #   tensors stay random. In the cell above about a quarter of the model stayed so, and it ran.
 # - **ImageNet's mean and deviation for every model.** Google's ViTs and their AugReg successors
-#   were trained on values from -1 to 1. With ImageNet's numbers instead a user measured 38 %
-#   on corrupted photos, against 57 % (mr-eggplant/FOA, issue 2); a program in C++ had the same
+#   were trained on values from -1 to 1. With ImageNet's numbers instead a user apparently measured
+#   38 % on corrupted photos, against 57 % (mr-eggplant/FOA, issue 2); a program in C++ had the same
 #   mistake (staghado/vit.cpp, issue 18). The values belong to the weights, and minivit saves them
 #   in the same file.
 # - **CLIP's weights with the exact GELU.** OpenAI's models were trained with the quick one. The
 #   features differ, and nothing says so (pytorch-image-models, issue 1754; open_clip has two names
 #   for one shape, issue 441, and in open_clip 3.3.0 both have the same 302 keys and shapes).
 # - **Another pooling because the shapes then fit.** A fine-tuning script of MAE stopped with a
-#   shape error; switching its pooling off removed it, and the accuracy was 34.9 %
-#   (facebookresearch/mae, issue 126). Another trap is a mean that includes the class token
-#   (vit-pytorch, issue 226).
+#   shape error; one user reported that switching its pooling off removed it, and that the accuracy
+#   was 34.9 % (facebookresearch/mae, issue 126). Another trap is a mean that includes the class
+#   token (vit-pytorch, issue 226).
 # - **The block of the 2017 figure.** Readers compare a ViT with the drawing of the first
 #   Transformer and report swapped norms (vit-pytorch, issue 56; DETR, issue 93). Both orders exist,
 #   and torch's layer is post-norm by default, as the cell above prints.

@@ -258,6 +258,7 @@ def weights_of(model: VisionTransformer) -> Tensor:
 def one_step(**settings) -> tuple[float, float, float]:
     """Mean change, mean size of the weights, and cosine of class tokens before and after."""
     model = new_model()
+    # A head of zeros, as training has it, gives the blocks no gradient in the first step.
     torch.nn.init.normal_(model.head.weight, std=0.02, generator=torch.manual_seed(0))
     task, settings = ClassificationTask(model), Settings(epochs=1, batch_size=8, **settings)
     (optimizer,) = make_optimizers(task, settings)
@@ -277,7 +278,7 @@ assert steps["adam"][0] > 0.009 and steps["adam"][0] > 20 * steps["sgd"][0]
 assert steps["sgd"][2] > 0.99 > 0.9 > steps["adam"][2]
 
 # %% [markdown]
-# Adam's first step moves every weight by 0.01, a good part of what a weight is. SGD's moves it by
+# Adam's first step moves every weight by 0.01, a twelfth of the mean weight. SGD's moves it by
 # far less, as the gradients are small. A rate is not a number that one optimizer can take over from
 # another.
 #
@@ -345,7 +346,8 @@ plt.show()
 
 # %% [markdown]
 # `pets_sgd` is SGD alone. `pets_adam_sgd` is Adam at 1e-4, at 1e-5 from the third epoch on, and
-# then SGD at 0.01: a jump by a thousand that is none, since the optimizer changes with it.
+# then SGD at 0.01: the rate jumps a thousandfold, but the optimizer changes too, so the two
+# cannot be compared.
 #
 # ## The experiment
 #
@@ -424,8 +426,8 @@ assert abs(final["SGD 0.01"] - final["SGD 0.01, warm-up"]) < 0.08
 # - **SGD at 0.01 works.** The warm-up changes nothing that 200 scenes could show. It costs nothing,
 #   and it is not the reason for the result here.
 # - **The rate of `pets_sgd` itself is too low for 120 steps.** A rate belongs to a number of steps:
-#   the head begins at zero, and 2,760 rates of 0.0003 sum to no more than 83 of 0.01. The recipe's
-#   notes have the same on real photos: 198 steps at this rate ended at 5.41 %.
+#   the head begins at zero, and 2,760 rates of 0.0003 sum to no more than 83 of 0.01, and our 120
+#   to 3.6. The recipe's notes have the same on real photos: 198 steps at this rate ended at 5.41 %.
 # - **Adam and then SGD** is behind: two epochs at 0.0001 leave the head nearly at zero, and the two
 #   that SGD has left have to do the work.
 
@@ -777,8 +779,8 @@ for name in ("upright", "in eight ways"):
     assert abs(right - {"upright": 1.0, "in eight ways": 6 / 36}[name]) < 0.06
 
 # %% [markdown]
-# A model that knows the group and guesses the place within is right once in 4 or in 8: 6 groups of
-# 36 places, so 6/36 = 16.7 % on average.
+# A model that knows the group and guesses the place within gets one place of each group right: 6 of
+# 36, 16.7 %.
 #
 # ## Exercise 5.5: how alike turns make the positions
 #
@@ -843,7 +845,8 @@ assert measured["in eight ways, the answer turns"][1] > 0.6
 # - **Upright**: each place is like itself only. The task names 36 places and asks for no order
 #   among them, so none is learned.
 # - **In eight ways**: rings. A place looks like its images under turns, and its neighbours may be
-#   less like it than the opposite corner. The random start was there and is gone.
+#   less like it than the opposite corner. The random start made places of a group different;
+#   training has removed that.
 # - **In eight ways, the answer turns**: neighbours are alike, and the bright spot walks with the
 #   place. The pictures are turned as before; what differs is a question whose answer turns too.
 #
@@ -861,8 +864,9 @@ print(shipped)
 assert shipped.neighbours > 0.99
 
 # %% [markdown]
-# The recipes for pets turn photos by up to 15 degrees and mirror them. A mirror alone makes pairs,
-# left and right, and no rings. What 15 degrees do to positions is not measured here.
+# The recipes for pets turn photos by up to 15 degrees and mirror them. A mirror alone pairs each
+# place with its image on the other side; it makes no rings. What 15 degrees do to positions is not
+# measured here.
 #
 # ## Fine-tuning at a higher resolution
 #
@@ -893,8 +897,8 @@ except RuntimeError as error:
 
 # %% [markdown]
 # **Before you run it:** four ways to fill the 144 positions of the new grid, and no training at
-# all. Which keeps the model working? The second, a usual mistake, runs without an error: it takes
-# the list of 36 for a line and stretches it.
+# all. Which keeps the model working? *Stretched as one line*, a usual mistake, runs without an
+# error: it takes the list of 36 for a line and stretches it.
 
 # %%
 large_train, _ = draw(7, 240, 96)  # the same scenes, drawn at 96 pixels
@@ -972,10 +976,11 @@ print(f"share of the scores at 96 pixels: {100 * scores / (linear + scores):.0f}
 assert 0.19 < scores / (linear + scores) < 0.21
 
 # %% [markdown]
-# One epoch at 96 pixels gives more than the same epoch at 48, and each of its steps takes longer,
-# as there are more tokens: at this width the scores, which grow with the square of their number,
-# are a fifth of the multiplications. That is the reason for two stages: most steps where they are
-# cheap, the last ones where they count.
+# At 96 pixels the model is better before and after the epoch (whether the epoch itself gives more,
+# 200 scenes cannot show; the shipped weights had been trained at 96). Each of its steps takes
+# longer, as there are more tokens: at this width the scores, which grow with the square of their
+# number, are a fifth of the multiplications. That is the reason for two stages: most steps where
+# they are cheap, the last ones where they count.
 #
 # ## Questions
 #

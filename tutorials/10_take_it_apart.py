@@ -73,8 +73,9 @@ test_scenes, test_images, test_labels = scenes_of(TEST_SEED, 48)  # to see wheth
 # $$ x_L = x_0 + \sum_{l} \big(a_l + m_l\big), \qquad
 # a_l = \sum_h o_{l,h} W^O_h + b_l, \qquad o_{l,h} = A_{l,h} V_{l,h} $$
 #
-# with the attention's output $a_l$, the MLP's $m_l$, and in $a_l$ a term for each head: $W^O_h$ is
-# the part of the output projection that belongs to head $h$. `record` keeps all these parts of a
+# where $a_l$ is the attention's output, with one term for each head, and $m_l$ the MLP's; $W^O_h$
+# is the part of the output projection that belongs to head $h$. (With LayerScale, which this model
+# does not have, both are scaled before they are added.) `record` keeps all these parts of a
 # forward pass; hooks do it, and they are gone with the `with`.
 
 # %%
@@ -95,7 +96,8 @@ assert not any(module._forward_hooks or module._forward_pre_hooks for module in 
 #
 # Given the heads' outputs $o_h$, the projection's weight and bias: write the attention's output
 # $a$ without head `head`, all others and the bias kept. torch computes `x @ weight.T + bias`, so
-# that the *columns* of `weight` belong to the inputs; `o` is laid out as H blocks of d numbers.
+# the *columns* of `weight` belong to the inputs. `outputs` is (B, N, H, d); the projection reads it
+# flattened, as H blocks of d numbers.
 
 
 # %% exercise="10.1" tags=["stub"]
@@ -129,7 +131,7 @@ check_without_head(without_head)
 # </details>
 
 # %% [markdown]
-# In the running model, version by version: the sum over heads; a hook that silences one of them;
+# Now in the running model, in three versions: the sum over heads; a hook that silences one of them;
 # the library's `intervene`, which also puts everything back.
 
 # %%
@@ -165,8 +167,8 @@ print("three ways, one result: this is minivit.explain.intervene")
 # %% [markdown]
 # ## What does the answer consist of?
 #
-# The model has 48 classes, class 8 · shape + colour. Two questions hide in them. For a colour
-# $c$, the probability is the sum over shapes $s$:
+# The model has 48 classes, class 8 · shape + colour. Two answers hide in them: which colour, which
+# shape. For a colour $c$, the probability is the sum over shapes $s$:
 #
 # $$ \log p(c) = \log \sum_s p(s, c) = \operatorname{logsumexp}_s \big(\log p(s, c)\big) $$
 #
@@ -287,11 +289,11 @@ print(f"most missed: head {missed[1]} of block {missed[0]}; all but "
 assert missed == (1, 0) and mean[1, 0] < zero[1, 0] and zero[3, 1] < mean[3, 1] - 0.5
 
 # %% [markdown]
-# Most heads can be silenced alone with hardly a loss. And what takes a head's place matters, in
-# either direction. Head 1 of block 3 seems needed as long as zeros replace it, and not by its
-# mean: what the model needs of it is the same at all tokens. For head 0 of block 1 the mean is the
-# worse of the two: one and the same answer everywhere misleads more than none. Name the
-# replacement whenever you name an effect.
+# More than half of the heads can be silenced alone with hardly a loss. And what takes a head's
+# place matters, in either direction. Head 1 of block 3 seems needed when zeros replace it, but not
+# when its mean does: what the model needs of it is nearly the same at all tokens. For head 0 of
+# block 1 the mean is the worse of the two: the same output at every token misleads more than no
+# output. Name the replacement whenever you name an effect.
 #
 # One number for a head hides *what* is lost. **Before you run it:** without any of the three heads
 # of the last block, is the colour lost, the shape, or both?
@@ -329,8 +331,6 @@ for name, heads, tokens in (
 # The two halves of the answer come apart. Without the last block's heads the model still knows
 # colours and guesses shapes. Head 0 of block 1 works for the shape, and not at the class token: it
 # does its work at the patches, and the class token reads the result later.
-#
-# Head 2 of block 1 costs nothing. Remember it.
 #
 # ## Two pictures: patch activations
 #
@@ -635,10 +635,10 @@ assert effects[1, 0, 1, 2] < at_class[0][finder] - 0.1
 assert effects[1, 1, 1, 0] > 0.3 > 0.05 > effects[0, 1, 1, 0].abs()
 
 # %% [markdown]
-# Block 3 carries the whole answer: its heads move colour and shape. Head 0 of block 1 moves the
-# shape when all tokens are patched and nothing at the class token, as the knock-out said. And one
-# head moves the colour alone: **head 2 of block 1**. (At all tokens it moves less than at the
-# class token alone. Why? The project below has room for it.)
+# Block 3 carries the whole answer: head 2 moves colour and shape, heads 0 and 1 mostly the shape.
+# Head 0 of block 1 moves the shape when all tokens are patched and nothing at the class token, as
+# the knock-out said. And one head moves the colour alone: **head 2 of block 1**. (At all tokens it
+# moves less than at the class token alone. Why? The project below has room for it.)
 #
 # What does it look at, and what does it write?
 
@@ -681,12 +681,15 @@ plt.show()
 # %% [markdown]
 # Its map lies on the object. It writes straight into the logit, which head 0 of block 1 does not
 # do: that one writes what later blocks need, and is missed far more than its own share. A share
-# counts what a part wrote into the sum; an intervention counts what follows from it.
+# counts what a part wrote into the sum; an intervention counts what follows from it. The difference
+# can have the other sign: without head 2 of block 1, which wrote into the logit, the logit does not
+# fall, so other parts write more when it is silent.
 #
 # So this head finds the colour. **Before you look at the table of the knock-outs again:** how much
 # of the accuracy in colours is lost without it?
 #
-# Nothing was lost. To move the answer and to be needed are two things. The colour also comes by
+# Nothing was lost (the table says so for the accuracy, the second column above for the logit). To
+# move the answer and to be needed are two things. The colour also comes in
 # other ways, through other heads and later blocks, and one of them is enough. "The head that
 # finds colour" is true of what it does, and false of what it is needed for.
 #
@@ -774,8 +777,10 @@ Markdown(
 # ## Exercise 10.5, open: take the colours away
 #
 # Find heads whose outputs **at the class token** are silenced together (by zeros) so that the
-# shape stays and the colour goes: on scenes that the check draws, colour right in 30 % at most
-# (guessing: 12.5), shape right in 75 % at least. Fewer heads are better. Give a dictionary from
+# shape stays and the colour goes: colour right in 30 % at most (guessing: 12.5), shape
+# right in 75 % at least. The check draws scenes of its own: search on `images`, and go a step
+# further than 30 %, since the best set of a search looks better where it was found. Fewer heads are
+# better; five are possible. Give a dictionary from
 # blocks to lists of heads. The cell after it has the control, without which a result would mean
 # little: six heads drawn at random.
 
@@ -901,7 +906,7 @@ for column, name in enumerate(("colour", "shape")):
 # - **One at a time.** Parts that stand in for each other all look useless. Language models repair
 #   themselves in the same way (arXiv:2307.15771, arXiv:2211.00593).
 # - **Found and confirmed on the same pictures.** The best of 12 heads looks good by choice alone;
-#   of 144 heads more so. The table of knock-outs above is on scenes that were not searched.
+#   the best of 144 even more. The table of knock-outs above is on scenes that were not searched.
 
 # %% [markdown]
 # ## Sources

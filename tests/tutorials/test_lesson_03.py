@@ -88,6 +88,7 @@ def test_the_equation() -> None:
                 plain_attention(q, k, v)[0],
                 plain_attention(q, k, v)[1].transpose(-2, -1),
             ),
+            "e^score is too large": naive_softmax,
             "nothing comes back": lambda q, k, v: None,
             "your lines end in RuntimeError": lambda q, k, v: q @ k,
             "changed it; make a new tensor": changed_in_place(right),
@@ -96,6 +97,11 @@ def test_the_equation() -> None:
     )
     message = check_attention.message(only_values_learn)
     assert message is not None and "no gradient reaches the queries" in message
+
+
+def naive_softmax(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    terms = scores_of(q, k).exp()
+    return _pair(terms / terms.sum(dim=-1, keepdim=True), v)
 
 
 def _pair(weights: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,6 +196,13 @@ def test_a_masked_softmax() -> None:
                 (scores + torch.where(mask, 0.0, -math.inf)).softmax(-1).nan_to_num(0.0)
             ),
             "one row for all queries": needs_full_masks,
+            "e^200 is too large": lambda scores, mask: (
+                (scores.exp() * mask) / (scores.exp() * mask).sum(-1, keepdim=True).clamp_min(1e-30)
+            ),
+            "takes all weight before it is hidden": lambda scores, mask: (
+                (scores.softmax(-1) * mask)
+                / (scores.softmax(-1) * mask).sum(-1, keepdim=True).clamp_min(1e-30)
+            ),
             "changed it; make a new tensor": _hides_in_place,
             "no gradient reaches the scores": lambda scores, mask: right(scores.detach(), mask),
             "nothing comes back": lambda scores, mask: None,
@@ -286,6 +299,14 @@ def test_many_heads() -> None:
 # ---- 3.5 -----------------------------------------------------------------------------------------
 
 
+def blocks_of_queries(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
+    return torch.cat([plain_attention(part, k, v)[0] for part in q.split(size, dim=-2)], dim=-2)
+
+
+def in_so_many_pieces(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
+    return merged_at_the_end(q, k, v, -(-k.shape[-2] // size))
+
+
 def merged_at_the_end(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
     """The same by logarithms of sums: each block has a softmax, and blocks have one too."""
     outputs, totals = [], []
@@ -357,6 +378,11 @@ def test_attention_in_blocks_of_keys() -> None:
             "all N × M scores were there at once": lambda q, k, v, size: plain_attention(q, k, v)[
                 0
             ],
+            "torch's kernel made them": lambda q, k, v, size: F.scaled_dot_product_attention(
+                q, k, v
+            ),
+            "the blocks are of queries": blocks_of_queries,
+            "cuts pieces of that length": in_so_many_pieces,
             "with scores in the hundreds": streamed(subtract=False),
             "must start at -inf, not at 0": streamed(begin=0.0),
             "nothing comes back": lambda q, k, v, size: None,

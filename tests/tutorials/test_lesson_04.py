@@ -48,7 +48,7 @@ def test_layer_norm() -> None:
 
     assert_told_apart(
         check_layer_norm,
-        right=[right, by_parts(), lambda x, w, b, eps: F.layer_norm(x, x.shape[-1:], w, b, eps)],
+        right=[right, by_parts()],
         wrong={
             "over the tokens of a picture": by_parts(1),
             "over tokens and channels at once": by_parts((1, 2)),
@@ -56,7 +56,11 @@ def test_layer_norm() -> None:
             "divided by D - 1": by_parts(unbiased=True),
             "stands below the root": by_parts(divisor=lambda v, eps: v**0.5 + eps),
             "eps is not used": by_parts(divisor=lambda v, eps: v**0.5),
-            "not rooted": by_parts(divisor=lambda v, eps: v + eps),
+            "the square root is missing": by_parts(divisor=lambda v, eps: v + eps),
+            "two faults at once": lambda x, w, b, eps: (
+                (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + eps) * w + b
+            ),
+            "torch's own layer norm": lambda x, w, b, eps: F.layer_norm(x, (7,), w, b, eps),
             "RMSNorm": by_parts(centred=False),
             "the bias is missing": by_parts(placed=lambda n, w, b: n * w),
             "the weight is missing": by_parts(placed=lambda n, w, b: n + b),
@@ -81,6 +85,7 @@ def test_fold_layer_scale() -> None:
             "the weight is as it was": lambda w, b, g: (w, b * g),
             "divided by gamma": lambda w, b, g: (w / g[:, None], b * g),
             "the bias differs": lambda w, b, g: (w * g[:, None], b + g),
+            "the new weight comes first": lambda w, b, g: (b * g, w * g[:, None]),
             "a pair is expected": lambda w, b, g: w * g[:, None],
             "nothing comes back": lambda w, b, g: None,
             "no gradient reaches gamma": lambda w, b, g: right(w, b, g.detach()),
@@ -136,6 +141,10 @@ def test_post_norm_block() -> None:
             "the norms see the branch alone": of_branches,
             "residual connections are missing": lambda x, a, m, n, o: o(m(n(a(x)))),
             "second sum starts from x": lambda x, a, m, n, o: o(x + m(n(x + a(x)))),
+            "no pair": lambda x, a, m, n, o: o(n(x + a(x)[0]) + m(n(x + a(x)[0]))),
+            "the first residual": lambda x, a, m, n, o: o(n(a(x)) + m(n(a(x)))),
+            "the second residual": lambda x, a, m, n, o: o(m(n(x + a(x)))),
+            "the MLP comes first": lambda x, a, m, n, o: o(n(x + m(x)) + a(n(x + m(x)))),
             "the MLP sees x": lambda x, a, m, n, o: o(n(x + a(x)) + m(x)),
             "norm1 is used twice": lambda x, a, m, n, o: right(x, a, m, n, n),
             "two norms are swapped": lambda x, a, m, n, o: right(x, a, m, o, n),
@@ -182,6 +191,11 @@ def test_count_parameters() -> None:
         wrong={
             "the class token or its position": less(lambda d, *_: d),
             "or the norm after the last block": less(lambda d, *_: 2 * d),
+            "the head is missing": less(lambda d, n, h, p, s, k: k * d + k),
+            "counted once: there are L": less(
+                lambda d, n, h, *_: (4 * d * d + 2 * d * h + 9 * d + h) * (n - 1)
+            ),
+            "counted once a block": less(lambda d, n, *_: -2 * d * (n - 1)),
             "the head's bias is missing": less(lambda d, n, h, p, s, k: k),
             "two norms of a block are missing": less(lambda d, n, *_: 4 * d * n),
             "half of the norms": less(lambda d, n, *_: 2 * d * n),
@@ -245,6 +259,7 @@ def test_settings_of() -> None:
             ),
             "both have to be tried": lambda *given: (*right(*given)[:2], "cls"),
             "try every flavour": lambda *given: ("gelu_tanh", *right(*given)[1:]),
+            "the order is": lambda *given: tuple(reversed(right(*given))),
             "three values are expected": lambda *given: right(*given)[0],
             "nothing comes back": lambda *given: None,
         },

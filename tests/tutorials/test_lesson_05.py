@@ -145,7 +145,7 @@ def test_mirrored_captions() -> None:
         [solution("05", "5.4")["mirrored"], _whole_words],
         {
             "is unchanged": lambda caption: caption,
-            "what the first one wrote": lambda caption: (
+            "what the other wrote": lambda caption: (
                 caption.replace("left", "right").replace("right", "left")
                 if "right" in caption
                 else caption.replace("left", "right")

@@ -80,6 +80,10 @@ def test_the_colour_in_the_logits() -> None:
         wrong={
             "take their logarithm": lambda logits: other(logits).exp(),
             "logits were added": lambda logits: logits.unflatten(-1, (6, 8)).sum(-2),
+            "count dimensions from the last": lambda x: (
+                x.log_softmax(1).unflatten(-1, (6, 8)).logsumexp(-2)
+            ),
+            "and softmax came then": lambda x: x.unflatten(-1, (6, 8)).sum(-2).log_softmax(-1),
             "right but for a constant": lambda x: x.unflatten(-1, (6, 8)).logsumexp(-2),
             "multiplies probabilities": lambda logits: folded(logits).sum(-2),
             "the best shape": lambda logits: folded(logits).amax(-2),
@@ -106,6 +110,8 @@ def test_the_share_that_moved() -> None:
         right=[solution("10", "10.3")["moved_share"], other],
         wrong={
             "mean of the ratios": lambda a, b, p: ((p - a) / (b - a)).mean(),
+            "lengths are taken": lambda a, b, p: (p - a).mean().abs() / (b - a).mean(),
+            "cut at 0 and 1": lambda a, b, p: min(max(float(other(a, b, p)), 0.0), 1.0),
             "counted from the donor": lambda a, b, p: 1 - other(a, b, p),
             "the sign is turned": lambda a, b, p: -other(a, b, p),
             "upside down": lambda a, b, p: 1 / other(a, b, p),
@@ -114,7 +120,7 @@ def test_the_share_that_moved() -> None:
             "percentage": lambda a, b, p: 100 * other(a, b, p),
             "one number is expected": lambda a, b, p: (p - a) / (b - a),
             "nothing comes back": lambda a, b, p: None,
-            "must give 0": lambda a, b, p: 0.5,
+            "the mean way over the pictures": lambda a, b, p: 0.5,
         },
     )
 
@@ -149,8 +155,8 @@ def test_the_colours_taken_away() -> None:
         ],
         wrong={
             "the other way round": {3: [0, 1, 2]},
-            "comes by other ways": {1: [2]},
-            "0 heads": {},
+            "comes in other ways": {1: [2]},
+            "nothing is silenced": {},
             "too much is silenced": {block: [0, 1, 2] for block in range(4)},
             "a dictionary is expected": [(1, 2)],
             "give a list of heads": {1: 2},

@@ -84,6 +84,13 @@ def check_attention(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Ten
     )
     for source, name in ((q, "the queries"), (k, "the keys"), (v, "the values")):
         expect_gradient(output.square(), source, name)
+    with torch.no_grad():
+        _, weights = ask(answer, 60 * q, 60 * k, v)  # scores in the hundreds, as trained ones
+    if not weights.isfinite().all():
+        raise NotSolved(
+            "with scores in the hundreds the weights are not finite: e^score is too large for a "
+            "number; subtract the row's largest score first, or call `softmax`, which does"
+        )
 
 
 def _expect_rows_of_weights(weights: Tensor) -> None:
@@ -233,6 +240,7 @@ def check_masked_weights(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "a row without a visible key should have weights of 0, and has others",
     )
     expect_close(weights, _masked(scores, blind), {}, "a row without a visible key changes others")
+    _expect_large_scores_to_do_no_harm(answer)
     (gradient,) = torch.autograd.grad(weights.square().sum(), scores)
     if not gradient.isfinite().all():
         raise NotSolved(
@@ -240,6 +248,26 @@ def check_masked_weights(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
             "made and overwritten, and the way back leads through it; use `masked_fill`, or the "
             "lowest finite number"
         )
+
+
+def _expect_large_scores_to_do_no_harm(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Scores in the hundreds, as trained ones: visible in row 0, a hidden one in row 1."""
+    scores = torch.tensor([[200.0, 199.0, 0.0], [200.0, 0.0, -5.0]])
+    mask = torch.tensor([[True, True, True], [False, True, True]])
+    with torch.no_grad():
+        weights = ask(answer, scores, mask)
+    if not weights[0].isfinite().all():
+        raise NotSolved(
+            "with scores of 200 the weights are not finite: e^200 is too large for a number; "
+            "subtract the largest score first, or call `softmax`, which does"
+        )
+    expect_close(
+        weights,
+        _masked(scores, mask),
+        {},
+        "a hidden key with a score of 200 takes all weight before it is hidden, and nothing is "
+        "left to divide: hide the scores, then take softmax",
+    )
 
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
@@ -318,7 +346,7 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
             "softmax ran over the wrong axis: each query shares its weight among the keys, the "
             "last dimension": attend(axis=-2),
             "the bias of q, k and v is missing": attend(bias=torch.zeros_like(qkv_bias)),
-            "the projection is missing: the heads' outputs are mixed by `proj` at last": attend(
+            "the projection is missing: the heads' outputs are mixed by `proj` at the end": attend(
                 project=lambda y: y
             ),
             "the bias of the projection is missing": attend(project=lambda y: y @ proj_weight.T),
@@ -339,31 +367,33 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
 # ---- 3.5 blocks of keys --------------------------------------------------------------------------
 
 
-class _Largest(TorchFunctionMode):
-    """Remembers the number of elements of the largest tensor that is made."""
+class _Shapes(TorchFunctionMode):
+    """Remembers the last two sides of all tensors that are made, and calls of torch's kernel."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.numel = 0
+        self.sides: set[tuple[int, int]] = set()
+        self.kernel = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.numel = max(self.numel, result.numel())
+        self.kernel |= func is torch.nn.functional.scaled_dot_product_attention
+        if isinstance(result, Tensor) and result.dim() > 1:
+            self.sides.add((result.shape[-2], result.shape[-1]))
         return result
 
 
 @exercise("3.5", "Attention from a few keys at a time")
 def check_blockwise_attention(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> None:
-    """50 keys of which 8 are seen at a time; scores near 0, then in the hundreds."""
+    """50 keys of which 4 are seen at a time; scores near 0, then in the hundreds."""
     generator = torch.Generator().manual_seed(7)
-    queries, keys, size, d = 20, 50, 8, 3
+    queries, keys, size, d = 20, 50, 4, 3
     q, k, v = (
         torch.randn(2, 1, length, d, generator=generator, dtype=torch.float64)
         for length in (queries, keys, keys)
     )
-    largest = _Largest()
-    with torch.no_grad(), largest:
+    made = _Shapes()
+    with torch.no_grad(), made:
         output = ask(answer, q, k, v, size)
     expect_shape(output, (2, 1, queries, d), "(B, H, N, d)")
     scores = q @ k.transpose(-2, -1) / math.sqrt(d)
@@ -397,16 +427,33 @@ def check_blockwise_attention(answer: Callable[[Tensor, Tensor, Tensor, int], Te
         },
         "the numbers are not those of a softmax over all keys",
     )
-    if largest.numel >= q.numel() // d * keys:
+    if made.kernel:
+        raise NotSolved(
+            "the numbers are right, and torch's kernel made them: here you write what it does "
+            "inside"
+        )
+    widths = {wide for rows, wide in made.sides if rows == queries and wide != d}
+    if keys in widths:
         raise NotSolved(
             "the numbers are right, but all N × M scores were there at once: make those of one "
             "block of keys, and forget them before the next"
+        )
+    if any(wide == keys and rows not in (d, queries) for rows, wide in made.sides):
+        raise NotSolved(
+            "the numbers are right, but the blocks are of queries: each has the scores of all M "
+            "keys at once; take a few keys at a time, for all queries"
+        )
+    if max(widths, default=0) > size:
+        raise NotSolved(
+            f"the numbers are right, but {max(widths)} keys were seen at once, and `size` is "
+            f"{size}: `split(size)` cuts pieces of that length, `chunk(size)` that many pieces"
         )
     hundreds = ask(answer, 40 * q, 40 * k, v, size)
     if not (isinstance(hundreds, Tensor) and hundreds.isfinite().all()):
         raise NotSolved(
             "with scores in the hundreds the output is not finite: e^score is too large for a "
-            "number; subtract the largest score so far, and begin with m = -inf, not with NaN"
+            "number, or all terms of a query became 0; subtract the query's own largest score so "
+            "far, and begin with m = -inf"
         )
     expect_close(
         hundreds,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from minivit import VisionTransformer, ViTConfig
 from tutorials.checks.exercise import (
@@ -27,6 +28,18 @@ __all__ = [
     "check_post_norm_block",
     "check_settings_of",
 ]
+
+
+class _Calls(TorchFunctionMode):
+    """Notices whether one of some functions of torch is called."""
+
+    def __init__(self, *functions: Any) -> None:
+        super().__init__()
+        self.functions, self.happened = functions, False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.happened |= any(func is one for one in self.functions)
+        return func(*args, **(kwargs or {}))
 
 
 def _random(*shape: int, seed: int) -> Tensor:
@@ -58,7 +71,11 @@ def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) 
     def placed(values: Tensor) -> Tensor:
         return (values * weight + bias).detach()
 
-    value = ask(answer, x, weight, bias, eps)
+    calls = _Calls(F.layer_norm, torch.layer_norm, torch.native_layer_norm)
+    with calls:
+        value = ask(answer, x, weight, bias, eps)
+    if calls.happened:
+        raise NotSolved("torch's own layer norm was called: write what it does inside")
     expect_shape(value, x.shape, "(B, N, D)")
     own = normalised()
     expect_close(
@@ -79,7 +96,11 @@ def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) 
             "eps is not used: a token of equal channels would be divided by zero": placed(
                 normalised(scale=lambda variance: variance.sqrt())
             ),
-            "the variance is not rooted: divide by the standard deviation": placed(
+            "two faults at once: `std` divides by D - 1 unless it is told, and eps stands below "
+            "the root, beside the variance": placed(
+                normalised(correction=1, scale=lambda variance: variance.sqrt() + eps)
+            ),
+            "the square root is missing: divide by the standard deviation": placed(
                 normalised(scale=lambda variance: variance + eps)
             ),
             "the mean is not subtracted (that is RMSNorm)": placed(normalised(centred=False)),
@@ -109,6 +130,8 @@ def check_fold_layer_scale(answer: Callable[[Tensor, Tensor, Tensor], Any]) -> N
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise NotSolved("a pair is expected: the new weight and the new bias")
         new_weight, new_bias = value
+        if isinstance(new_weight, Tensor) and new_weight.dim() == 1:
+            raise NotSolved("the new weight comes first, then the new bias")
         expect_shape(new_weight, (rows, cols), "(D, K)")
         expect_shape(new_bias, (rows,), "(D,)")
         factors = gamma.detach()
@@ -180,7 +203,18 @@ def check_post_norm_block(answer: Callable[..., Tensor]) -> None:
             "norm": norm2(mlp(norm1(attention(t)))),
             "the second sum starts from x again: it adds the MLP to the tokens after the first "
             "norm": norm2(t + mlp(h)),
-            "the MLP sees x: its input are the tokens after the first norm": norm2(h + mlp(t)),
+            "attention(x)[0] is the first picture's result, and it is added to every picture: the "
+            "functions here give tokens alone, no pair": (
+                norm2(norm1(t + attention(t)[0]) + mlp(norm1(t + attention(t)[0])))
+            ),
+            "the first residual connection is missing: h = norm1(x + attention(x))": (
+                norm2(norm1(attention(t)) + mlp(norm1(attention(t))))
+            ),
+            "the second residual connection is missing: norm2(h + mlp(h))": norm2(mlp(h)),
+            "the MLP comes first: attention is the first branch": (
+                norm2(norm1(t + mlp(t)) + attention(norm1(t + mlp(t))))
+            ),
+            "the MLP sees x: its input is the tokens after the first norm": norm2(h + mlp(t)),
             "norm1 is used twice: the second sum has norm2": same,
             "the two norms are swapped: norm1 follows attention, norm2 the MLP": norm1(
                 swapped + mlp(swapped)
@@ -237,8 +271,9 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
         3 * dim: "class token, its position and the bias of the patches are missing",
         classes: "the head's bias is missing",
         4 * dim * depth: "the two norms of a block are missing: each has a weight and a bias",
-        2 * dim * depth: "half of the norms is missing: a block has two, and each has a weight and "
-        "a bias",
+        2
+        * dim
+        * depth: "half of the norms are missing: a block has two, and each has a weight and a bias",
         2 * dim * dim * depth: "Q, K and V are three matrices of D x D",
         3 * dim * depth: "the bias of Q, K and V is missing",
         dim * depth: "a bias of a block is missing: of the projection after the heads, or of the "
@@ -253,6 +288,10 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
         2 * dim * (hidden - 4 * dim) * depth
         + (hidden - 4 * dim) * depth: "hidden_dim is not 4·dim here: it is given",
         2 * dim * hidden * depth: "the two matrices of the MLP are missing",
+        classes * dim + classes: "the head is missing: a matrix of K x D and K biases",
+        (4 * dim * dim + 2 * dim * hidden + 9 * dim + hidden) * (depth - 1): "the blocks are "
+        "counted once: there are L of them",
+        -2 * dim * (depth - 1): "the last norm is counted once a block: it stands once, behind all",
     }
     missing = expected - int(value)
     if missing:
@@ -260,7 +299,7 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
             "look at the table of tensors again, one row after the other"
         )
         raise NotSolved(
-            f"{int(value):,} for D = {dim}, L = {depth}, H = {hidden}, P = {patch}, {side} pixels, "
+            f"{int(value):,} for D = {dim}, L = {depth}, F = {hidden}, P = {patch}, {side} pixels, "
             f"{classes} classes, which is {abs(missing):,} too {'few' if missing > 0 else 'many'} "
             f"of {expected:,}: {reason}"
         )
@@ -317,6 +356,8 @@ def check_settings_of(answer: Callable[..., Any]) -> None:
         value = ask(answer, tensors, config, images, outputs)
         if not isinstance(value, (tuple, list)) or len(value) != 3:
             raise NotSolved("three values are expected: activation, number of heads, pooling")
+        if not (isinstance(value[1], int) and value[2] in ("cls", "mean")):
+            raise NotSolved("the order is activation, number of heads, pooling")
         values.append(tuple(value))
     if len(set(values)) == 1:
         raise NotSolved(

@@ -94,8 +94,18 @@ def check_adam_step(answer: Callable[[Tensor, Tensor, Tensor, int, float], Any])
             / (v.sqrt() + EPSILON),
             "the rate is missing": right / lr,
         },
-        "the change differs from -lr · m̂ / (√v̂ + 1e-8)",
+        "the change differs from -lr · m̂ / (√v̂ + 1e-8); `step` counts from 1 already",
         tolerance=1e-6,
+    )
+    tiny = torch.tensor([0.0, 1e-8])  # behind a head of zeros the first gradients are 0
+    change = ask(answer, tiny, torch.zeros(2), torch.zeros(2), 1, lr)[0]
+    expect_close(
+        change,
+        -lr * tiny / (tiny + EPSILON),
+        {},
+        "with gradients of 0 and 1e-8 the change is another: 1e-8 is added to the root, outside of "
+        "it, and keeps 0 from being divided by 0",
+        tolerance=1e-4,
     )
 
 
@@ -189,7 +199,10 @@ def check_mirrored(answer: Callable[[str], Any]) -> None:
     if not isinstance(one, str):
         raise NotSolved(f"a sentence is expected, and this is a {type(one).__name__}")
     if one == "a small red ring to the left of a large blue star":
-        raise NotSolved("the caption is unchanged, and says left where the mirror shows right")
+        raise NotSolved(
+            "the caption is unchanged, and says left where the mirror shows right: of two calls of "
+            "`replace` the second undoes the first"
+        )
     if one != "a small red ring to the right of a large blue star":
         raise NotSolved(f"'… to the left of …' became {one!r}: one word is to be changed, to right")
     two = ask(answer, "a star is left of a cross and right of a ring")
@@ -198,8 +211,8 @@ def check_mirrored(answer: Callable[[str], Any]) -> None:
         "a star is right of a cross and right of a ring",
     ):
         raise NotSolved(
-            "left and right in one caption become the same word: the second replacement finds "
-            "what the first one wrote"
+            "left and right in one caption become the same word: each must be exchanged once, and "
+            "none may find what the other wrote"
         )
     if two != "a star is right of a cross and left of a ring":
         raise NotSolved(f"'a star is left of a cross and right of a ring' became {two!r}")

@@ -100,6 +100,8 @@ def check_colour_of_logits(answer: Callable[[Tensor], Tensor]) -> None:
         "the logits were added, not the probabilities: softmax over all 48 first": (
             logits.unflatten(-1, (6, 8)).sum(-2)
         ),
+        "logits were added over the shapes, and softmax came then: add probabilities, logsumexp of "
+        "the logarithms": logits.unflatten(-1, (6, 8)).sum(-2).log_softmax(-1),
         "logits without their softmax: the result is right but for a constant a picture": (
             logits.unflatten(-1, (6, 8)).logsumexp(-2)
         ),
@@ -124,7 +126,16 @@ def check_colour_of_logits(answer: Callable[[Tensor], Tensor]) -> None:
         tolerance=1e-4,
     )
     rows = 3 * _noise(2, 5, 48)
-    expect_shape(ask(answer, rows), (2, 5, 8), "(B, rows, 8)")
+    for given, letters in ((rows, "(B, rows, 8)"), (rows[0, 0], "(8,)")):
+        value = ask(answer, given)
+        expect_shape(value, (*given.shape[:-1], 8), letters)
+        expect_close(
+            value,
+            given.log_softmax(-1).unflatten(-1, (6, 8)).logsumexp(-2),
+            {},
+            f"right for (B, 48), and not for {tuple(given.shape)}: count dimensions from the last",
+            tolerance=1e-4,
+        )
 
 
 @exercise("10.3", "The share that moved")
@@ -159,8 +170,23 @@ def check_moved_share(answer: Callable[[Tensor, Tensor, Tensor], float | Tensor]
         value.reshape(()),
         way / all_the_way,
         mistakes,
-        "a patch that changes nothing must give 0, and one that gives the donor's scores 1",
+        "the mean way over the pictures, divided by their mean distance, is expected",
     )
+    for share in (1.6, -0.4):  # a patch may overshoot, or move backwards
+        moved = picture + share * (donor - picture) * torch.linspace(0.2, 1.8, 7)
+        way = (moved - picture).mean() / all_the_way
+        expect_close(
+            torch.as_tensor(ask(answer, picture, donor, moved)).reshape(()),
+            way,
+            {
+                "lengths are taken, without a sign: a patch that moves backwards has a share below "
+                "0": way.abs(),
+                "the share is cut at 0 and 1: a patch may overshoot, or move backwards": way.clamp(
+                    0, 1
+                ),
+            },
+            "a patch that overshoots has a share above 1, and one that moves backwards below 0",
+        )
 
 
 @cache
@@ -273,9 +299,15 @@ def check_silenced_set(silenced: Mapping[int, Sequence[int]]) -> None:
     shape = float((shapes.argmax(-1) == labels // 8).float().mean())
     if colour <= 0.3 and shape >= 0.75:
         return
-    result = f"{count} heads: colour right in {100 * colour:.0f} %, shape in {100 * shape:.0f} %"
+    heads_said = f"{count} head{'s' * (count != 1)}"
+    result = f"{heads_said}: colour right in {100 * colour:.0f} %, shape in {100 * shape:.0f} %"
     if colour > 0.3 and shape < 0.75:
         raise NotSolved(f"{result}; the shape goes and the colour stays: the other way round")
     if colour > 0.3:
-        raise NotSolved(f"{result}; the colour still comes by other ways: silence more of them")
+        if not count:
+            raise NotSolved(f"nothing is silenced: the colour is right in {100 * colour:.0f} %")
+        raise NotSolved(
+            f"{result}, on other scenes than yours; the colour still comes in other ways: silence "
+            "more of them (the best set of a search looks better where it was found)"
+        )
     raise NotSolved(f"{result}; too much is silenced: the shape goes with the colour")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.pictures import complaint
+from minivit.commands.score_words import read_scores
 from minivit.commands.seen import whole_photo
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def explore(model: VisionTransformer, arguments: argparse.Namespace) -> int:
         The exit status.
 
     Raises:
-        ValueError: No such method, no photo can be used, or the page would overwrite an input.
+        ValueError: No such method, no photo can be used, the page would overwrite an input, or
+            --scores is no table of scores.
         OSError: The page cannot be written.
     """
     from minivit.explain import METHODS
@@ -38,10 +40,13 @@ def explore(model: VisionTransformer, arguments: argparse.Namespace) -> int:
                 "give all"
             )
     inputs = {Path(path).resolve() for path in (*arguments.pictures, arguments.weights)}
+    if arguments.scores is not None:
+        inputs.add(arguments.scores.resolve())
     if arguments.out.resolve() in inputs:
         raise ValueError(
             f"{arguments.out}: is an input and would be overwritten; choose another --out"
         )
+    scores = read_scores(arguments.scores) if arguments.scores is not None else None
     status, pictures = _pictures(model, arguments)
     if not pictures:
         raise ValueError("no photo can be used: see the lines above")
@@ -53,6 +58,7 @@ def explore(model: VisionTransformer, arguments: argparse.Namespace) -> int:
             methods=methods,
             name=arguments.weights.name,
             preprocess=whole_photo(model) if arguments.whole else None,
+            scores=scores,
         )
     except OSError as error:
         raise OSError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,19 @@ _PAGE = Path(__file__).parent / "page"
 NUMERICS = ("matrix.js", "positions.js", "preprocess.js", "safetensors.js", "vit.js", "engine.js")
 """Scripts that compute: they run in the worker too."""
 INTERFACE = (
+    "text.js",
     "arrays.js",
     "colours.js",
     "state.js",
     "attention.js",
     "live.js",
+    "reading.js",
     "picture.js",
     "heads.js",
     "prediction.js",
     "scene.js",
     "steps.js",
+    "patches.js",
     "drop.js",
     "places.js",
     "main.js",
@@ -56,6 +59,7 @@ def write_page(
     methods: Sequence[str] | None = None,
     name: str = "",
     preprocess: Preprocess | None = None,
+    scores: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a page in which the attention of a model on pictures can be explored, offline.
 
@@ -69,13 +73,17 @@ def write_page(
         methods: Names in `minivit.explain.METHODS`; None: a few, of a large model two.
         name: Name of the weights, for the page's head.
         preprocess: Transform of the pictures; None: the model's.
+        scores: A few words on methods, by their names, on how far they can be trusted here; they
+            stand beside the names.
 
     Raises:
         OSError: The page cannot be written, or a picture cannot be read.
         minivit.BadImageError: A file is no picture.
         ValueError: No picture; or what a method refuses.
     """
-    text = page_text(model, pictures, methods=methods, name=name, preprocess=preprocess)
+    text = page_text(
+        model, pictures, methods=methods, name=name, preprocess=preprocess, scores=scores
+    )
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -87,6 +95,7 @@ def page_text(
     methods: Sequence[str] | None = None,
     name: str = "",
     preprocess: Preprocess | None = None,
+    scores: Mapping[str, str] | None = None,
 ) -> str:
     """The text of the page that `write_page` writes."""
     if not pictures:
@@ -101,6 +110,7 @@ def page_text(
         methods=(METHODS_SHOWN if live else METHODS_OF_LARGE) if methods is None else methods,
         preprocess=preprocess or model.preprocess,
         live=live,
+        scores=scores or {},
     )
     kernel = np.frombuffer((_PAGE / "kernel.wasm").read_bytes(), dtype=np.uint8)
     document["kernel"] = packed.add(kernel)

@@ -56,5 +56,5 @@ function drawMap(context, map, smooth) {
 }
 
 function tableFor(state, signed) {
-  return colourTable(signed ? SIGNED_COLOURS : COLOURS[state.colours] || Object.values(COLOURS)[0]);
+  return colourTable(signed ? SIGNED_COLOURS : COLOURS[state.colours]);
 }

@@ -109,9 +109,8 @@ function drawSwitches(view, changes, change) {
     return row;
   });
   const head = document.createElement("tr");
-  head.append(words("th", ""), words("th", "adds"), words("th", "MLP"), words("th", "even"),
-    ...Array.from({ length: numHeads }, (_, number) => words("th", `head ${number}`)));
-  section.querySelector("table").replaceChildren(head, ...rows);
+  head.append(...["", "on", "MLP", "even", ...Array.from({ length: numHeads }, (_, number) => `head ${number}`)].map((text) => words("th", text)));
+  refill(section.querySelector("table"), head, ...rows);
 }
 
 function without(list, item) {

@@ -7,24 +7,41 @@ function drawPicture(view) {
   const scale = Math.max(1, Math.round(720 / Math.max(...picture.size)));
   canvas.width = picture.size[0] * scale;
   canvas.height = picture.size[1] * scale;
-  context.imageSmoothingEnabled = scale < 3;
-  context.drawImage(view.image, 0, 0, canvas.width, canvas.height);
+  drawPatches(context, view, scale < 3);
 
   const range = rangeOf(values, signed), table = tableFor(state, signed);
   context.globalAlpha = state.opacity / 100;
   drawMap(context, mapCanvas(values, grid, range, table), state.smooth);
   context.globalAlpha = 1;
-  const place = placeOf(view, state.token);
-  if (place >= 0) {
-    const wide = canvas.width / grid[1], high = canvas.height / grid[0];
-    const x = (place % grid[1]) * wide, y = Math.floor(place / grid[1]) * high;
-    for (const [colour, width] of [["#000", 5], ["#fff", 2]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.strokeRect(x + 1, y + 1, wide - 2, high - 2);
-    }
-  }
+  if (view.place >= 0) outline(context, grid, view.place, "#fff");
+  if (tools.held !== null) outline(context, grid, tools.held, "#fee838");
   drawLegend(range, table);
+}
+
+// The patches that the model sees, each where it stands; where none is, nothing is drawn.
+function drawPatches(context, { image, picture, grid, patches }, smooth) {
+  const { width, height } = context.canvas;
+  context.imageSmoothingEnabled = smooth;
+  if (!patches || (patches.length === grid[0] * grid[1] && patches.every(([patch, place]) => patch === place))) {
+    context.drawImage(image, 0, 0, width, height);
+    return;
+  }
+  const wide = picture.size[0] / grid[1], high = picture.size[1] / grid[0], scale = width / picture.size[0];
+  const corner = (place) => [(place % grid[1]) * wide, Math.floor(place / grid[1]) * high];
+  for (const [patch, place] of patches) {
+    const [x, y] = corner(patch), [left, top] = corner(place);
+    context.drawImage(image, x, y, wide, high, left * scale, top * scale, wide * scale, high * scale);
+  }
+}
+
+function outline(context, grid, place, inner) {
+  const wide = context.canvas.width / grid[1], high = context.canvas.height / grid[0];
+  const x = (place % grid[1]) * wide, y = Math.floor(place / grid[1]) * high;
+  for (const [colour, width] of [["#000", 5], [inner, 2]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.strokeRect(x + 1, y + 1, wide - 2, high - 2);
+  }
 }
 
 function drawLegend(range, table) {
@@ -35,12 +52,6 @@ function drawLegend(range, table) {
   }
   document.getElementById("lowest").textContent = number(range.low);
   document.getElementById("highest").textContent = number(range.high);
-}
-
-// Three digits that say something: 0.0123, 1.2e-5.
-function number(value) {
-  if (value === 0) return "0";
-  return Math.abs(value) < 1e-3 || Math.abs(value) >= 1e4 ? value.toExponential(1) : value.toPrecision(3);
 }
 
 // The place on the grid of a token, -1 for one beside the picture.
@@ -55,13 +66,4 @@ function placeUnder(view, event) {
   const row = Math.floor((event.clientY - box.top) / box.height * view.grid[0]);
   const inside = col >= 0 && row >= 0 && col < view.grid[1] && row < view.grid[0];
   return inside ? row * view.grid[1] + col : -1;
-}
-
-// What the pointer is on: row, column, the number there, and how many times an even share it is.
-function readPlace(view, place) {
-  const value = view.values[place];
-  const where = `row ${Math.floor(place / view.grid[1])}, column ${place % view.grid[1]}`;
-  if (Number.isNaN(value)) return `${where}: removed`;
-  const times = view.isAttention ? `, ${(value * view.numTokens).toFixed(value * view.numTokens < 10 ? 2 : 0)} × even` : "";
-  return `${where}: ${number(value)}${times}`;
 }

@@ -1,13 +1,12 @@
 // How alike the position embedding of the chosen place is to all others, on the grid that was trained.
 
 function drawPlaces(view) {
-  const { page, state } = view, section = document.getElementById("places");
+  const { page, state, place } = view, section = document.getElementById("places");
   section.hidden = !page.positions && !page.positionTable;
   if (section.hidden) return;
   const { image_size: size, patch_size: patch } = page.config;
   const grid = [size[0] / patch[0], size[1] / patch[1]];
   const hint = section.querySelector(".hint"), canvas = section.querySelector("canvas");
-  const place = placeOf(view, state.token);
   canvas.hidden = place < 0;
   if (place < 0) {
     hint.textContent = "This token has no place: choose a patch.";

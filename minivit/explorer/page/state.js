@@ -10,7 +10,7 @@ const CHOICES = { ask: ["row", "column"], theme: ["", "light", "dark"] };
 function stateOf(fragment) {
   const state = { ...START };
   for (const [key, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
-    if (!(key in START)) continue;
+    if (!Object.hasOwn(START, key)) continue;
     if (CHOICES[key]) {
       if (CHOICES[key].includes(text)) state[key] = text;
     } else if (key === "smooth") state[key] = text === "1";
@@ -21,10 +21,23 @@ function stateOf(fragment) {
   return state;
 }
 
+// The state as this page can show it: a link may name a picture, a token or a class that is not there.
+function fitted(state, { pictures, config }) {
+  const between = (value, low, high) => Math.min(high, Math.max(low, value));
+  const picture = between(state.picture, 0, pictures.length - 1), { grid, maps } = pictures[picture];
+  return { ...state, picture,
+    token: between(state.token, 0, numPrefixTokens(config) + grid[0] * grid[1] - 1),
+    block: between(state.block, -config.depth, config.depth - 1),
+    head: typeof state.head === "number" && !(state.head >= 0 && state.head < config.num_heads) ? START.head : state.head,
+    opacity: between(state.opacity, 0, 100),
+    colours: Object.hasOwn(COLOURS, state.colours) ? state.colours : START.colours,
+    target: maps.some(({ target }) => target === state.target) ? state.target : null };
+}
+
 function fragmentOf(state) {
   const words = new URLSearchParams();
   for (const [key, value] of Object.entries(state)) {
-    if (key in START && value !== START[key]) words.set(key, value === true ? "1" : String(value));
+    if (Object.hasOwn(START, key) && value !== START[key]) words.set(key, value === true ? "1" : String(value));
   }
   return words.toString();
 }

@@ -38,6 +38,8 @@ INTERFACE = (
     "scene.js",
     "steps.js",
     "patches.js",
+    "grey16.js",
+    "webp.js",
     "drop.js",
     "places.js",
     "main.js",

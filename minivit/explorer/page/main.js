@@ -65,6 +65,7 @@ function draw() {
     drawAll();
   } catch (error) {
     complain(error.message);                              // a damaged array, found when it is looked at
+    if (state.method !== START.method) choose({ method: START.method });
   }
 }
 
@@ -173,6 +174,7 @@ function makeControls() {
   on("theme", "click", () => choose({ theme: isDark() ? "light" : "dark" }));
   on("save", "click", savePicture);
   on("link", "click", copyLink);
+  document.getElementById("link").hidden = location.protocol === "about:";   // a notebook's frame has no address
   for (const button of document.querySelectorAll("[data-ask]")) {
     button.addEventListener("click", () => choose({ ask: button.dataset.ask, method: "attention" }));
   }
@@ -362,6 +364,7 @@ function changeBody(index, news) {
   const picture = page.pictures[state.picture], { scene } = picture;
   Object.assign(bodiesOf(picture)[index], news);
   picture.start = picture.start || picture.original;
+  if (news.colour) drawSceneControls();                   // it has another name
   seeAnew(picture, composeScene(scene, picture.bodies));
 }
 
@@ -420,6 +423,7 @@ function makeSwitches() {
     change({ temperature });
   });
   label.className = "block";
+  label.htmlFor = slider.id;                              // else it names the output
   label.append(value, slider);
   const hint = words("p", "on: what the block adds. even: each token gets the same weight, whatever the scores.");
   hint.className = "hint";

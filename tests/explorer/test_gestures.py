@@ -212,6 +212,8 @@ def test_a_patch_is_taken_away_and_comes_back(here: Opened, model: VisionTransfo
     here.page.mouse.click(*_at(here, 2, 2))
     here.wait_until("!latest.running && viewOf().numTokens === 26")
     assert here.text("#readout") == "row 2, column 2: taken away"
+    assert here.page.evaluate("state.token") == 0  # the class token is still the one that looks
+    here.page.evaluate(f"choose({{token: {_token(2, 2)}}})")
     assert "taken away" in here.text("#mass")
     rounded = as_in_page(model)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Every screen: nothing scrolls sideways, texts can be read, controls have names, paper is white."""
+"""Every screen: no sideways scrolling, texts can be read, controls have names, paper is white."""
 
 from __future__ import annotations
 
@@ -16,30 +16,7 @@ from tests.explorer.pages import Opened, opened
 
 pytestmark = pytest.mark.browser
 
-# Contrast of every text (WCAG 2.2): its colour against what lies behind it, see-through colours mixed.
-CONTRAST = """() => {
-  const parse = (text) => { const c = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-    c.fillStyle = text; c.fillRect(0, 0, 1, 1); const d = c.getImageData(0, 0, 1, 1).data;
-    return [d[0], d[1], d[2], d[3] / 255]; };
-  const over = (top, under) => [0, 1, 2].map((k) => top[k] * top[3] + under[k] * (1 - top[3]));
-  const light = (rgb) => rgb.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
-  const behind = (element) => { const parts = [];
-    for (let e = element; e; e = e.parentElement) parts.unshift(parse(getComputedStyle(e).backgroundColor));
-    return parts.reduce((under, top) => over(top, under), document.documentElement.dataset.dark ? [0, 0, 0] : [255, 255, 255]); };
-  const out = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_ELEMENT);
-  for (let e = walker.nextNode(); e; e = walker.nextNode()) {
-    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!(own || e.tagName === 'SELECT') || !e.checkVisibility({ visibilityProperty: true }) || /SCRIPT|STYLE|OPTION/.test(e.tagName)) continue;
-    let opacity = 1;
-    for (let p = e; p; p = p.parentElement) opacity *= Number(getComputedStyle(p).opacity);
-    const under = behind(e), colour = parse(getComputedStyle(e).color);
-    colour[3] *= opacity;
-    const [a, b] = [light(over(colour, under)), light(under)].sort((x, y) => y - x);
-    out.push([(a + 0.05) / (b + 0.05), e.tagName + '#' + e.id + ' ' + (e.textContent || '').trim().slice(0, 30)]);
-  }
-  return out;
-}"""
+CONTRAST = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -92,9 +92,9 @@ function drawAll() {
   document.getElementById("colours").value = state.colours;
   document.getElementById("smooth").checked = state.smooth;
   for (const button of document.querySelectorAll("[data-ask]")) {
-    button.setAttribute("aria-checked", String(button.dataset.ask === state.ask));
+    button.setAttribute("aria-checked", String(view.isAttention && button.dataset.ask === state.ask));
   }
-  readChosen(view);
+  read(view, pointed);
   document.getElementById("mass").textContent = shown(massOf(view));
 }
 
@@ -180,12 +180,12 @@ function makeControls() {
   }
   const stage = document.getElementById("stage");
   stage.addEventListener("pointermove", (event) => (dragged ? drag(event) : pointAt(event)));
-  stage.addEventListener("pointerleave", () => { const view = viewOf(); if (view) readChosen(view); });
+  stage.addEventListener("pointerleave", () => read(viewOf(), null));
   for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => { dragged = null; });
   stage.addEventListener("pointerdown", (event) => {
     const view = viewOf(), place = view ? placeUnder(view, event) : -1;
     if (place < 0) return;
-    if (tools.chosen) return useTool(view, place);
+    if (tools.chosen) return useTool(view, place);        // whose map is shown does not change
     startDrag(view, event);
     choose({ token: view.numPrefix + place, method: "attention" });
   });
@@ -199,11 +199,17 @@ function makeControls() {
 
 function pointAt(event) {
   const view = viewOf(), place = view ? placeUnder(view, event) : -1;
-  if (place >= 0) document.getElementById("readout").textContent = readPlace(view, place);
+  if (place >= 0) read(view, place);
 }
 
-function readChosen(view) {
-  document.getElementById("readout").textContent = view.place >= 0 ? readPlace(view, view.place)
+// Says what the pointer is on, and without it the patch that is asked.
+let pointed = null;
+
+function read(view, place) {
+  pointed = place;
+  if (!view) return;
+  const at = pointed === null || pointed >= view.values.length ? view.place : pointed;
+  document.getElementById("readout").textContent = at >= 0 ? readPlace(view, at)
     : "Point at a patch to read it, click to ask it.";
 }
 
@@ -216,6 +222,7 @@ function press(event) {
   if (steps[key]) {
     const { place } = view, [rows, cols] = view.grid;
     const from = place < 0 ? [Math.floor(rows / 2), Math.floor(cols / 2)] : [Math.floor(place / cols), place % cols];
+    pointed = null;
     const row = Math.min(rows - 1, Math.max(0, from[0] + steps[key][0]));
     const col = Math.min(cols - 1, Math.max(0, from[1] + steps[key][1]));
     choose({ token: view.numPrefix + row * cols + col, method: "attention" });

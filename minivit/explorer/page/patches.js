@@ -41,12 +41,13 @@ function chooseTool(name) {
   for (const button of document.querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === name));
   }
-  document.getElementById("stage").classList.toggle("tool", Boolean(name));
+  const stage = document.getElementById("stage");
+  stage.classList.toggle("tool", Boolean(name));
+  if (name) stage.scrollIntoView({ block: "nearest" });    // on a small screen it may be far from the button
   if (held !== null) draw();
 }
 
 function useTool(view, place) {
-  choose({ token: view.numPrefix + place, method: "attention" });
   if (tools.chosen === "remove") togglePlace(view, place);
   else swapPlaces(view, place);
 }

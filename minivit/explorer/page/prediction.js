@@ -37,7 +37,7 @@ function drawPrediction(view, choose) {
     return button;
   }));
   section.querySelector(".hint").textContent = stored.size
-    ? `Choose one that ${methods.map(plainName).join(" or ")} explains: ${stored.size} are here.` : "";
+    ? `Choose a class to see its map by ${methods.map(plainName).join(" or ")}; those of ${stored.size} are here.` : "";
   document.getElementById("lens").replaceChildren(...lens.map((logits, block) => {
     const row = document.createElement("tr"), shares = probabilities(logits), [best] = likeliest(shares, 1);
     row.append(words("th", block ? `block ${block - 1}` : "before"), words("td", labelOf(page, best)),

@@ -135,13 +135,18 @@ def test_keys_choose_patch_block_head_and_question(
 def test_tokens_beside_the_picture_and_the_mass_of_a_row(
     here: Opened, attention: np.ndarray[Any, Any]
 ) -> None:
-    row = attention[-1].mean(axis=0)[2]
     here.page.click("text=register 1")
     assert here.page.evaluate("state.token") == 2
+    assert "Point at a patch" in here.text("#readout")
+    mean = attention.mean(axis=1)  # (blocks, query, key)
+    registers = mean[..., 1:PREFIX].sum(axis=-1)
+    block, token = np.unravel_index(registers.argmax(), registers.shape)
+    assert registers.max() > 0.01  # else nobody would see them left out
+    here.page.evaluate(f"choose({{block: {block}, token: {token}}})")
+    row = mean[block, token]
     shares = [float(share) for share in re.findall(r"([\d.]+) %", here.text("#mass"))]
     expected = [100 * row[PREFIX:].sum(), *(100 * row[:PREFIX])]
     assert shares == pytest.approx(expected, abs=0.06)
-    assert "Point at a patch" in here.text("#readout")
 
 
 def _swapped_logits(model: VisionTransformer, one: int, other: int) -> np.ndarray[Any, Any]:
@@ -321,4 +326,11 @@ def test_reading_cells_moves_nothing(browser: Any, path: Path, width: int) -> No
             here.page.evaluate(f"choose({{token: {PREFIX + place}}})")
             heights.add(round(here.page.evaluate(below)))
             widths.add(round(here.page.evaluate(legend)))
+        largest = set()
+        for block in range(BLOCKS):
+            for head in ("mean", 0, 1, 2):
+                here.page.evaluate("(news) => choose(news)", {"block": block, "head": head})
+                widths.add(round(here.page.evaluate(legend)))
+                largest.add(len(here.text("#highest")))
         assert len(heights) == len(widths) == 1
+        assert len(largest) > 1  # the numbers beside the legend had different lengths

@@ -18,7 +18,8 @@ function drawHeads(view, choose) {
     const button = strip.children[k], canvas = button.querySelector("canvas");
     const chosen = view.isAttention && view.state.head === name;
     button.setAttribute("aria-pressed", String(chosen));
-    const tokens = lookedAt(view.attention, view.numHeads, { ...view.state, head: name, block: view.block, token: view.query });
+    const { state, block, query: token } = view;
+    const tokens = lookedAt(view.attention, view.numHeads, { ...state, head: name, block, token });
     const values = onGrid(view, tokens);
     const cell = Math.max(1, Math.floor(96 / Math.max(...view.grid)));
     canvas.width = view.grid[1] * cell;

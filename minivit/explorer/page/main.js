@@ -121,7 +121,8 @@ function drawTabs() {
 
 function drawTokens(view) {
   refill(document.getElementById("prefix"), ...prefixNames(page.config).map((name, token) => {
-    const chip = words("button", name), value = words("span", view.isAttention && view.query >= 0 ? number(view.tokens[token]) : "");
+    const isKnown = view.isAttention && view.query >= 0;
+    const chip = words("button", name), value = words("span", isKnown ? number(view.tokens[token]) : "");
     chip.type = "button";
     chip.append(value);
     chip.setAttribute("aria-pressed", String(token === state.token));
@@ -404,7 +405,8 @@ function startDrag(view, event) {
   const [row, column] = onScene(event, scene), bodies = bodiesOf(view.picture);
   const index = bodyUnder(scene, bodies, row, column);
   if (index < 0) return;
-  dragged = { index, at: [event.clientX, event.clientY], from: [row - bodies[index].row, column - bodies[index].column] };
+  dragged = { index, at: [event.clientX, event.clientY],
+    from: [row - bodies[index].row, column - bodies[index].column] };
   document.getElementById("stage").setPointerCapture(event.pointerId);
 }
 

@@ -63,7 +63,7 @@ function togglePlace(view, place) {
   const rest = standing(view).filter(([, one]) => one !== place);
   if (rest.length === standing(view).length) {
     const used = new Set(rest.map(([patch]) => patch));
-    const missing = used.has(place) ? Array.from({ length: used.size + 1 }, (_, patch) => patch).find((patch) => !used.has(patch)) : place;
+    const missing = [place, ...Array(used.size + 1).keys()].find((patch) => !used.has(patch));
     rest.push([missing, place]);
   }
   if (rest.length) setPatches(view, rest);

@@ -20,8 +20,9 @@ function drawPlaces(view) {
   canvas.width = grid[1] * cell;
   canvas.height = grid[0] * cell;
   drawMap(canvas.getContext("2d"), mapCanvas(values, grid, { low: -1, high: 1 }, tableFor(state, true)), false);
-  const trained = grid[0] === view.grid[0] && grid[1] === view.grid[1] ? "" : ` of the trained ${grid[0]} × ${grid[1]}`;
-  hint.textContent = `Cosine of the position embedding of row ${row}, column ${col}${trained} to all ${count}; blue -1, red 1.`;
+  const isOwn = grid[0] === view.grid[0] && grid[1] === view.grid[1];
+  const where = `row ${row}, column ${col}${isOwn ? "" : ` of the trained ${grid[0]} × ${grid[1]}`}`;
+  hint.textContent = `Cosine of the position embedding of ${where} to all ${count}; blue -1, red 1.`;
 }
 
 // Cosines of one place's embedding to all: those that were stored, or of the running model's table.

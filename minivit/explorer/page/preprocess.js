@@ -120,7 +120,9 @@ function resizeRows({ pixels, width, height, channels }, newWidth, filter) {
     for (let x = 0, at = 0.5 * scale; x < newWidth; x++, at += scale) from[x] = Math.min(Math.trunc(at), width - 1);
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < newWidth; x++) {
-        for (let c = 0; c < channels; c++) out[(y * newWidth + x) * channels + c] = pixels[(y * width + from[x]) * channels + c];
+        for (let c = 0; c < channels; c++) {
+          out[(y * newWidth + x) * channels + c] = pixels[(y * width + from[x]) * channels + c];
+        }
       }
     }
     return { pixels: out, width: newWidth, height, channels };

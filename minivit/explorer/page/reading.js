@@ -38,7 +38,8 @@ function massOfMap({ page, state, values, signed, target }) {
   const above = values.reduce((total, value) => total + Math.max(0, value), 0);
   const below = values.reduce((total, value) => total - Math.min(0, value), 0);
   if (above + below === 0) return `${title}: 0 everywhere`;
-  if (signed) return `${title}: ${percent(above / (above + below))} of it is above 0, ${percent(below / (above + below))} below`;
+  const share = above / (above + below);
+  if (signed) return `${title}: ${percent(share)} of it is above 0, ${percent(1 - share)} below`;
   const row = state.method === "rollout" ? `${percent(above)} of the row lies on patches; ` : "";
   return `${title}: ${row}half of the map on ${cellsForHalf(values, above)} of ${values.length} patches`;
 }

@@ -28,7 +28,7 @@ function fitted(state, { pictures, config }) {
   return { ...state, picture,
     token: between(state.token, 0, numPrefixTokens(config) + grid[0] * grid[1] - 1),
     block: between(state.block, -config.depth, config.depth - 1),
-    head: typeof state.head === "number" && !(state.head >= 0 && state.head < config.num_heads) ? START.head : state.head,
+    head: state.head < 0 || state.head >= config.num_heads ? START.head : state.head,   // words are neither
     opacity: between(state.opacity, 0, 100),
     colours: Object.hasOwn(COLOURS, state.colours) ? state.colours : START.colours,
     target: maps.some(({ target }) => target === state.target) ? state.target : null };

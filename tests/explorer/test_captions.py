@@ -446,6 +446,7 @@ def test_flags_of_the_other_kind_of_model_are_refused(
     for flags, says in (
         (["--weights", "scenes_captioner", "--whole"], "--whole: only for a Vision Transformer"),
         (["--weights", "scenes_captioner", "--methods", "rollout"], "--methods: only for"),
+        (["--weights", "scenes_captioner", "--scores", "scores.csv"], "--scores: only for"),
         (["--beam-size", "2"], "only a captioner writes sentences"),
     ):
         assert visualize.main(["explore", *flags, "--out", str(tmp_path / "page.html")]) == 2

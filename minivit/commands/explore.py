@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivit.commands.pictures import complaint
+from minivit.commands.score_words import read_scores
 from minivit.commands.seen import whole_photo
 
 if TYPE_CHECKING:
@@ -23,14 +24,13 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
         The exit status.
 
     Raises:
-        ValueError: No such method, a flag of the other kind of model, no photo can be used, or the
-            page would overwrite an input.
+        ValueError: No such method, a flag of the other kind of model, no photo can be used, the
+            page would overwrite an input, or --scores is no table of scores.
         OSError: The page cannot be written.
     """
     from minivit.explain import METHODS
     from minivit.explorer import write_page
 
-    options = _options(model, arguments)
     methods = arguments.methods
     if methods == ("all",):
         methods = tuple(name for name in METHODS if name != "attention")
@@ -41,10 +41,13 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
                 "give all"
             )
     inputs = {Path(path).resolve() for path in (*arguments.pictures, arguments.weights)}
+    if arguments.scores is not None:
+        inputs.add(arguments.scores.resolve())
     if arguments.out.resolve() in inputs:
         raise ValueError(
             f"{arguments.out}: is an input and would be overwritten; choose another --out"
         )
+    options = _options(model, arguments)
     status, pictures = _pictures(model, arguments)
     if not pictures:
         raise ValueError("no photo can be used: see the lines above")
@@ -66,14 +69,18 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
 
 
 def _options(model: VisionTransformer | Captioner, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `write_page` for this kind of model; ValueError for a flag of the other."""
+    """Arguments of `write_page` for this kind of model.
+
+    Raises:
+        ValueError: A flag of the other kind, or --scores is no table of scores.
+    """
     from minivit.captioner import Captioner
 
     if isinstance(model, Captioner):
-        for flag, value in (("--methods", arguments.methods), ("--whole", arguments.whole)):
-            if value:
+        for flag in ("methods", "scores", "whole"):
+            if getattr(arguments, flag):
                 raise ValueError(
-                    f"{flag}: only for a Vision Transformer, {arguments.weights} holds a "
+                    f"--{flag}: only for a Vision Transformer, {arguments.weights} holds a "
                     "captioner; leave it out"
                 )
         return {"beam_size": arguments.beam_size, "max_length": arguments.max_length}
@@ -82,7 +89,10 @@ def _options(model: VisionTransformer | Captioner, arguments: argparse.Namespace
             f"--beam-size, --max-length: only a captioner writes sentences, {arguments.weights} "
             "holds a Vision Transformer; leave them out"
         )
-    return {"preprocess": whole_photo(model) if arguments.whole else None}
+    return {
+        "preprocess": whole_photo(model) if arguments.whole else None,
+        "scores": read_scores(arguments.scores) if arguments.scores is not None else None,
+    }
 
 
 def _pictures(

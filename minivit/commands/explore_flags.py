@@ -51,6 +51,13 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         "of a large model rollout and value_norm)",
     )
     command.add_argument(
+        "--scores",
+        type=Path,
+        metavar="CSV",
+        help="scores.csv of visualize.py score for these weights: the figures stand beside the "
+        "methods' names",
+    )
+    command.add_argument(
         "--whole",
         action="store_true",
         help="show the model the whole photo, on a grid that is not square, instead of the crop "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,21 @@ _PAGE = Path(__file__).parent / "page"
 NUMERICS = ("matrix.js", "positions.js", "preprocess.js", "safetensors.js", "vit.js", "engine.js")
 """Scripts that compute: they run in the worker too."""
 INTERFACE = (
+    "text.js",
     "arrays.js",
     "colours.js",
     "state.js",
     "attention.js",
     "live.js",
+    "reading.js",
     "picture.js",
     "heads.js",
     "prediction.js",
     "scene.js",
     "steps.js",
+    "patches.js",
+    "grey16.js",
+    "webp.js",
     "drop.js",
     "places.js",
     "word_steps.js",
@@ -60,6 +65,7 @@ def write_page(
     methods: Sequence[str] | None = None,
     name: str = "",
     preprocess: Preprocess | None = None,
+    scores: Mapping[str, str] | None = None,
     beam_size: int = 1,
     max_length: int | None = None,
 ) -> None:
@@ -76,6 +82,8 @@ def write_page(
             captioner.
         name: Name of the weights, for the page's head.
         preprocess: Transform of the pictures; None: the model's. Not for a captioner.
+        scores: A few words on methods, by their names, on how far they can be trusted here; they
+            stand beside the names. Not for a captioner.
         beam_size: Sentences that a captioner follows at a time, which the page then lists; 1:
             greedy.
         max_length: Greatest number of tokens of a caption, the start token counted; None: all that
@@ -93,6 +101,7 @@ def write_page(
         methods=methods,
         name=name,
         preprocess=preprocess,
+        scores=scores,
         beam_size=beam_size,
         max_length=max_length,
     )
@@ -107,6 +116,7 @@ def page_text(
     methods: Sequence[str] | None = None,
     name: str = "",
     preprocess: Preprocess | None = None,
+    scores: Mapping[str, str] | None = None,
     beam_size: int = 1,
     max_length: int | None = None,
 ) -> str:
@@ -115,8 +125,10 @@ def page_text(
         raise ValueError("no pictures: a page shows at least one")
     packed = Packed()
     if isinstance(model, Captioner):
-        if methods is not None or preprocess is not None:
-            raise ValueError("methods, preprocess: a captioner has one map and one transform only")
+        if any(option is not None for option in (methods, preprocess, scores)):
+            raise ValueError(
+                "methods, preprocess, scores: a captioner has one map and one transform only"
+            )
         named = [_named(picture, number) for number, picture in enumerate(pictures)]
         return _join(
             describe_captioner(
@@ -135,6 +147,7 @@ def page_text(
         methods=(METHODS_SHOWN if live else METHODS_OF_LARGE) if methods is None else methods,
         preprocess=preprocess or model.preprocess,
         live=live,
+        scores=scores or {},
     )
     kernel = np.frombuffer((_PAGE / "kernel.wasm").read_bytes(), dtype=np.uint8)
     document["kernel"] = packed.add(kernel)

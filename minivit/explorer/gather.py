@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ LIVE_WEIGHTS = 4_000_000
 """Most weights that ride along in a page, which then runs the model itself."""
 
 _MOST_PLACES = 1600  # positions of larger grids are left out: their similarities are places² bytes
-_NUM_CLASSES = 5
+_CLASSES_OF_SMALL = 3  # likeliest classes whose maps the page of a small model holds
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def describe(
     methods: Sequence[str],
     preprocess: Preprocess,
     live: bool,
+    scores: Mapping[str, str],
 ) -> dict[str, Any]:
     """The document of a page.
 
@@ -65,6 +66,7 @@ def describe(
         methods: Methods of explanation whose maps the page holds.
         preprocess: Transform of the pictures.
         live: Whether the weights ride along, so that the page runs the model.
+        scores: A few words on methods, which stand beside their names.
 
     Returns:
         What JSON knows, with arrays as `Packed.add` describes them.
@@ -78,6 +80,7 @@ def describe(
         "labels": model.labels,
         "signed": sorted(SIGNED),
         "for_a_class": sorted(FOR_A_CLASS),
+        "scores": dict(scores),
         "weights": _weights(model, packed) if live else None,
         "positions": (packed.add(_positions(model)) if rows * cols <= _MOST_PLACES else None),
         "pictures": [
@@ -132,14 +135,15 @@ def _picture(
     if model.config.num_classes and model.config.head_blocks == 1:
         lens = logit_lens(model, images)[0].float()  # (L + 1, classes)
         described["lens"] = packed.add(lens.cpu().numpy())
-        classes = lens[-1].topk(min(_NUM_CLASSES, lens.shape[1])).indices.tolist()
+        count = min(_CLASSES_OF_SMALL if live else 1, lens.shape[1])
+        classes = lens[-1].topk(count).indices.tolist()
     else:
         classes = []
     if not live:
         described["stored"] = _stored(model, images, packed)
     if live and picture.layers is not None:
         described["scene"] = _scene(picture.layers, packed)
-    described["maps"] = _maps(model, images, packed, methods, classes[:1])
+    described["maps"] = _maps(model, images, packed, methods, classes)
     return described
 
 

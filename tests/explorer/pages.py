@@ -32,8 +32,8 @@ class Opened:
     complaints: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def array(self, expression: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The value of a JavaScript expression that is a Float32Array."""
+    def array(self, expression: str, dtype: str = "float32") -> np.ndarray[Any, Any]:
+        """The value of a JavaScript expression that is a typed array of this kind."""
         text = self.page.evaluate(
             "(() => { const a = "
             + expression
@@ -41,7 +41,7 @@ class Opened:
             " a.byteLength); let s = ''; for (let k = 0; k < b.length; k += 32768) s += "
             "String.fromCharCode(...b.subarray(k, k + 32768)); return btoa(s); })()"
         )
-        return np.frombuffer(base64.b64decode(text), dtype=np.float32)
+        return np.frombuffer(base64.b64decode(text), dtype=dtype)
 
     def wait_until(self, expression: str, *, seconds: float = 30) -> None:
         """Waits until a JavaScript expression is true.

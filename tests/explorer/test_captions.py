@@ -25,6 +25,7 @@ from minivit.tokenizer import WordPiece
 from minivit.word_maps import Caption, decoder_input, relative_attention
 from tests.catr import catr
 from tests.explorer.pages import Opened, opened
+from tests.explorer.test_screens import CONTRAST
 
 pytestmark = pytest.mark.browser
 
@@ -411,12 +412,55 @@ def test_a_link_brings_the_view_back(browser: Any, here: Opened, captioner: Capt
         assert not other.page.is_visible("#pinned") and not other.complaints
 
 
+@pytest.mark.parametrize("scheme", ("light", "dark"))
 @pytest.mark.parametrize("width", (360, 768, 1440))
-def test_it_fits_the_screen(browser: Any, here: Opened, width: int) -> None:
+def test_it_fits_the_screen_and_can_be_read(
+    browser: Any, here: Opened, width: int, scheme: str
+) -> None:
     path = Path(here.page.evaluate("location.pathname"))
-    size = {"width": width, "height": 800}
-    with opened(browser, path, fragment="pin=1", viewport=size) as narrow:
+    options = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+    with opened(browser, path, fragment="pin=1", **options) as narrow:
         assert narrow.page.evaluate("document.documentElement.scrollWidth") <= width
+        found = narrow.page.evaluate(CONTRAST)
+        assert len(found) > 20 and not [one for one in found if one[0] < 4.5]
+
+
+def test_paper_shows_both_words_and_no_controls(browser: Any, here: Opened) -> None:
+    path = Path(here.page.evaluate("location.pathname"))
+    with opened(browser, path, fragment="pin=1") as paper:
+        assert "step through the words" in paper.text("#keys")
+        paper.page.emulate_media(media="print")
+        for selector in ("#pin", "#keys", "#relative", "[data-align=reads]", ".sliders"):
+            assert not paper.page.is_visible(selector), selector
+        for selector in ("#words", "#pinned canvas", "#stage canvas", "#next", "#beams"):
+            assert paper.page.is_visible(selector), selector
+
+
+def test_the_read_out_stays_with_the_pointer(here: Opened) -> None:
+    box = here.page.query_selector("#stage canvas").bounding_box()
+    here.page.mouse.move(box["x"] + 5, box["y"] + 5)
+    first = here.text("#readout")
+    here.page.keyboard.press("ArrowRight")
+    assert here.text("#readout") != first
+    assert first.startswith("row 0, column 0:")
+    assert here.text("#readout").startswith("row 0, column 0:")
+    here.page.mouse.move(0, 0)
+    assert "strongest at" in here.text("#readout")
+
+
+def test_characters_that_are_not_seen_are_written_out(browser: Any, tmp_path: Path) -> None:
+    captioner, path = small_captioner(), tmp_path / "page.html"
+    write_page(captioner, [PagePicture("one", picture((144, 96)))], path)
+    with opened(browser, path, fragment="pin=1") as here:
+        here.page.evaluate(
+            "(text) => { for (const word of viewOf().caption.words) word.text = text; "
+            "drawnCaption = null; choose({word: 0}); }",
+            HOSTILE[4],
+        )
+        for selector in ("#words bdi", "#readout", "#word-shown", "#pinned figcaption"):
+            assert r"\u202eright to left" in here.text(selector), selector
+        here.page.keyboard.press("p")
+        assert r"\u202eright to left" in here.text("#pin")
 
 
 def test_the_command_and_a_notebook_make_the_same_page(
@@ -446,6 +490,7 @@ def test_flags_of_the_other_kind_of_model_are_refused(
     for flags, says in (
         (["--weights", "scenes_captioner", "--whole"], "--whole: only for a Vision Transformer"),
         (["--weights", "scenes_captioner", "--methods", "rollout"], "--methods: only for"),
+        (["--weights", "scenes_captioner", "--scores", "scores.csv"], "--scores: only for"),
         (["--beam-size", "2"], "only a captioner writes sentences"),
     ):
         assert visualize.main(["explore", *flags, "--out", str(tmp_path / "page.html")]) == 2

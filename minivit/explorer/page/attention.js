@@ -63,8 +63,10 @@ class StoredAttention {
 
 const SCALES = { queries: "query_scales", keys: "key_scales" };
 
-// One number a token for the head that is chosen: its own, or the mean or largest over heads.
+// One number a token for the head that is chosen: its own, or the mean or largest over heads; NaN for a token
+// that was taken away, -1.
 function lookedAt(attention, numHeads, { ask, block, head, token }) {
+  if (token < 0) return new Float32Array(attention.numTokens).fill(NaN);
   const of = (number) => attention[ask](block, number, token);
   if (typeof head === "number") return of(head);
   const heads = Array.from({ length: numHeads }, (_, number) => of(number));

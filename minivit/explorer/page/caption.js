@@ -1,21 +1,18 @@
 // A caption as words to step through: each word's map over the picture, and what else was likely at its steps.
 
-let pointed = null;                                     // the word under the pointer, shown while it is there
+let pointedWord = null;                                 // the word under the pointer, shown while it is there
 
 // What `viewOf` gives for a captioner.
 function captionView(page, state, picture, image) {
   const { depth, num_heads: numHeads } = page.config, { caption, grid } = picture;
   const attention = new StepAttention(caption, state.align), last = caption.words.length - 1;
-  const block = Math.min(Math.max(0, state.block < 0 ? state.block + depth : state.block), depth - 1);
-  if (typeof state.head === "number" && (state.head < 0 || state.head >= numHeads)) state.head = "mean";
-  state.word = Math.min(Math.max(0, state.word), last);
-  const word = pointed !== null && pointed <= last ? pointed : state.word;
-  const pinned = state.pin !== null && state.pin >= 0 && state.pin <= last ? state.pin : null;
-  const shown = pinned === null ? [word] : [word, pinned];
-  const show = (head) => shownMaps(attention, caption.words, shown, { ...state, block, head });
+  const block = state.block < 0 ? state.block + depth : state.block, pinned = state.pin;
+  const word = pointedWord !== null && pointedWord <= last ? pointedWord : state.word;
+  const chosen = pinned === null ? [word] : [word, pinned];
+  const show = (head) => shownMaps(attention, caption.words, chosen, { ...state, block, head });
   const maps = show(state.head);
   return { page, state, picture, image, caption, attention, grid, block, numHeads, word, pinned, isAttention: true,
-    box: picture.box, values: maps.values[0], maps, signed: maps.signed, range: maps.range, ends: maps.ends,
+    place: -1, box: picture.box, values: maps.values[0], maps, signed: maps.signed, range: maps.range, ends: maps.ends,
     shades: maps.shades[0], ofHead: (head) => {
       const { shades, range, signed, ends } = show(head);
       return { values: shades[0], range, signed, ends };
@@ -33,9 +30,6 @@ function drawCaption(view, choose) {
   for (const button of document.querySelectorAll("[data-align]")) {
     button.setAttribute("aria-checked", String(button.dataset.align === view.state.align));
   }
-  const strongest = likeliest(view.values, 1)[0];
-  const readout = document.getElementById("readout");
-  readout.textContent = `${nameOf(view, view.word)}, strongest at ${readCell(view, strongest)}`;
 }
 
 let drawnCaption = null;
@@ -45,7 +39,7 @@ function drawWords(view, choose) {
   const group = document.getElementById("words");
   if (drawnCaption !== view.caption) {
     drawnCaption = view.caption;
-    pointed = null;
+    pointedWord = null;
     group.replaceChildren(...view.caption.words.map(({ text, probability, end }, word) => {
       const chip = words("button", ""), name = words("bdi", text);
       chip.type = "button";
@@ -65,12 +59,12 @@ function drawWords(view, choose) {
     chip.classList.toggle("pointed", word === view.word);
   });
   const pin = document.getElementById("pin");
-  pin.textContent = view.pinned === null ? `Pin “${view.caption.words[view.word].text}”` : "Unpin";
+  pin.textContent = view.pinned === null ? `Pin “${shown(view.caption.words[view.word].text)}”` : "Unpin";
   pin.setAttribute("aria-pressed", String(view.pinned !== null));
 }
 
 function pointTo(word) {
-  pointed = word;
+  pointedWord = word;
   draw();
 }
 
@@ -124,7 +118,13 @@ function drawBeams(view) {
 
 function nameOf(view, word) {
   const { text, probability } = view.caption.words[word];
-  return `“${text}” ${share(probability)}`;
+  return `“${shown(text)}” ${share(probability)}`;
+}
+
+// What is read where the pointer is on no cell.
+function readWord(view) {
+  const [strongest] = likeliest(view.values, 1);
+  return `${nameOf(view, view.word)}, strongest at ${readCell(view, strongest)}`;
 }
 
 function share(probability) {
@@ -163,7 +163,7 @@ function startCaptions(choose) {
   stage.setAttribute("role", "img");
   stage.setAttribute("aria-label", "The picture with the word's map; its strongest cell is read out below");
   stage.removeAttribute("tabindex");
-  document.querySelector("#choose .hint").textContent = "Keys: left and right step through the words, [ and ] "
+  document.getElementById("keys").textContent = "Keys: left and right step through the words, [ and ] "
     + "a block, , and . a head, r says or reads, d divides by the mean, p pins the word.";
   for (const button of document.querySelectorAll("[data-align]")) {
     button.addEventListener("click", () => choose({ align: button.dataset.align }));
@@ -180,11 +180,11 @@ function togglePin(view, choose) {
 function pressInCaption(key, view, choose) {
   const { state } = view, last = view.caption.words.length - 1;
   const wordOf = { ArrowLeft: state.word - 1, ArrowRight: state.word + 1, Home: 0, End: last };
-  if (key in wordOf) {
-    pointed = null;
-    choose({ word: Math.min(last, Math.max(0, wordOf[key])) });
-    const group = document.getElementById("words");
-    if (group.contains(document.activeElement)) group.children[state.word].focus();
+  if (Object.hasOwn(wordOf, key)) {
+    const word = between(wordOf[key], 0, last), group = document.getElementById("words");
+    pointedWord = null;
+    choose({ word });
+    if (group.contains(document.activeElement)) group.children[word].focus();
   } else if (key === "r") choose({ align: state.align === "reads" ? "predicts" : "reads" });
   else if (key === "d") choose({ relative: !state.relative });
   else if (key === "p") togglePin(view, choose);

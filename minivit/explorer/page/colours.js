@@ -57,5 +57,5 @@ function drawMap(context, map, smooth, box = [0, 0, context.canvas.width, contex
 }
 
 function tableFor(state, signed) {
-  return colourTable(signed ? SIGNED_COLOURS : COLOURS[state.colours] || Object.values(COLOURS)[0]);
+  return colourTable(signed ? SIGNED_COLOURS : COLOURS[state.colours]);
 }

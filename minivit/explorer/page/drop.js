@@ -2,6 +2,7 @@
 
 // Files from a drop anywhere on the page, or from the button; two at a time would come back in any order.
 async function openFiles(files) {
+  quiet();
   for (const file of files) {
     try {
       if (file.name.endsWith(".safetensors")) await openCheckpoint(file);
@@ -14,6 +15,8 @@ async function openFiles(files) {
 
 // A file's pixels as Pillow reads them: turned as EXIF says, colour profiles not looked at, transparency on white.
 async function pixelsOfFile(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer()), grey = await readGrey16(bytes).catch(() => null);
+  if (grey) return grey;
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
@@ -23,7 +26,10 @@ async function pixelsOfFile(file) {
   const { width, height } = bitmap, context = new OffscreenCanvas(width, height).getContext("2d");
   context.drawImage(bitmap, 0, 0);
   const rgba = context.getImageData(0, 0, width, height).data;
-  return { pixels: toBytes(rgba, width * height), width, height, channels: 3 };
+  const picture = { pixels: toBytes(rgba, width * height), width, height, channels: 3 };
+  bitmap.close();
+  const orientation = webpOrientation(bytes);
+  return orientation > 1 && !await turnsWebp() ? upright(picture, orientation) : picture;
 }
 
 // RGBA to RGB; what is see-through lies on white.

@@ -108,10 +108,12 @@ function drawSwitches(view, changes, change) {
     }
     return row;
   });
-  const head = document.createElement("tr");
-  head.append(words("th", ""), words("th", "adds"), words("th", "MLP"), words("th", "even"),
-    ...Array.from({ length: numHeads }, (_, number) => words("th", `head ${number}`)));
-  section.querySelector("table").replaceChildren(head, ...rows);
+  const title = document.createElement("tr"), head = document.createElement("tr");
+  title.append(words("td", ""), words("th", "heads"));
+  title.firstChild.colSpan = 4;
+  title.lastChild.colSpan = numHeads;
+  head.append(...["", "on", "MLP", "even", ...Array(numHeads).keys()].map((text) => words("th", text)));
+  refill(section.querySelector("table"), title, head, ...rows);
 }
 
 function without(list, item) {

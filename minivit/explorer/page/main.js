@@ -1,14 +1,14 @@
 // The page: state in, drawing out.
 
 const page = { pictures: [] };
-let state, images = [], live = null, passes = new Map(), changes = noChanges(), tool = "choose";
+let state, images = [], live = null, passes = new Map(), changes = noChanges();
 
 window.addEventListener("DOMContentLoaded", () => start().catch((error) => complain(error.message)));
 
 async function start() {
   Object.assign(page, JSON.parse(document.getElementById("document").textContent));
   state = stateOf(location.hash);
-  document.getElementById("weights").textContent = page.name;
+  document.getElementById("weights").textContent = shown(page.name);
   images = await Promise.all(page.pictures.map(({ source }) => load(source)));
   makeControls();
   if (page.captioner) startCaptions(choose);
@@ -21,7 +21,8 @@ async function start() {
 
 // Everything that is drawn follows from the state and, where a model runs, its last pass.
 function viewOf() {
-  const number = Math.min(Math.max(0, state.picture), page.pictures.length - 1);
+  state = fitted(state, page);
+  const number = state.picture;
   const picture = page.pictures[number], pass = passes.get(number);
   if (page.captioner) return captionView(page, state, picture, images[number]);
   const { config } = page;
@@ -32,25 +33,27 @@ function viewOf() {
   const places = pass ? pass.patches.map(([, place]) => place) : Array.from({ length: grid[0] * grid[1] }, (_, k) => k);
   const lens = pass && config.num_classes ? pass.lens : picture.lens ? rowsOf(picture.lens) : null;
   const target = state.target !== null ? state.target : lens ? likeliest(lens[lens.length - 1], 1)[0] : null;
-  state.token = Math.min(Math.max(0, state.token), numTokens - 1);
-  const block = Math.min(Math.max(0, state.block < 0 ? state.block + config.depth : state.block), config.depth - 1);
-  if (typeof state.head === "number" && (state.head < 0 || state.head >= numHeads)) state.head = "mean";
+  const block = state.block < 0 ? state.block + config.depth : state.block, changed = isChanged();
+  // The token that is asked: its number among those of the pass, from which patches may be missing.
+  const place = state.token < numPrefix ? -1 : state.token - numPrefix, at = places.indexOf(place);
+  const query = place < 0 ? state.token : at < 0 ? -1 : numPrefix + at;
   const view = { page, picture, state, image: images[number], grid, numPrefix, numHeads, numTokens, places, block,
-    attention, lens, target, isAttention: true, signed: false };
+    attention, lens, target, place, query, changed, patches: pass && pass.patches,
+    before: changed && config.num_classes ? untouched.get(number) : null, isAttention: true, signed: false };
   view.ofHead = (head) => mapOfHead(view, head);
   const map = picture.maps.find((one) => one.method === state.method && (one.target === null || one.target === target));
-  if (state.method !== "attention" && map && !isChanged(number)) {
+  if (state.method !== "attention" && map && !changed) {
     Object.assign(view, { isAttention: false, signed: page.signed.includes(map.method), values: arrayOf(map.values) });
   } else {
-    view.tokens = lookedAt(attention, numHeads, { ...state, block });
+    view.tokens = lookedAt(attention, numHeads, { ...state, block, token: query });
     view.values = onGrid(view, view.tokens);
   }
   return view;
 }
 
 function mapOfHead(view, head) {
-  const { attention, numHeads, block } = view;
-  const values = onGrid(view, lookedAt(attention, numHeads, { ...view.state, head, block }));
+  const { attention, numHeads, block, query: token } = view;
+  const values = onGrid(view, lookedAt(attention, numHeads, { ...view.state, head, block, token }));
   const range = rangeOf(values, false);
   return { values, range, signed: false, ends: [number(range.low), number(range.high)] };
 }
@@ -68,6 +71,15 @@ function rowsOf(reference) {
 }
 
 function draw() {
+  try {
+    drawAll();
+  } catch (error) {
+    complain(error.message);                              // a damaged array, found when it is looked at
+    if (state.method !== START.method) choose({ method: START.method });
+  }
+}
+
+function drawAll() {
   const view = viewOf();
   if (!view) return;
   drawTabs();
@@ -91,37 +103,13 @@ function draw() {
   document.getElementById("block").max = page.config.depth - 1;
   document.getElementById("block-number").textContent = `${view.block} of 0 to ${page.config.depth - 1}`;
   document.getElementById("opacity").value = state.opacity;
-  document.getElementById("colours").value = state.colours in COLOURS ? state.colours : START.colours;
+  document.getElementById("colours").value = state.colours;
   document.getElementById("smooth").checked = state.smooth;
   for (const button of document.querySelectorAll("[data-ask]")) {
-    button.setAttribute("aria-checked", String(button.dataset.ask === state.ask));
+    button.setAttribute("aria-checked", String(view.isAttention && button.dataset.ask === state.ask));
   }
-  const place = placeOf(view, state.token);
-  if (place >= 0) document.getElementById("readout").textContent = readPlace(view, place);
-  document.getElementById("mass").textContent = massOf(view);
-}
-
-// How much of the row the picture shows, and where the rest is.
-function massOf(view) {
-  if (view.caption) return massOfWord(view);
-  if (!view.isAttention) return `${state.method} of ${view.target === null ? "no class" : labelOf(page, view.target)}`;
-  const names = prefixNames(page.config);
-  const sum = view.tokens.reduce((total, value) => total + value, 0) || 1;
-  const rest = names.map((name, k) => `${name} ${percent(view.tokens[k] / sum)}`);
-  const shown = view.tokens.slice(view.numPrefix).reduce((total, value) => total + value, 0) / sum;
-  const what = state.ask === "row" ? "of its attention lies on patches" : "of what looks at it are patches";
-  return `${percent(shown)} ${what}${rest.length ? `; ${rest.join(", ")}` : ""}`;
-}
-
-function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
-}
-
-function prefixNames(config) {
-  const names = config.class_token ? ["class token"] : [];
-  if (config.distillation_token) names.push("distillation token");
-  for (let k = 0; k < config.num_register_tokens; k++) names.push(`register ${k}`);
-  return names;
+  read(view, pointed);
+  document.getElementById("mass").textContent = shown(massOf(view));
 }
 
 function drawTabs() {
@@ -132,6 +120,13 @@ function drawTabs() {
       tab.type = "button";
       tab.setAttribute("role", "tab");
       tab.addEventListener("click", () => turnTo(picture));
+      tab.addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], next = tabs.children[picture + step];
+        if (!next) return;
+        event.stopPropagation();
+        next.focus();
+        turnTo(picture + step);
+      });
       return tab;
     }));
   }
@@ -139,30 +134,38 @@ function drawTabs() {
 }
 
 function drawTokens(view) {
-  document.getElementById("prefix").replaceChildren(...prefixNames(page.config).map((name, token) => {
-    const chip = words("button", view.isAttention ? `${name} ${number(view.tokens[token])}` : name);
+  refill(document.getElementById("prefix"), ...prefixNames(page.config).map((name, token) => {
+    const isKnown = view.isAttention && view.query >= 0;
+    const chip = words("button", name), value = words("span", isKnown ? number(view.tokens[token]) : "");
     chip.type = "button";
+    chip.append(value);
     chip.setAttribute("aria-pressed", String(token === state.token));
-    chip.addEventListener("click", () => choose({ token }));
+    chip.addEventListener("click", () => choose({ token, method: "attention" }));
     return chip;
   }));
 }
 
 function drawMethods(view) {
-  const methods = ["attention", ...new Set(view.picture.maps.map(({ method }) => method))];
-  document.getElementById("methods").replaceChildren(...methods.map((method) => {
-    const score = (page.scores || {})[method];
-    const chip = words("button", method.replace(/_/g, " ") + (score ? ` (${score})` : ""));
+  const methods = new Set(["attention", ...view.picture.maps.map(({ method }) => method)]);
+  refill(document.getElementById("methods"), ...[...methods].map((method) => {
+    const chip = words("button", plainName(method)), score = page.scores[method];
+    if (score) chip.append(words("small", score));
     chip.type = "button";
-    chip.disabled = method !== "attention" && isChanged(state.picture);
-    chip.setAttribute("aria-pressed", String(method === "attention" ? view.isAttention : !view.isAttention && method === state.method));
+    chip.disabled = method !== "attention" && view.changed;
+    chip.setAttribute("aria-pressed", String(method === (view.isAttention ? "attention" : state.method)));
     chip.addEventListener("click", () => choose({ method }));
     return chip;
   }));
+  document.getElementById("stale").hidden = !(view.changed && methods.size > 1);
+}
+
+function plainName(method) {
+  return method.replace(/_/g, " ");
 }
 
 // Another picture; the model sees it first where it has not.
 async function turnTo(picture) {
+  quiet();
   resetChanges();
   if (live && !passes.has(picture)) await see(picture);
   choose({ picture, word: START.word, pin: START.pin });
@@ -171,7 +174,7 @@ async function turnTo(picture) {
 // ---- what is done ----------------------------------------------------------------------------------------
 
 function choose(news) {
-  Object.assign(state, news);
+  state = fitted({ ...state, ...news }, page);
   showInAddress(state);
   draw();
 }
@@ -186,42 +189,59 @@ function makeControls() {
   on("theme", "click", () => choose({ theme: isDark() ? "light" : "dark" }));
   on("save", "click", savePicture);
   on("link", "click", copyLink);
+  document.getElementById("link").hidden = location.protocol === "about:";   // a notebook's frame has no address
   for (const button of document.querySelectorAll("[data-ask]")) {
     button.addEventListener("click", () => choose({ ask: button.dataset.ask, method: "attention" }));
   }
   const stage = document.getElementById("stage");
   stage.addEventListener("pointermove", (event) => (dragged ? drag(event) : pointAt(event)));
+  stage.addEventListener("pointerleave", () => read(viewOf(), null));
   for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => { dragged = null; });
   stage.addEventListener("pointerdown", (event) => {
-    const view = viewOf(), place = placeUnder(view, event);
+    const view = viewOf(), place = view ? placeUnder(view, event) : -1;
     if (place < 0 || view.caption) return;
-    if (tool === "remove") return togglePlace(view, place);
+    if (tools.chosen) return useTool(view, place);        // whose map is shown does not change
     startDrag(view, event);
-    const k = view.places.indexOf(place);
-    if (k >= 0) choose({ token: view.numPrefix + k, method: "attention" });
+    choose({ token: view.numPrefix + place, method: "attention" });
   });
-  window.addEventListener("hashchange", () => { state = stateOf(location.hash); draw(); });
+  window.addEventListener("hashchange", async () => {
+    const next = fitted(stateOf(location.hash), page);
+    if (next.picture !== state.picture) await turnTo(next.picture);
+    choose(next);
+  });
   window.addEventListener("keydown", press);
 }
 
 function pointAt(event) {
-  const view = viewOf(), place = placeUnder(view, event);
-  if (place >= 0) document.getElementById("readout").textContent = readPlace(view, place);
+  const view = viewOf(), place = view ? placeUnder(view, event) : -1;
+  if (place >= 0) read(view, place);
+}
+
+// Says what the pointer is on, and without it the patch that is asked.
+let pointed = null;
+
+function read(view, place) {
+  pointed = place;
+  if (!view) return;
+  const at = pointed === null || pointed >= view.values.length ? view.place : pointed;
+  document.getElementById("readout").textContent = at >= 0 ? readPlace(view, at)
+    : view.caption ? readWord(view) : "Point at a patch to read it, click to ask it.";
 }
 
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
   const view = viewOf(), { key } = event;
+  if (!view) return;
   if (view.caption && pressInCaption(key, view, choose)) return event.preventDefault();
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const heads = ["mean", "max", ...Array.from({ length: view.numHeads }, (_, head) => head)];
   if (steps[key] && !view.caption) {
-    const place = placeOf(view, state.token), [rows, cols] = view.grid;
+    const { place } = view, [rows, cols] = view.grid;
     const from = place < 0 ? [Math.floor(rows / 2), Math.floor(cols / 2)] : [Math.floor(place / cols), place % cols];
+    pointed = null;
     const row = Math.min(rows - 1, Math.max(0, from[0] + steps[key][0]));
     const col = Math.min(cols - 1, Math.max(0, from[1] + steps[key][1]));
-    const k = view.places.indexOf(row * cols + col);
-    if (k >= 0) choose({ token: view.numPrefix + k, method: "attention" });
+    choose({ token: view.numPrefix + row * cols + col, method: "attention" });
   } else if (key === "[" || key === "]") {
     choose({ block: Math.min(page.config.depth - 1, Math.max(0, view.block + (key === "]" ? 1 : -1))), method: "attention" });
   } else if (key === "," || key === ".") {
@@ -229,6 +249,11 @@ function press(event) {
     choose({ head: heads[at % heads.length], method: "attention" });
   } else if (key === "r") {
     choose({ ask: state.ask === "row" ? "column" : "row", method: "attention" });
+  } else if ((key === "Enter" || key === " ") && event.target.id === "stage" && tools.chosen && view.place >= 0) {
+    useTool(view, view.place);
+  } else if (key === "Escape") {
+    quiet();
+    chooseTool(null);
   } else return;
   event.preventDefault();
 }
@@ -238,7 +263,7 @@ function savePicture() {
   canvas.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
-    link.download = `${page.pictures[state.picture].name.replace(/\.\w+$/, "")}-map.png`;
+    link.download = `${shown(page.pictures[state.picture].name).replace(/\.\w+$/, "")}-map.png`;
     link.click();
   });
 }
@@ -266,13 +291,18 @@ function load(source) {
 
 function complain(text) {
   const trouble = document.getElementById("trouble");
-  trouble.textContent = text;
+  trouble.textContent = shown(text);
   trouble.hidden = false;
+}
+
+// What was said is over: another picture, another file, or Escape.
+function quiet() {
+  document.getElementById("trouble").hidden = true;
 }
 
 // ---- the running model -----------------------------------------------------------------------------------
 
-let latest = null;
+let latest = null, untouched = new Map();                // logits of pictures before anything was changed
 
 // What `Engine.open` needs of the weights that rode along.
 function ownWeights() {
@@ -295,12 +325,15 @@ function useModel(engine, { name, config, preprocess, labels, kernel, positionTa
   live = engine;
   if (name !== page.name) page.positions = null;
   Object.assign(page, { name, config, preprocess, labels, positionTable });
-  document.getElementById("weights").textContent = name;
+  document.getElementById("weights").textContent = shown(name);
   changes = noChanges();
+  untouched.clear();
   latest = new Latest(async (number) => {
     try {
+      const asked = changes;
       const pass = await live.ask("run", { picture: page.pictures[number].pixels, changes: changesFor(changes) });
       passes.set(number, pass);
+      if (!untouched.has(number) && isUnchanged(asked)) untouched.set(number, pass.logits);
       document.getElementById("pass").textContent = `${kernel}: ${pass.milliseconds.toFixed(0)} ms a pass`;
       draw();
     } catch (error) {
@@ -353,12 +386,24 @@ function drawSceneControls() {
 function changeBody(index, news) {
   const picture = page.pictures[state.picture], { scene } = picture;
   Object.assign(bodiesOf(picture)[index], news);
-  picture.original = composeScene(scene, picture.bodies);
-  picture.maps = [];
-  live.ask("view", { picture: picture.original }).then((pixels) => {
-    show(picture, pixels);
-    latest.ask(page.pictures.indexOf(picture));
-  });
+  picture.start = picture.start || picture.original;
+  if (news.colour) drawSceneControls();                   // it has another name
+  seeAnew(picture, composeScene(scene, picture.bodies));
+}
+
+async function seeAnew(picture, original) {
+  picture.original = original;
+  show(picture, await live.ask("view", { picture: original }));
+  latest.ask(page.pictures.indexOf(picture));
+}
+
+// The scene as it came with the page.
+function resetScene(picture) {
+  if (!picture.start) return;
+  const original = picture.start;
+  Object.assign(picture, { start: null, bodies: null });
+  drawnScene = null;
+  seeAnew(picture, original);
 }
 
 // Where a pointer is on the scene, (row, column) in shorter sides.
@@ -375,12 +420,16 @@ function startDrag(view, event) {
   const [row, column] = onScene(event, scene), bodies = bodiesOf(view.picture);
   const index = bodyUnder(scene, bodies, row, column);
   if (index < 0) return;
-  dragged = { index, from: [row - bodies[index].row, column - bodies[index].column] };
+  dragged = { index, at: [event.clientX, event.clientY],
+    from: [row - bodies[index].row, column - bodies[index].column] };
   document.getElementById("stage").setPointerCapture(event.pointerId);
-
 }
 
+// A hand that shakes while it clicks moves nothing.
 function drag(event) {
+  const [x, y] = dragged.at;
+  if (!dragged.moves && Math.hypot(event.clientX - x, event.clientY - y) < 4) return;
+  dragged.moves = true;
   const [row, column] = onScene(event, page.pictures[state.picture].scene);
   changeBody(dragged.index, { row: row - dragged.from[0], column: column - dragged.from[1] });
 }
@@ -390,21 +439,6 @@ function makeSwitches() {
   section.hidden = false;
   section.replaceChildren(words("h2", "The model, running here"), words("p", ""), document.createElement("table"));
   section.querySelector("p").id = "pass";
-  const tools = document.createElement("div");
-  tools.className = "chips";
-  const button = (text, act) => {
-    const one = words("button", text);
-    one.type = "button";
-    one.addEventListener("click", () => act(one));
-    tools.append(one);
-  };
-  button("Remove patches", (one) => {
-    tool = tool === "remove" ? "choose" : "remove";
-    one.setAttribute("aria-pressed", String(tool === "remove"));
-  });
-  button("Shuffle patches", () => change({ patches: shuffled(false) }));
-  button("Shuffle, positions go along", () => change({ patches: shuffled(true) }));
-  button("Back to the start", () => { resetChanges(); latest.ask(state.picture); });
   const label = words("label", "Scores divided once more by "), slider = document.createElement("input"), value = words("output", "1.00");
   Object.assign(slider, { type: "range", min: -20, max: 20, value: 0, id: "temperature", autocomplete: "off" });
   slider.addEventListener("input", () => {
@@ -413,8 +447,13 @@ function makeSwitches() {
     change({ temperature });
   });
   label.className = "block";
+  label.htmlFor = slider.id;                              // else it names the output
   label.append(value, slider);
-  section.append(tools, label);
+  const hint = words("p", "on: what the block adds. even: each token gets the same weight, whatever the scores.");
+  hint.className = "hint";
+  section.querySelector("table").after(hint);
+  section.append(label);
+  makePatchTools();
 }
 
 function change(news) {
@@ -423,7 +462,8 @@ function change(news) {
 }
 
 function resetChanges() {
-  if (!live || !isChanged(state.picture)) return;
+  chooseTool(null);
+  if (!live || isUnchanged(changes)) return;
   changes = noChanges();
   const slider = document.getElementById("temperature");
   slider.value = 0;
@@ -431,24 +471,11 @@ function resetChanges() {
   latest.ask(state.picture);
 }
 
+function isUnchanged(some) {
+  return JSON.stringify({ ...some, watch: null }) === JSON.stringify(noChanges());
+}
+
+// Whether the picture or the model is another than the one whose maps came with the page.
 function isChanged() {
-  return JSON.stringify({ ...changes, watch: null }) !== JSON.stringify(noChanges());
-}
-
-function togglePlace(view, place) {
-  const patches = changes.patches || view.places.map((one) => [one, one]);
-  const rest = patches.filter(([, one]) => one !== place);
-  if (rest.length === patches.length) rest.push([place, place]);
-  if (rest.length) change({ patches: rest.sort((a, b) => a[1] - b[1]) });
-}
-
-// Patches in an order of chance: each stands at another's position, or takes its own along.
-function shuffled(together) {
-  const { grid } = page.pictures[state.picture], places = Array.from({ length: grid[0] * grid[1] }, (_, k) => k);
-  const order = [...places];
-  for (let k = order.length - 1; k > 0; k--) {
-    const other = Math.floor(Math.random() * (k + 1));
-    [order[k], order[other]] = [order[other], order[k]];
-  }
-  return together ? order.map((patch) => [patch, patch]) : places.map((place) => [order[place], place]);
+  return !isUnchanged(changes) || Boolean(page.pictures[state.picture].start);
 }

@@ -5,16 +5,8 @@ function drawPicture(view) {
   const { grid, values, state, signed } = view, range = view.range || rangeOf(values, signed);
   const canvas = document.querySelector("#stage canvas"), context = canvas.getContext("2d");
   paintPicture(canvas, { ...view, range, shades: view.shades || values });
-  const place = placeOf(view, state.token);
-  if (place >= 0) {
-    const wide = canvas.width / grid[1], high = canvas.height / grid[0];
-    const x = (place % grid[1]) * wide, y = Math.floor(place / grid[1]) * high;
-    for (const [colour, width] of [["#000", 5], ["#fff", 2]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.strokeRect(x + 1, y + 1, wide - 2, high - 2);
-    }
-  }
+  if (view.place >= 0) outline(context, grid, view.place, "#fff");
+  if (tools.held !== null) outline(context, grid, tools.held, "#fee838");
   drawLegend(range, tableFor(state, signed), view.ends);
 }
 
@@ -25,12 +17,37 @@ function paintPicture(canvas, view) {
   if (box.some((edge) => edge * scale % 1)) scale++;     // cells that begin on half a pixel
   canvas.width = picture.size[0] * scale;
   canvas.height = picture.size[1] * scale;
-  context.imageSmoothingEnabled = scale < 3;
-  context.drawImage(view.image, 0, 0, canvas.width, canvas.height);
+  drawPatches(context, view, scale < 3);
   context.globalAlpha = state.opacity / 100;
   const map = mapCanvas(values, grid, range, tableFor(state, signed));
   drawMap(context, map, state.smooth, box.map((edge) => edge * scale));
   context.globalAlpha = 1;
+}
+
+// The patches that the model sees, each where it stands; where none is, nothing is drawn.
+function drawPatches(context, { image, picture, grid, patches }, smooth) {
+  const { width, height } = context.canvas;
+  context.imageSmoothingEnabled = smooth;
+  if (!patches || (patches.length === grid[0] * grid[1] && patches.every(([patch, place]) => patch === place))) {
+    context.drawImage(image, 0, 0, width, height);
+    return;
+  }
+  const wide = picture.size[0] / grid[1], high = picture.size[1] / grid[0], scale = width / picture.size[0];
+  const corner = (place) => [(place % grid[1]) * wide, Math.floor(place / grid[1]) * high];
+  for (const [patch, place] of patches) {
+    const [x, y] = corner(patch), [left, top] = corner(place);
+    context.drawImage(image, x, y, wide, high, left * scale, top * scale, wide * scale, high * scale);
+  }
+}
+
+function outline(context, grid, place, inner) {
+  const wide = context.canvas.width / grid[1], high = context.canvas.height / grid[0];
+  const x = (place % grid[1]) * wide, y = Math.floor(place / grid[1]) * high;
+  for (const [colour, width] of [["#000", 5], [inner, 2]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.strokeRect(x + 1, y + 1, wide - 2, high - 2);
+  }
 }
 
 // Where the grid of cells lies, [left, top, right, bottom] in pixels of the picture: patches tile all of it, the
@@ -64,15 +81,9 @@ function drawLegend(range, table, ends = [number(range.low), number(range.high)]
   document.getElementById("highest").textContent = ends[1];
 }
 
-// Three digits that say something: 0.0123, 1.2e-5.
-function number(value) {
-  if (value === 0) return "0";
-  return Math.abs(value) < 1e-3 || Math.abs(value) >= 1e4 ? value.toExponential(1) : value.toPrecision(3);
-}
-
-// The place on the grid of a token, -1 for one beside the picture, as a word of a caption is.
+// The place on the grid of a token, -1 for one beside the picture.
 function placeOf(view, token) {
-  return view.caption || token < view.numPrefix ? -1 : view.places[token - view.numPrefix];
+  return token < view.numPrefix ? -1 : view.places[token - view.numPrefix];
 }
 
 // The place under a pointer, or -1.
@@ -84,14 +95,4 @@ function placeUnder(view, event) {
   const col = Math.floor((x * width - left) / (right - left) * cols);
   const row = Math.floor((y * height - top) / (bottom - top) * rows);
   return Math.min(row, rows - 1) * cols + Math.min(col, cols - 1);   // a strip beside the grid is its nearest cell's
-}
-
-// What the pointer is on: row, column, the number there, and how many times an even share it is.
-function readPlace(view, place) {
-  if (view.caption) return readCell(view, place);
-  const value = view.values[place];
-  const where = `row ${Math.floor(place / view.grid[1])}, column ${place % view.grid[1]}`;
-  if (Number.isNaN(value)) return `${where}: removed`;
-  const times = view.isAttention ? `, ${(value * view.numTokens).toFixed(value * view.numTokens < 10 ? 2 : 0)} × even` : "";
-  return `${where}: ${number(value)}${times}`;
 }

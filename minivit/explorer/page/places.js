@@ -1,13 +1,12 @@
 // How alike the position embedding of the chosen place is to all others, on the grid that was trained.
 
 function drawPlaces(view) {
-  const { page, state } = view, section = document.getElementById("places");
+  const { page, state, place } = view, section = document.getElementById("places");
   section.hidden = !page.positions && !page.positionTable;
   if (section.hidden) return;
   const { image_size: size, patch_size: patch } = page.config;
   const grid = [size[0] / patch[0], size[1] / patch[1]];
   const hint = section.querySelector(".hint"), canvas = section.querySelector("canvas");
-  const place = placeOf(view, state.token);
   canvas.hidden = place < 0;
   if (place < 0) {
     hint.textContent = "This token has no place: choose a patch.";
@@ -21,7 +20,9 @@ function drawPlaces(view) {
   canvas.width = grid[1] * cell;
   canvas.height = grid[0] * cell;
   drawMap(canvas.getContext("2d"), mapCanvas(values, grid, { low: -1, high: 1 }, tableFor(state, true)), false);
-  hint.textContent = `Cosine of the position embedding of row ${row}, column ${col} to all ${count}; blue -1, red 1.`;
+  const isOwn = grid[0] === view.grid[0] && grid[1] === view.grid[1];
+  const where = `row ${row}, column ${col}${isOwn ? "" : ` of the trained ${grid[0]} × ${grid[1]}`}`;
+  hint.textContent = `Cosine of the position embedding of ${where} to all ${count}; blue -1, red 1.`;
 }
 
 // Cosines of one place's embedding to all: those that were stored, or of the running model's table.

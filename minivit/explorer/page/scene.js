@@ -101,16 +101,17 @@ function drawObjects(scene, bodies, change) {
   const section = document.getElementById("objects");
   section.hidden = !scene;
   if (!scene) return;
-  section.querySelector("div").replaceChildren(...bodies.map((body, index) => {
+  refill(section.querySelector("div"), ...bodies.map((body, index) => {
     const row = document.createElement("fieldset"), legend = words("legend", `${body.colour} ${body.shape}`);
     const colour = document.createElement("select"), size = document.createElement("input"), shown = document.createElement("input");
     colour.append(...Object.keys(scene.colours).map((name) => new Option(name, name, false, name === body.colour)));
-    colour.setAttribute("aria-label", `Colour of the ${body.shape}`);
+    colour.setAttribute("aria-label", `Colour of the ${body.colour} ${body.shape}`);
     colour.addEventListener("change", () => change(index, { colour: colour.value }));
     Object.assign(size, { type: "range", min: 5, max: 40, value: Math.round(100 * body.radius), autocomplete: "off" });
     size.setAttribute("aria-label", `Size of the ${body.colour} ${body.shape}`);
     size.addEventListener("input", () => change(index, { radius: size.value / 100 }));
     Object.assign(shown, { type: "checkbox", checked: !body.hidden, autocomplete: "off" });
+    shown.setAttribute("aria-label", `${body.colour} ${body.shape} shown`);
     shown.addEventListener("change", () => change(index, { hidden: !shown.checked }));
     const label = document.createElement("label");
     label.append(shown, "shown");

@@ -11,7 +11,7 @@ const CHOICES = { ask: ["row", "column"], align: ["predicts", "reads"], theme: [
 function stateOf(fragment) {
   const state = { ...START };
   for (const [key, text] of new URLSearchParams(fragment.replace(/^#/, ""))) {
-    if (!(key in START)) continue;
+    if (!Object.hasOwn(START, key)) continue;
     if (CHOICES[key]) {
       if (CHOICES[key].includes(text)) state[key] = text;
     } else if (key === "smooth" || key === "relative") state[key] = text === "1";
@@ -22,10 +22,35 @@ function stateOf(fragment) {
   return state;
 }
 
+// The state as this page can show it: a link may name a picture, a token or a class that is not there.
+function fitted(state, { captioner, pictures, config }) {
+  const picture = between(state.picture, 0, pictures.length - 1);
+  return { ...state, picture,
+    block: between(state.block, -config.depth, config.depth - 1),
+    head: state.head < 0 || state.head >= config.num_heads ? START.head : state.head,   // words are neither
+    opacity: between(state.opacity, 0, 100),
+    colours: Object.hasOwn(COLOURS, state.colours) ? state.colours : START.colours,
+    ...(captioner ? fittedWords(state, pictures[picture]) : fittedToken(state, pictures[picture], config)) };
+}
+
+function fittedToken({ token, target }, { grid, maps }, config) {
+  return { token: between(token, 0, numPrefixTokens(config) + grid[0] * grid[1] - 1),
+    target: maps.some((map) => map.target === target) ? target : null };
+}
+
+function fittedWords({ word, pin }, { caption }) {
+  const last = caption.words.length - 1;
+  return { word: between(word, 0, last), pin: pin !== null && pin === between(pin, 0, last) ? pin : null };
+}
+
+function between(value, low, high) {
+  return Math.min(high, Math.max(low, value));
+}
+
 function fragmentOf(state) {
   const words = new URLSearchParams();
   for (const [key, value] of Object.entries(state)) {
-    if (key in START && value !== START[key]) words.set(key, value === true ? "1" : String(value));
+    if (Object.hasOwn(START, key) && value !== START[key]) words.set(key, value === true ? "1" : String(value));
   }
   return words.toString();
 }

@@ -7,7 +7,11 @@ function drawSteps(view, ask) {
   const section = document.getElementById("steps"), { watched } = (passes.get(view.state.picture) || {});
   section.hidden = !live;
   if (!live) return;
-  const body = section.querySelector("div"), { head, token } = view.state;
+  const body = section.querySelector("div"), { head } = view.state, token = view.query;
+  if (token < 0) {
+    body.replaceChildren(words("p", "The chosen patch was taken away."));
+    return;
+  }
   if (typeof head !== "number") {
     body.replaceChildren(words("p", "Choose one head to follow its numbers."));
     return;
@@ -15,7 +19,7 @@ function drawSteps(view, ask) {
   const button = words("button", `Follow ${tokenName(view, token)} in block ${view.block}, head ${head}`);
   button.type = "button";
   button.addEventListener("click", () => ask({ block: view.block, head, query: token }));
-  body.replaceChildren(button);
+  refill(body, button);
   const watch = changes.watch;
   if (!watched || !watch || watch.block !== view.block || watch.head !== head || watch.query !== token) return;
   const width = watched.query.length, weights = Float32Array.from(watched.scores);
@@ -48,8 +52,8 @@ function tokenName(view, token) {
 function vector(values) {
   const cell = document.createElement("td"), canvas = document.createElement("canvas");
   const range = rangeOf(values, true);
-  canvas.width = values.length;
-  canvas.height = 1;
+  canvas.width = 8 * values.length;                      // printers smooth what is enlarged
+  canvas.height = 8;
   drawMap(canvas.getContext("2d"), mapCanvas(values, [1, values.length], range, colourTable(SIGNED_COLOURS)), false);
   canvas.className = "vector";
   canvas.title = Array.from(values, (value) => value.toFixed(2)).join(" ");

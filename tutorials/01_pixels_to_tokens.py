@@ -7,8 +7,9 @@
 #
 # Time: 45 minutes to read and to solve, 15 seconds to run. You should know Python, tensors and
 # their shapes, and matrix products. Letters in shapes: B batch, C channels, P side of a patch in
-# pixels, N number of tokens, D width of a token. The grid of patches is (rows, cols), a picture
-# (height, width), always in this order.
+# pixels, N number of patches, n = N + 1 tokens with the class token, D width of a token, F width
+# inside the MLP (`hidden_dim`), K number of components (exercise 1.4). The grid of patches is
+# (rows, cols), a picture (height, width), always in this order.
 
 # %% tags=["imports"]
 import math
@@ -235,7 +236,10 @@ for panel, function, title in (
 rows_of_one = 3 * side * side / flat.shape[-1]
 third = without_the_move(flat, side)[0, : rows * cols // 3]
 assert torch.equal(third.flatten(), flat[0, 0].flatten())  # red, from top to bottom
-print(f"one wrong patch holds {rows_of_one:.1f} whole rows of pixels, all of one colour channel")
+print(
+    f"one wrong patch holds {rows_of_one:.1f} rows of pixels, from edge to edge, all of one colour "
+    "channel"
+)
 
 # %% [markdown]
 # The wrong patch is a strip through the whole picture, and the first third of the list is the red
@@ -245,7 +249,9 @@ print(f"one wrong patch holds {rows_of_one:.1f} whole rows of pixels, all of one
 # ## Exercise 1.2: put the picture together again
 #
 # Write `put_together`, which undoes the cut: patches (B, N, C·P·P), the grid (rows, cols) and the
-# side P become images (B, C, height, width). The number of channels is not given: it follows.
+# side P become images (B, C, height, width). The pattern of version 3 stands above, and yours is
+# the same one turned round. What is left to find is which sizes einops must be told now: the number
+# of channels is not given, it follows.
 
 
 # %% exercise="1.2" tags=["stub"]
@@ -323,7 +329,8 @@ assert bool((times_touched(8) == 1).all())
 #
 # Write `tokens_by_matrix`: images (B, C, height, width), a kernel (D, C, h, w) whose patches need
 # not be square, and a bias (D,) become tokens (B, N, D), row by row from the top left. No
-# convolution: cut, flatten the kernel, multiply.
+# convolution: cut, flatten the kernel, multiply. Your `cut` of exercise 1.1 cannot be reused, since
+# it knows one side P only, and here h ≠ w.
 
 
 # %% exercise="1.3" tags=["stub"]
@@ -416,7 +423,7 @@ except ValueError as error:
 #
 # Write `components`: from a kernel (D, C, h, w) the first K principal components of its D
 # filters, (K, C, h, w), each of length 1, strongest first, and the part of the filters' variance
-# that lies along each, (K,). The sign of a component is free.
+# that lies along each, (K,). K is `count`. The sign of a component is free.
 #
 # With the filters as rows of $W$ and their mean subtracted, $W = U S V^\top$: the components are
 # the rows of $V^\top$, and the variance along component $k$ is proportional to $s_k^2$.
@@ -650,11 +657,11 @@ for line, (name, (images, model)) in zip(axes, pictures.items(), strict=True):
 # | part | multiply-adds |
 # | --- | --- |
 # | patch embedding, once | $N \cdot C P^2 \cdot D$ |
-# | matrices of a block: Q, K, V, output, and the MLP's two of width $M$ | $n\,(4D^2 + 2DM)$ |
+# | matrices of a block: Q, K, V, output, and the MLP's two of width $F$ | $n\,(4D^2 + 2DF)$ |
 # | pairs of tokens in a block: $QK^\top$ and weights times V | $2 n^2 D$ |
 #
 # **Before you run it:** P is halved. By what factor do N, the patch embedding, the matrices and
-# the pairs grow? And how many of the model's weights change?
+# the pairs grow? And which of the model's weights get other shapes?
 
 
 # %%
@@ -675,7 +682,7 @@ def best_time(function, seconds: float = 0.25) -> float:
 
 DEPTH, PIXELS = 2, 128
 images = torch.randn(1, 3, PIXELS, PIXELS)
-costs, seconds, lengths = [], [], []
+costs, seconds, lengths, others = [], [], [], set()
 table = [
     "                          million multiply-adds",
     "   P  tokens  parameters      E  matrices  pairs  all maps      time",
@@ -696,18 +703,23 @@ for side in (32, 16, 8, 4):
     lengths.append(tokens)
     costs.append((embedding, matrices, pairs))
     parameters = sum(p.numel() for p in model.parameters())
+    others.add(parameters - 3 * side**2 * config.dim - tokens * config.dim)  # not E, not positions
     million = "{:7.1f} {:9.1f} {:6.1f}".format(*(cost / 1e6 for cost in costs[-1]))
     table.append(
         f"{side:4} {tokens:7}  {parameters:10,} {million}  {maps / 1e6:5.2f} MB"
         f"  {1000 * seconds[-1]:5.1f} ms"
     )
 print("\n".join(table))
+(same,) = others  # one number for all four models
+print(f"parameters besides E and the positions: {same:,} in each")
 
 # %% [markdown]
-# The formula is exact for the products of matrices: the assertion compares it with what torch
-# counted while the model ran (torch counts a multiply-add as two operations). With half the side
-# there are four times the patches: E costs the same, the matrices cost four times as much, the
-# pairs sixteen times, and so does the memory of all attention maps.
+# The formula is exact for the matrix products: the assertion compares it with what torch counted
+# while the model ran (torch counts a multiply-add as two operations). With half the side there are
+# four times the patches: E costs the same, the matrices cost four times as much, the pairs sixteen
+# times, and so does the memory of all attention maps. Of the weights two get other shapes: E has a
+# quarter of its numbers, the positions have a vector for each new patch. All others stay as they
+# are.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
@@ -735,12 +747,13 @@ assert seconds[-1] > 4 * seconds[0]
 
 # %% [markdown]
 # "Attention is quadratic" is true of the pairs, and the pairs are a small part while n is small
-# beside D. If matrices alone took time, the power would be 1; if pairs alone did, 2. Below 1 lies
-# time that does not grow with n: calls, and the patch embedding, which costs the same for every P.
+# beside D. If matrices alone took time, the power would be 1; if pairs alone did, 2. Below 1
+# lies time that does not grow with n: calls, and the patch embedding, which costs the same for
+# every P.
 #
 # ## Exercise 1.5: where the square begins to matter
 #
-# A ViT-S/16 has D = 384, M = 1,536 and a class token. Find the side in pixels of the smallest
+# A ViT-S/16 has D = 384, F = 1,536 and a class token. Find the side in pixels of the smallest
 # square picture (a multiple of 16) for which a block spends more multiply-adds on pairs of tokens
 # than on its matrices. Use `block_costs`, or a pencil.
 
@@ -752,7 +765,7 @@ check_side(smallest_side)
 # %% [markdown] exercise="1.5" tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# $2 n^2 D > n\,(4D^2 + 2DM)$ with $M = 4D$. Divide by $2nD$. The class token is one of the n
+# $2 n^2 D > n\,(4D^2 + 2DF)$ with $F = 4D$. Divide by $2nD$. The class token is one of the n
 # tokens, and n − 1 is a square number.
 #
 # </details>
@@ -760,7 +773,7 @@ check_side(smallest_side)
 # %% [markdown] exercise="1.5" tags=["solution"]
 # <details><summary>Solution</summary>
 #
-# $n > 2D + M = 6D = 2304 = 48^2$. A picture of 48 × 48 patches has 2,304 patches and a class
+# $n > 2D + F = 6D = 2304 = 48^2$. A picture of 48 × 48 patches has 2,304 patches and a class
 # token: 2,305 tokens, one more than 2,304.
 #
 # ```python
@@ -831,8 +844,8 @@ check_side(smallest_side)
 #   last pixels have no influence, as measured above. Some repositories refuse such sizes, some
 #   resize, some drop; read which, before you compare numbers.
 # - **Reading the number in "ViT-B/8" as a size of the model.** It is the side of a patch. Smaller
-#   is finer and more costly, with fewer weights in E and more in the positions (see the table):
-#   memory that was enough for /16 is not for /8, as maps grow sixteen times.
+#   is finer and more costly, and the blocks have the same weights (only E and the positions differ,
+#   see the table above): memory that was enough for /16 is not for /8, as maps grow sixteen times.
 # - **Expecting edge detectors.** Pictures of filters in papers are those of one set of weights,
 #   often as principal components. A grainy picture is no proof of a broken model, and a smooth
 #   one none of a good one: compare with an untrained model, in numbers.

@@ -89,6 +89,7 @@ print("scaled   ", scaled.tolist())
 print("weights  ", [round(weight, 4) for weight in weights.tolist()])
 print(f"first / second = {weights[0] / weights[1]:.2f} = e^(4 - 2)")
 assert torch.allclose(weights[0] / weights[1], torch.tensor(math.e**2))
+assert torch.tensor(89.0).exp().isinf()  # larger than any float32
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(6.4, 2.4), layout="constrained", width_ratios=[4, 1]
@@ -110,15 +111,15 @@ _ = right.set(xticks=[], yticks=[], title="the mix")
 # differences, never at the numbers themselves. The last token's weight is small but not 0: no key
 # is ever left out entirely.
 #
-# Because only differences count, a library's softmax subtracts a row's largest score before it
-# takes $e^s$. Trained models have scores in the hundreds, for which $e^s$ is too large for a
-# number: call `softmax`, or do the same.
+# Since only differences count, the row's largest score may be subtracted first. `softmax` always
+# does that: its largest term is then e⁰ = 1, where e⁸⁹ alone is too large for a float32. Trained
+# models have scores in the hundreds, so the plain formula of the cell above is for small numbers.
 #
 # ## Exercise 3.1: the equation
 # Now for all queries, all heads and all pictures at once. Write `dot_attention`, which gives the
 # output and the weights, in this order. `@` multiplies the last two dimensions only, so the same
 # lines work for one head and for all. In the matrix of weights the row says who looks, the column
-# what is looked at.
+# what is looked at. The scores may be in the hundreds.
 
 
 # %% exercise="3.1" tags=["stub"]
@@ -323,6 +324,7 @@ for name in divisors:
 for width, deviation in zip(widths[3:], deviations[3:], strict=True):
     assert abs(deviation / math.sqrt(width) - 1) < 0.05
 assert entropies["q·k"][-1] < 0.2 < 3.5 < min(entropies["q·k / √d"][3:])
+assert abs(entropies["q·k / √d"][widths.index(256)] - 3.69) < 0.05  # exercise 3.2
 assert max(entropies["q·k / √d"][3:]) - min(entropies["q·k / √d"][3:]) < 0.1
 assert entropies["q·k / d"][-1] > math.log(M) - 0.01
 
@@ -385,9 +387,9 @@ assert statistics.median(spread) > 1.5
 #
 # ## Exercise 3.2: by which number?
 # Open question with a number as its answer. q and k are random as above, with d = 256 and M = 64
-# keys. With √d = 16 a row looks at about 40 of the 64 keys. By which number must q·k be divided so
-# that the *mean entropy of a row is half of log 64*, so that a query looks at 8 keys' worth
-# (e to the half of log 64 is √64)? Measure it; two digits are enough.
+# keys. Divided by √d = 16, a row has 3.69 of log 64 = 4.16 nats, as 40 equal keys of the 64 have.
+# By which number must q·k be divided so that the *mean entropy of a row is half of log 64*, so that
+# a query looks at 8 keys' worth (e to the half of log 64 is √64)? Measure it; two digits will do.
 
 # %% exercise="3.2" tags=["stub"]
 divisor_for_8_keys = ...
@@ -436,6 +438,9 @@ wrong = (q @ k.T / math.sqrt(d)).softmax(dim=-2)  # (N, M), over the queries
 row_sums = wrong.sum(dim=-1)  # (N,)
 print(f"over the keys:    rows sum to {weights.sum(-1).min():.4f} to {weights.sum(-1).max():.4f}")
 print(f"over the queries: rows sum to {row_sums.min():.4f} to {row_sums.max():.4f}")
+print(
+    f"                  the largest row sum is {row_sums.max() / row_sums.min():.0f} x the smallest"
+)
 print(f"                  columns sum to {wrong.sum(-2).min():.4f} to {wrong.sum(-2).max():.4f}")
 
 fewer = attention_v1(q[1:], k, v)[0]  # without query 0
@@ -452,6 +457,7 @@ print(
 )
 assert torch.allclose(wrong.sum(-2), torch.ones(N), atol=1e-5)
 assert changed < 1e-5 < 1e-4 < changed_wrong
+assert row_sums.max() > 3 * row_sums.min()
 
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 2.9), layout="constrained")
 draw(axes[0], weights[looks], "softmax over the keys", photo=False)
@@ -459,11 +465,11 @@ draw(axes[1], wrong[looks], "softmax over the queries", photo=False)
 draw(axes[2], row_sums, "over the queries: sum of each patch's row", photo=False)
 
 # %% [markdown]
-# With the wrong axis some tokens take in many times as much as others (the row sums above), and a
-# token's output depends on who else is asking. Nothing raises an error, maps may even look alike,
-# and in training a network can learn to live with it. Two tests catch it at once: **rows sum to
-# 1**, and **one query fewer changes nothing for the others**. Test with N ≠ M, so that a wrong axis
-# is not hidden by a square.
+# With the wrong axis some tokens take in far more than others (the printed ratio of row sums says
+# how many times as much), and a token's output depends on who else is asking. Nothing raises an
+# error, maps may even look alike, and in training a network can learn to live with it. Two tests
+# catch it at once: **rows sum to 1**, and **one query fewer changes nothing for the others**. Test
+# with N ≠ M, so that a wrong axis is not hidden by a square.
 
 # %% [markdown]
 # ## 5. Version 2: masks
@@ -564,6 +570,7 @@ assert causal_mask(3, 5).int()[0].tolist() == [1, 1, 1, 0, 0]
 # ## Exercise 3.3: a masked softmax
 # Compute the weights from scores and a mask. A row that may see nothing gets weights of 0, and its
 # gradient must be finite, too: a NaN that is made and then overwritten may come back in training.
+# Scores may be 200 or -200, those of hidden keys, too.
 
 
 # %% exercise="3.3" tags=["stub"]
@@ -582,7 +589,9 @@ check_masked_weights(masked_weights)
 #
 # `scores.masked_fill(~mask, number)` makes a new tensor. With the lowest finite number,
 # `torch.finfo(scores.dtype).min`, a softmax has no NaN, and hidden keys get 0, unless *all* are
-# hidden: what do they get then, and what can be done about it after softmax?
+# hidden: what do they get then, and what can be done about it after softmax? The gradient is
+# finite where every number on the way is: `torch.where` and `nan_to_num` replace a NaN in the
+# result, but the gradient of the line that made it may still be NaN.
 #
 # </details>
 
@@ -807,8 +816,9 @@ assert rank <= d
 # `F.scaled_dot_product_attention` is torch's, and minivit calls it wherever no weights are wanted.
 #
 # ## Exercise 3.5: attention in blocks of keys
-# Write it: never more scores at a time than N × `size` a head. Scores may be in the hundreds (those
-# of trained models are), where $e^{s}$ alone would be infinite.
+# Write it without torch's kernel: `size` keys at a time, and so never more scores than N × `size` a
+# head. Scores may be in the hundreds (those of trained models are), where $e^{s}$ alone would be
+# infinite.
 
 
 # %% exercise="3.5" tags=["stub"]
@@ -1096,10 +1106,10 @@ assert gap < 1e-3
 # ## What people get wrong
 #
 # - **Softmax over the queries.** A much-read implementation of a diffusion model did it. A reader
-#   who put it right reported no difference in the quality of pictures on CIFAR-10, FID within 0.05
-#   (labmlai/annotated_deep_learning_paper_implementations, issue 146; with longer training the
-#   right one did slightly worse). Training adapts to the fault, so a good loss is no proof; the row
-#   sums of section 4 are.
+#   who put it right reported no difference in the quality of pictures on CIFAR-10, FID within 0.05,
+#   and a slightly worse result of the right model after longer training
+#   (labmlai/annotated_deep_learning_paper_implementations, issue 146). Training adapts to the
+#   fault, so a good loss is no proof; the row sums of section 4 are.
 # - **Heads put together without the transpose.** A teaching project flattened (B, H, N, d) as it
 #   was, which mixes tokens. Its test, copying a sequence, passed all the same, because the mix is
 #   always the same one and the network learned around it (jsbaan/transformer-from-scratch, pull

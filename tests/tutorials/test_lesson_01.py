@@ -42,6 +42,11 @@ def test_1_1() -> None:
             "turned over": _cut("b c (rows h) (cols w) -> b (rows cols) (c w h)"),
             "every so-many-th pixel": _cut("b c (h rows) (w cols) -> b (rows cols) (c h w)"),
             "C times too many": _cut("b c (rows h) (cols w) -> b (c rows cols) (h w)"),
+            "channels still come first": lambda images, side: (
+                images.unfold(2, side, side)
+                .unfold(3, side, side)
+                .reshape(len(images), -1, images.shape[1] * side**2)
+            ),
             "F.unfold returns columns": lambda images, side: F.unfold(images, side, stride=side),
             "two axes still": _cut("b c (rows h) (cols w) -> b rows cols (c h w)"),
             "is `return` missing": lambda images, side: None,
@@ -126,6 +131,17 @@ def test_1_3() -> None:
             "the patches are (h w c)": with_patches(
                 "b c (rows h) (cols w) -> b (rows cols) (h w c)"
             ),
+            "the patches are (c w h)": with_patches(
+                "b c (rows h) (cols w) -> b (rows cols) (c w h)"
+            ),
+            "Are your patches square": lambda images, kernel, bias: (
+                rearrange(images, _CUT, h=kernel.shape[2], w=kernel.shape[2]) @ kernel.flatten(1).T
+                + bias
+            ),
+            "chunks of 4. Are your patches square": lambda images, kernel, bias: (
+                rearrange(images, _CUT, h=kernel.shape[3], w=kernel.shape[3]) @ kernel.flatten(1).T
+                + bias
+            ),
             "the kernel is (h w c)": with_kernel(
                 lambda kernel: rearrange(kernel, "d c h w -> (h w c) d")
             ),
@@ -169,6 +185,11 @@ def test_1_4() -> None:
         patterns, shares = _principal(kernel, 10)
         return patterns.flip(0)[:count], shares.flip(0)[:count]
 
+    def rising_eigenvalues(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(kernel.flatten(1).T.cov())
+        patterns = vectors.T[:count].reshape(count, *kernel.shape[1:])
+        return patterns, values[:count] / values.sum()
+
     def of_columns(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
         filters = kernel.flatten(1)
         _, lengths, directions = torch.linalg.svd(filters - filters.mean(0), full_matrices=True)
@@ -190,7 +211,8 @@ def test_1_4() -> None:
             "mean of the filters was not subtracted": lambda kernel, count: _principal(
                 kernel, count, centre=False
             ),
-            "weakest come first": rising,
+            "weakest come first: eigh": rising,
+            "do not vary at all": rising_eigenvalues,
             "not the principal ones": of_columns,
             "length is not 1": doubled,
             "square S": lambda kernel, count: _principal(kernel, count, power=1),
@@ -217,6 +239,7 @@ def test_1_5() -> None:
             "only one of the two products": 1088,
             "counted once": 640,
             "not the smallest side": 224,
+            "no multiple of 16": 744,
             "a number of pixels is expected": "768",
         },
     )

@@ -84,11 +84,13 @@ def test_the_equation() -> None:
             "instead of 1: nothing may be": lambda q, k, v: _pair(scores_of(q, k).sigmoid(), v),
             "is a mean of the values": lambda q, k, v: plain_attention(q, k, k),
             "two tensors are expected": lambda q, k, v: plain_attention(q, k, v)[0],
+            "the order is output, weights": lambda q, k, v: plain_attention(q, k, v)[::-1],
+            "with scores in the hundreds the weights are not finite": exponentials,
+            "not of all rows": one_maximum,
             "rows must be queries": lambda q, k, v: (
                 plain_attention(q, k, v)[0],
                 plain_attention(q, k, v)[1].transpose(-2, -1),
             ),
-            "e^score is too large": naive_softmax,
             "nothing comes back": lambda q, k, v: None,
             "your lines end in RuntimeError": lambda q, k, v: q @ k,
             "changed it; make a new tensor": changed_in_place(right),
@@ -99,9 +101,16 @@ def test_the_equation() -> None:
     assert message is not None and "no gradient reaches the queries" in message
 
 
-def naive_softmax(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def exponentials(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     terms = scores_of(q, k).exp()
     return _pair(terms / terms.sum(dim=-1, keepdim=True), v)
+
+
+def one_maximum(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """One largest score for all rows: the terms of other rows may all be 0."""
+    scores = scores_of(q, k)
+    terms = (scores - scores.max()).exp()
+    return _pair(terms / terms.sum(dim=-1, keepdim=True).clamp_min(1e-30), v)
 
 
 def _pair(weights: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +132,8 @@ def test_the_divisor() -> None:
             "must be multiplied by": 1 / measured,
             "what must divide q·k/√d": measured / 16,
             "divides nothing": -3,
-            "a number is expected": "many",
+            "leave out the quotation marks": "6",
+            "this is list": [6.0],
         },
     )
     assert check_divisor.message(...) == (
@@ -195,19 +205,42 @@ def test_a_masked_softmax() -> None:
             "the gradient is NaN": lambda scores, mask: (
                 (scores + torch.where(mask, 0.0, -math.inf)).softmax(-1).nan_to_num(0.0)
             ),
+            "with visible scores of 200": lambda scores, mask: (
+                (scores.exp() * mask) / (scores.exp() * mask).sum(-1, True).clamp_min(1e-30)
+            ),
+            "with visible scores of -200": largest_is_never_below_0,
+            "with a hidden score of 200": renormalised,
             "one row for all queries": needs_full_masks,
-            "e^200 is too large": lambda scores, mask: (
-                (scores.exp() * mask) / (scores.exp() * mask).sum(-1, keepdim=True).clamp_min(1e-30)
-            ),
-            "takes all weight before it is hidden": lambda scores, mask: (
-                (scores.softmax(-1) * mask)
-                / (scores.softmax(-1) * mask).sum(-1, keepdim=True).clamp_min(1e-30)
-            ),
             "changed it; make a new tensor": _hides_in_place,
             "no gradient reaches the scores": lambda scores, mask: right(scores.detach(), mask),
             "nothing comes back": lambda scores, mask: None,
         },
     )
+
+
+def renormalised(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over all keys, then the mask, then a division by what is left."""
+    weights = scores.softmax(dim=-1) * mask
+    return weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-30)
+
+
+def largest_is_never_below_0(scores: Tensor, mask: Tensor) -> Tensor:
+    """Hidden scores become 0 where the largest one is looked for."""
+    top = (scores * mask).amax(dim=-1, keepdim=True)
+    terms = (scores - top).masked_fill(~mask, -math.inf).exp()
+    return terms / terms.sum(dim=-1, keepdim=True).clamp_min(1e-30)
+
+
+def where_the_sum_is_not_zero(scores: Tensor, mask: Tensor) -> Tensor:
+    """`torch.where` computes 0/0 too, and its gradient is NaN."""
+    terms = (scores - scores.amax(dim=-1, keepdim=True)).exp() * mask
+    total = terms.sum(dim=-1, keepdim=True)
+    return torch.where(total > 0, terms / total, 0.0)
+
+
+def test_the_gradient_of_a_branch_that_is_not_taken() -> None:
+    message = check_masked_weights.message(where_the_sum_is_not_zero)
+    assert message is not None and "instead of 0/0? It computes both" in message
 
 
 def _hides_in_place(scores: Tensor, mask: Tensor) -> Tensor:
@@ -277,6 +310,8 @@ def test_many_heads() -> None:
             "channels are dealt out in turns": faulty(cut="b n (three d h) -> three b h n d"),
             "put together in turns": faulty(join="b h n d -> b n (d h)"),
             "taken in turns from the 3·D": faulty(cut="b n (h d three) -> three b h n d"),
+            "head after head, (h three d)": faulty(cut="b n (h three d) -> three b h n d"),
+            "Is a transpose forgotten": lambda *given: given[0] @ given[1] + given[2],
             "the scale is √D": faulty(scale=3**-0.5),
             "the scale is missing": faulty(scale=5**0.5),
             "softmax ran over the wrong axis": faulty(axis=-2),
@@ -299,14 +334,6 @@ def test_many_heads() -> None:
 # ---- 3.5 -----------------------------------------------------------------------------------------
 
 
-def blocks_of_queries(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
-    return torch.cat([plain_attention(part, k, v)[0] for part in q.split(size, dim=-2)], dim=-2)
-
-
-def in_so_many_pieces(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
-    return merged_at_the_end(q, k, v, -(-k.shape[-2] // size))
-
-
 def merged_at_the_end(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
     """The same by logarithms of sums: each block has a softmax, and blocks have one too."""
     outputs, totals = [], []
@@ -326,6 +353,8 @@ def streamed(
     divide: bool = True,
     scale: bool = True,
     whole_blocks: bool = False,
+    upside_down: bool = False,
+    over: tuple[int, ...] = (-1,),
 ):
     def attend(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
         largest = torch.full_like(q[..., :1], begin)
@@ -334,9 +363,10 @@ def streamed(
             if whole_blocks and keys.shape[-2] < size:
                 break
             scores = q @ keys.transpose(-2, -1) / (math.sqrt(q.shape[-1]) if scale else 1)
-            new = torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
+            new = torch.maximum(largest, scores.amax(dim=over, keepdim=True))
             new = new if subtract else torch.zeros_like(new)
             factor = (largest - new).exp() if subtract else torch.ones_like(new)
+            factor = 1 / factor if upside_down else factor
             terms = (scores - new).exp()
             total = total * (factor if rescale_total else 1) + terms.sum(dim=-1, keepdim=True)
             mix = mix * (factor if rescale_mix else 1) + terms @ values
@@ -360,6 +390,46 @@ def last_block(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
     return plain_attention(q, k.split(size, dim=-2)[-1], v.split(size, dim=-2)[-1])[0]
 
 
+def rows_of_queries(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
+    """A full softmax for some queries at a time."""
+    return torch.cat([plain_attention(part, k, v)[0] for part in q.split(size, dim=-2)], dim=-2)
+
+
+def in_chunks(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
+    """`chunk(size)` makes `size` blocks, not blocks of `size`."""
+    most = k.chunk(size, dim=-2)[0].shape[-2]
+    return merged_at_the_end(q, k, v, most)
+
+
+def upside_down_from_the_first_block(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
+    scores = scores_of(q, k[..., :size, :])
+    largest = scores.amax(dim=-1, keepdim=True)
+    terms = (scores - largest).exp()
+    total, mix = terms.sum(dim=-1, keepdim=True), terms @ v[..., :size, :]
+    for start in range(size, k.shape[-2], size):
+        scores = scores_of(q, k[..., start : start + size, :])
+        new = torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
+        factor, terms = (new - largest).exp(), (scores - new).exp()
+        total = factor * total + terms.sum(dim=-1, keepdim=True)
+        mix = factor * mix + terms @ v[..., start : start + size, :]
+        largest = new
+    return mix / total
+
+
+def by_einsum(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
+    """The weights of some queries without `@`."""
+    outputs = []
+    for part in q.split(size, dim=-2):
+        weights = torch.einsum("bhnd,bhmd->bhnm", part / math.sqrt(q.shape[-1]), k).softmax(-1)
+        outputs.append(torch.einsum("bhnm,bhmd->bhnd", weights, v))
+    return torch.cat(outputs, dim=-2)
+
+
+def test_attention_by_query_is_told_whatever_makes_the_product() -> None:
+    message = check_blockwise_attention.message(by_einsum)
+    assert message is not None and "not the queries" in message
+
+
 def test_attention_in_blocks_of_keys() -> None:
     right = solution("03", "3.5")["blockwise_attention"]
     assert_told_apart(
@@ -378,12 +448,16 @@ def test_attention_in_blocks_of_keys() -> None:
             "all N × M scores were there at once": lambda q, k, v, size: plain_attention(q, k, v)[
                 0
             ],
-            "torch's kernel made them": lambda q, k, v, size: F.scaled_dot_product_attention(
-                q, k, v
+            "because torch's kernel made them": lambda q, k, v, size: (
+                F.scaled_dot_product_attention(q, k, v)
             ),
-            "the blocks are of queries": blocks_of_queries,
-            "cuts pieces of that length": in_so_many_pieces,
-            "with scores in the hundreds": streamed(subtract=False),
+            "cut the keys and values into blocks": rows_of_queries,
+            "`chunk(size)` makes": in_chunks,
+            "the output is NaN": streamed(upside_down=True),
+            "the factor is upside down: what was kept": upside_down_from_the_first_block,
+            "the factor is upside down, and": streamed(upside_down=True, begin=0.0),
+            "one largest score subtracted from all queries": streamed(over=(-2, -1)),
+            "number; subtract the largest score so far": streamed(subtract=False),
             "must start at -inf, not at 0": streamed(begin=0.0),
             "nothing comes back": lambda q, k, v, size: None,
             "changed it; make a new tensor": changed_in_place(right),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -48,7 +50,7 @@ def test_layer_norm() -> None:
 
     assert_told_apart(
         check_layer_norm,
-        right=[right, by_parts()],
+        right=[right, by_parts(), _by_moments],
         wrong={
             "over the tokens of a picture": by_parts(1),
             "over tokens and channels at once": by_parts((1, 2)),
@@ -56,11 +58,15 @@ def test_layer_norm() -> None:
             "divided by D - 1": by_parts(unbiased=True),
             "stands below the root": by_parts(divisor=lambda v, eps: v**0.5 + eps),
             "eps is not used": by_parts(divisor=lambda v, eps: v**0.5),
-            "the square root is missing": by_parts(divisor=lambda v, eps: v + eps),
-            "two faults at once": lambda x, w, b, eps: (
-                (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + eps) * w + b
+            "deviation, and that is of D - 1": by_parts(
+                unbiased=True, divisor=lambda v, eps: v**0.5 + eps
             ),
-            "torch's own layer norm": lambda x, w, b, eps: F.layer_norm(x, (7,), w, b, eps),
+            "lower bound of the variance": by_parts(divisor=lambda v, eps: v.clamp_min(eps) ** 0.5),
+            "lower bound of the standard": by_parts(divisor=lambda v, eps: (v**0.5).clamp_min(eps)),
+            "because torch's layer norm made them": lambda x, w, b, eps: F.layer_norm(
+                x, x.shape[-1:], w, b, eps
+            ),
+            "square root is missing": by_parts(divisor=lambda v, eps: v + eps),
             "RMSNorm": by_parts(centred=False),
             "the bias is missing": by_parts(placed=lambda n, w, b: n * w),
             "the weight is missing": by_parts(placed=lambda n, w, b: n + b),
@@ -74,6 +80,23 @@ def test_layer_norm() -> None:
     )
 
 
+def _by_moments(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The variance as the mean of squares minus the square of the mean."""
+    mean = x.mean(-1, keepdim=True)
+    variance = x.square().mean(-1, keepdim=True) - mean.square()
+    return torch.addcmul(bias, (x - mean) * (variance + eps).rsqrt(), weight)
+
+
+def test_a_module_of_torch_is_no_answer_to_the_norm() -> None:
+    def by_module(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        module = nn.LayerNorm(x.shape[-1], eps=eps)
+        module.weight.data, module.bias.data = weight, bias
+        return module(x)
+
+    message = check_layer_norm.message(by_module)
+    assert message is not None and "because torch's layer norm made them" in message
+
+
 def test_fold_layer_scale() -> None:
     right = solution("04", "4.2")["fold_layer_scale"]
     assert_told_apart(
@@ -85,7 +108,7 @@ def test_fold_layer_scale() -> None:
             "the weight is as it was": lambda w, b, g: (w, b * g),
             "divided by gamma": lambda w, b, g: (w / g[:, None], b * g),
             "the bias differs": lambda w, b, g: (w * g[:, None], b + g),
-            "the new weight comes first": lambda w, b, g: (b * g, w * g[:, None]),
+            "the weight comes first": lambda w, b, g: right(w, b, g)[::-1],
             "a pair is expected": lambda w, b, g: w * g[:, None],
             "nothing comes back": lambda w, b, g: None,
             "no gradient reaches gamma": lambda w, b, g: right(w, b, g.detach()),
@@ -140,11 +163,13 @@ def test_post_norm_block() -> None:
             "that is pre-norm": with_pre_norm,
             "the norms see the branch alone": of_branches,
             "residual connections are missing": lambda x, a, m, n, o: o(m(n(a(x)))),
+            "first residual connection is missing": lambda x, a, m, n, o: o(n(a(x)) + m(n(a(x)))),
+            "second residual connection is missing": lambda x, a, m, n, o: o(m(n(x + a(x)))),
+            "MLP comes before attention": lambda x, a, m, n, o: right(x, m, a, n, o),
+            "first picture of the batch": lambda x, a, m, n, o: right(
+                x, lambda tokens: a(tokens)[0], m, n, o
+            ),
             "second sum starts from x": lambda x, a, m, n, o: o(x + m(n(x + a(x)))),
-            "no pair": lambda x, a, m, n, o: o(n(x + a(x)[0]) + m(n(x + a(x)[0]))),
-            "the first residual": lambda x, a, m, n, o: o(n(a(x)) + m(n(a(x)))),
-            "the second residual": lambda x, a, m, n, o: o(m(n(x + a(x)))),
-            "the MLP comes first": lambda x, a, m, n, o: o(n(x + m(x)) + a(n(x + m(x)))),
             "the MLP sees x": lambda x, a, m, n, o: o(n(x + a(x)) + m(x)),
             "norm1 is used twice": lambda x, a, m, n, o: right(x, a, m, n, n),
             "two norms are swapped": lambda x, a, m, n, o: right(x, a, m, o, n),
@@ -182,20 +207,28 @@ def test_count_parameters() -> None:
             )
         )
 
+    def by_tensors(dim: int, depth: int, hidden: int, patch: int, side: int, classes: int) -> int:
+        block = [(3 * dim, dim), (3 * dim,), (dim, dim), (hidden, dim), (hidden,), (dim, hidden)]
+        shapes = depth * (block + 6 * [(dim,)])
+        shapes += [(dim, 3, patch, patch), (2 + (side // patch) ** 2, dim), *3 * [(dim,)]]
+        return sum(math.prod(shape) for shape in [*shapes, (classes, dim), (classes,)])
+
     def less(missing: Callable[..., int]) -> Callable[..., int]:
         return lambda *sizes: right(*sizes) - missing(*sizes)
 
     assert_told_apart(
         check_count_parameters,
-        right=[right, by_library],
+        right=[right, by_tensors],
         wrong={
+            "because a model was made": by_library,
+            "the head is missing": less(lambda d, n, h, p, s, k: k * d + k),
+            "the head's matrix": less(lambda d, n, h, p, s, k: k * d),
+            "counted once": less(
+                lambda d, n, h, *_: (n - 1) * (4 * d * d + 4 * d + 2 * d * h + h + d + 4 * d)
+            ),
+            "last norm is counted in each block": less(lambda d, n, *_: -2 * d * (n - 1)),
             "the class token or its position": less(lambda d, *_: d),
             "or the norm after the last block": less(lambda d, *_: 2 * d),
-            "the head is missing": less(lambda d, n, h, p, s, k: k * d + k),
-            "counted once: there are L": less(
-                lambda d, n, h, *_: (4 * d * d + 2 * d * h + 9 * d + h) * (n - 1)
-            ),
-            "counted once a block": less(lambda d, n, *_: -2 * d * (n - 1)),
             "the head's bias is missing": less(lambda d, n, h, p, s, k: k),
             "two norms of a block are missing": less(lambda d, n, *_: 4 * d * n),
             "half of the norms": less(lambda d, n, *_: 2 * d * n),
@@ -232,14 +265,17 @@ def test_settings_of() -> None:
         *,
         threshold: float | None = None,
         choices: tuple[tuple[Any, ...], ...] = names,
+        load: bool = True,
+        sign: float = 1.0,
     ) -> tuple[Any, ...]:
         best, least = None, float("inf")
         for activation, num_heads, pooling in product(*choices):
             model = VisionTransformer(
                 replace(config, activation=activation, num_heads=num_heads, pooling=pooling)
             )
-            model.load_state_dict(tensors)
-            error = float((model.eval()(images) - outputs).norm())
+            if load:
+                model.load_state_dict(tensors)
+            error = sign * float((model.eval()(images) - outputs).norm())
             if threshold is not None and error < threshold:
                 return activation, num_heads, pooling
             if error < least:
@@ -257,17 +293,26 @@ def test_settings_of() -> None:
             "every divisor of the width": lambda *given: search(
                 *given, choices=(flavours, (2, 8), poolings)
             ),
+            "the order is activation": lambda *given: right(*given)[::-1],
+            "largest difference was kept": lambda *given: search(*given, sign=-1.0),
+            "no tensors were loaded": lambda *given: search(*given, load=False),
             "both have to be tried": lambda *given: (*right(*given)[:2], "cls"),
             "try every flavour": lambda *given: ("gelu_tanh", *right(*given)[1:]),
-            "the order is": lambda *given: tuple(reversed(right(*given))),
             "three values are expected": lambda *given: right(*given)[0],
             "nothing comes back": lambda *given: None,
         },
     )
+    for missing, choices in {
+        "pooling": (flavours, (1, 2, 4, 8), ("cls",)),
+        "number of heads": (flavours, (2,), poolings),
+        "activation": (("gelu",), (1, 2, 4, 8), poolings),
+    }.items():
+        message = check_settings_of.message(partial(search, choices=choices))
+        assert message is not None and missing in message, message
 
 
 def _last_gradient(depth: int, norm_first: bool) -> float:
-    """Length of the gradient by the last MLP's second matrix, mean of three random stacks."""
+    """Length of the gradient of the last MLP's second matrix, mean of three random stacks."""
     lengths = []
     for seed in range(3):
         torch.manual_seed(seed)

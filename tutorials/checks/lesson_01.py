@@ -70,6 +70,10 @@ def check_patches(answer: Callable[[Tensor, int], Tensor]) -> None:
             given.reshape(2, 6, 12)
         )
     }
+    mistakes[
+        "channels still come first: unfolding both axes gives (B, C, rows, cols, P, P); move C "
+        "behind cols before you join, `permute(0, 2, 3, 1, 4, 5)`"
+    ] = given.unfold(2, 2, 2).unfold(3, 2, 2).reshape(2, 6, 12)
     for words, pattern in _CUT_MISTAKES.items():
         wrong = rearrange(given, pattern, h=2, w=2)
         if wrong.shape == (2, 6, 12):
@@ -149,8 +153,16 @@ def check_tokens_by_matrix(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -
     images = torch.randn(2, 3, 6, 8, generator=random)  # patches of 2 x 4: 3 rows, 2 cols
     kernel = torch.randn(5, 3, 2, 4, generator=random).requires_grad_()
     bias = torch.randn(5, generator=random).requires_grad_()
-    with _Convolutions() as watch:
-        tokens = ask(answer, images, kernel, bias)
+    try:
+        with _Convolutions() as watch:
+            tokens = ask(answer, images, kernel, bias)
+    except NotSolved as wrong:
+        if "cannot be multiplied" in str(wrong) or "divide" in str(wrong):
+            raise NotSolved(
+                f"{wrong}. Are your patches square? Here they are of 2 x 4 pixels: the height of a "
+                "patch is kernel.shape[2], its width kernel.shape[3]"
+            ) from None
+        raise
     if isinstance(tokens, Tensor) and tuple(tokens.shape) == (2, 5, 6):
         raise NotSolved("the shape is (2, 5, 6), (B, D, N): a token is a row, so N comes before D")
     expect_shape(tokens, (2, 6, 5), "(B, N, D)")
@@ -174,6 +186,9 @@ def check_tokens_by_matrix(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -
         "the kernel was reshaped to (C·h·w, D) instead of transposed: `reshape` moves nothing; "
         "flatten it to (D, C·h·w) and take the transpose": (
             tokens_of(matrix=weight.reshape(24, 5).T)
+        ),
+        "each patch is turned over: the kernel is (c h w), the patches are (c w h)": tokens_of(
+            "b c (rows h) (cols w) -> b (rows cols) (c w h)"
         ),
         "the patches run down the columns: in N rows come before cols": tokens_of(
             "b c (rows h) (cols w) -> b (cols rows) (c h w)"
@@ -248,6 +263,11 @@ def check_components(answer: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> 
         ):
             if torch.allclose(along(other), one, atol=1e-3):
                 raise NotSolved(words)
+        if (centred @ ours.T).norm() < 1e-3 * lengths[0]:
+            raise NotSolved(
+                "the weakest come first, along which the filters do not vary at all: eigh gives "
+                "eigenvalues in rising order; turn both of its results over"
+            )
         squared = (ours @ ours.T - torch.eye(4)).abs().max()
         if squared > 1e-2:
             raise NotSolved(
@@ -296,9 +316,11 @@ def check_side(answer: int) -> None:
             "only one of the two products of pairs was counted: Q times K, and weights times V": (
                 1088.0
             ),
-            "the MLP's matrices were counted once: there are two of them, D x M and M x D": 640.0,
+            "the MLP's matrices were counted once: there are two of them, D x F and F x D": 640.0,
         },
-        "that is not the smallest side: solve 2·n²·D > n·(4·D² + 2·D·M) for n, take the first "
+        "that is no multiple of 16: the picture consists of whole patches"
+        if float(answer) % 16
+        else "that is not the smallest side: solve 2·n²·D > n·(4·D² + 2·D·F) for n, take the first "
         "square number plus 1 that is larger, and count 16 pixels a patch",
         tolerance=1e-6,
     )

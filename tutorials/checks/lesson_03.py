@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -46,6 +47,8 @@ def check_attention(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Ten
             "two tensors are expected, `return output, weights`, and something else comes back"
         )
     output, weights = pair
+    if [getattr(value, "shape", None) for value in pair] == [(2, 3, 4, 5), (2, 3, 4, 6)]:
+        raise NotSolved("the two have changed places: the order is output, weights")
     shown = weights.detach() if isinstance(weights, Tensor) else weights
     if isinstance(weights, Tensor) and weights.shape == (2, 3, 5, 4):
         raise NotSolved(
@@ -84,13 +87,21 @@ def check_attention(answer: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Ten
     )
     for source, name in ((q, "the queries"), (k, "the keys"), (v, "the values")):
         expect_gradient(output.square(), source, name)
-    with torch.no_grad():
-        _, weights = ask(answer, 60 * q, 60 * k, v)  # scores in the hundreds, as trained ones
-    if not weights.isfinite().all():
+
+    hundreds = ask(answer, *(50 * part.detach() for part in (q, k)), v.detach())[1]
+    if not hundreds.isfinite().all():
         raise NotSolved(
             "with scores in the hundreds the weights are not finite: e^score is too large for a "
-            "number; subtract the row's largest score first, or call `softmax`, which does"
+            "float32; subtract the largest score of each row first, or call `softmax`, which does"
         )
+    expect_close(
+        hundreds,
+        (2500 * scores / math.sqrt(6)).softmax(dim=-1),
+        {},
+        "with scores in the hundreds the weights are wrong: subtract the largest score of each "
+        "row, not of all rows, before e^score",
+        tolerance=1e-3,
+    )
 
 
 def _expect_rows_of_weights(weights: Tensor) -> None:
@@ -134,6 +145,8 @@ _WIDTH, _KEYS = 256, 64
 @exercise("3.2", "The divisor with which a query looks at 8 keys of 64")
 def check_divisor(answer: float) -> None:
     """The mean entropy of rows with this divisor, measured on rows of the check's own."""
+    if isinstance(answer, str):
+        raise NotSolved("a number is expected, and this is text: leave out the quotation marks")
     try:
         divisor = float(answer)
     except (TypeError, ValueError):
@@ -240,34 +253,42 @@ def check_masked_weights(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "a row without a visible key should have weights of 0, and has others",
     )
     expect_close(weights, _masked(scores, blind), {}, "a row without a visible key changes others")
-    _expect_large_scores_to_do_no_harm(answer)
     (gradient,) = torch.autograd.grad(weights.square().sum(), scores)
     if not gradient.isfinite().all():
         raise NotSolved(
-            "the weights are right, and the gradient is NaN: -inf was added to the scores, a NaN "
-            "made and overwritten, and the way back leads through it; use `masked_fill`, or the "
-            "lowest finite number"
+            "the weights are right, and the gradient is NaN: a NaN was made and overwritten, and "
+            "the way back leads through it. Was -inf added to the scores? Use `masked_fill`, or "
+            "the lowest finite number. Does `torch.where` choose 0 instead of 0/0? It computes "
+            "both; make the divisor 1 before you divide"
         )
+    _expect_large_scores(answer)
 
 
-def _expect_large_scores_to_do_no_harm(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Scores in the hundreds, as trained ones: visible in row 0, a hidden one in row 1."""
-    scores = torch.tensor([[200.0, 199.0, 0.0], [200.0, 0.0, -5.0]])
-    mask = torch.tensor([[True, True, True], [False, True, True]])
-    with torch.no_grad():
+def _expect_large_scores(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Scores of 200 and -200, of visible keys and of hidden ones."""
+    rows = {
+        "visible scores of 200": [200.0, 198.0, 0.0],
+        "visible scores of -200": [-200.0, -202.0, -201.0],
+        "a hidden score of 200": [0.0, -5.0, 200.0],
+    }
+    reasons = {
+        "visible scores of 200": "e^200 is too large for a float32",
+        "visible scores of -200": "e^-200 is 0 in float32, and so is the sum",
+        "a hidden score of 200": "beside e^200 nothing is left of the visible keys' weights, and "
+        "no division brings them back; softmax, or the maximum that you subtract, must see "
+        "visible keys only: hide first",
+    }
+    mask = torch.tensor([True, True, False]).expand(1, 1, 1, 3)
+    for name, numbers in rows.items():
+        scores = torch.tensor(numbers).view(1, 1, 1, 3)
         weights = ask(answer, scores, mask)
-    if not weights[0].isfinite().all():
-        raise NotSolved(
-            "with scores of 200 the weights are not finite: e^200 is too large for a number; "
-            "subtract the largest score first, or call `softmax`, which does"
+        cure = "" if "hidden" in name else "; subtract the largest visible score, as softmax does"
+        expect_close(
+            weights,
+            _masked(scores, mask),
+            {},
+            f"with {name} the weights are wrong or NaN: {reasons[name]}{cure}",
         )
-    expect_close(
-        weights,
-        _masked(scores, mask),
-        {},
-        "a hidden key with a score of 200 takes all weight before it is hidden, and nothing is "
-        "left to divide: hide the scores, then take softmax",
-    )
 
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
@@ -289,7 +310,14 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
     proj_weight = torch.randn(width, width, generator=generator) / 4
     proj_bias = torch.randn(width, generator=generator)
     given = (x, qkv_weight, qkv_bias, proj_weight, proj_bias, count)
-    output = ask(answer, *given)
+    try:
+        output = ask(answer, *given)
+    except NotSolved as wrong:
+        if "cannot be multiplied" in str(wrong):
+            raise NotSolved(
+                f"{wrong}. Is a transpose forgotten? A linear layer is x @ weight.T + bias"
+            ) from None
+        raise
     expect_shape(output, (batch, length, width), "(B, N, D)")
 
     def attend(
@@ -305,7 +333,8 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
         project: Callable[[Tensor], Tensor] = lambda y: y @ proj_weight.T + proj_bias,
     ) -> Tensor:
         """The right answer, or one with a single fault."""
-        three = rearrange(x.detach() @ qkv_weight.T + bias, parts, three=3)
+        sizes = {"three": 3, "h": count} if "(h " in parts else {"three": 3}
+        three = rearrange(x.detach() @ qkv_weight.T + bias, parts, **sizes)
         q, k, v = (
             three[part].reshape(batch, heads, length, -1)
             if cut == "view"
@@ -337,6 +366,10 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
             ),
             "q, k and v are taken in turns from the 3·D channels: they lie below each other, the "
             "first D channels are q": attend(parts="b n (c three) -> three b n c"),
+            "your lines take q, k and v head after head, (h three d): all of q comes first, then "
+            "k, then v, and in each of them head after head, (three h d)": attend(
+                parts="b n (h three d) -> three b n (h d)"
+            ),
             "q and k have changed places: the order is q, k, v": attend(order=(1, 0, 2)),
             "q, k and v are in another order: it is q, k, v": attend(order=(2, 1, 0)),
             "the scale is √D, of the whole width: each head has d = D/H channels": attend(
@@ -367,19 +400,34 @@ def check_multi_head(answer: Callable[..., Tensor]) -> None:
 # ---- 3.5 blocks of keys --------------------------------------------------------------------------
 
 
-class _Shapes(TorchFunctionMode):
-    """Remembers the last two sides of all tensors that are made, and calls of torch's kernel."""
+_PRODUCTS = {"matmul", "__matmul__", "einsum", "bmm", "mm", "tensordot", "linear"}
 
-    def __init__(self) -> None:
+
+class _Watch(TorchFunctionMode):
+    """Notes how an answer got its numbers.
+
+    Args:
+        keys: Number M of all keys.
+        width: Number d of channels; a tensor with that side is no tensor of scores.
+    """
+
+    def __init__(self, keys: int, width: int) -> None:
         super().__init__()
-        self.sides: set[tuple[int, int]] = set()
-        self.kernel = False
+        self._keys, self._width = keys, width
+        self.kernel = False  # whether torch's fused kernel was called
+        self.largest = 0  # number of elements of the largest tensor that was made
+        self.whole_rows = False  # whether some query had its scores of all keys at once
+        self.scores = 0  # number of scores that one product made at most
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.kernel |= func is torch.nn.functional.scaled_dot_product_attention
-        if isinstance(result, Tensor) and result.dim() > 1:
-            self.sides.add((result.shape[-2], result.shape[-1]))
+        self.kernel |= func is F.scaled_dot_product_attention
+        if isinstance(result, Tensor) and result.numel() > 0:
+            self.largest = max(self.largest, result.numel())
+            if self._width not in result.shape:
+                self.whole_rows |= self._keys in result.shape
+                if getattr(func, "__name__", "") in _PRODUCTS:
+                    self.scores = max(self.scores, result.numel())
         return result
 
 
@@ -392,10 +440,16 @@ def check_blockwise_attention(answer: Callable[[Tensor, Tensor, Tensor, int], Te
         torch.randn(2, 1, length, d, generator=generator, dtype=torch.float64)
         for length in (queries, keys, keys)
     )
-    made = _Shapes()
-    with torch.no_grad(), made:
+    watch = _Watch(keys, d)
+    with torch.no_grad(), watch:
         output = ask(answer, q, k, v, size)
     expect_shape(output, (2, 1, queries, d), "(B, H, N, d)")
+    if output.isnan().any():
+        raise NotSolved(
+            "the output is NaN: what was kept is multiplied by e^(old - new), which is 0 where old "
+            "is -inf. The other way round, e^(new - old), it is infinite, and infinity times 0 is "
+            "NaN; so is -inf minus -inf"
+        )
     scores = q @ k.transpose(-2, -1) / math.sqrt(d)
     right = scores.softmax(dim=-1) @ v
     mean_of_blocks, sum_of_blocks = _of_blocks(scores, v, size)
@@ -417,43 +471,61 @@ def check_blockwise_attention(answer: Callable[[Tensor, Tensor, Tensor, int], Te
             "the scale is missing: divide by √d": (scores * math.sqrt(d)).softmax(dim=-1) @ v,
             "the mix is not divided by the sum at the end": _undivided(scores, v),
             "when the largest score grows, what was kept is not made smaller: multiply both sums "
-            "by e^(old - new)": _not_rescaled(scores, v, size, mix=True, total=True),
+            "by e^(old - new)": _streamed(scores, v, size, mix=0, total=0),
+            "the factor is upside down: what was kept must become smaller when the largest score "
+            "grows; multiply it by e^(old - new), not by e^(new - old)": _streamed(
+                scores, v, size, mix=-1, total=-1
+            ),
+            "the factor is upside down, and the largest score starts at 0 instead of -inf: what "
+            "was kept is multiplied by e^(old - new)": _streamed(
+                scores, v, size, mix=-1, total=-1, begin=0.0
+            ),
             "when the largest score grows, the mix is made smaller and the sum is not": (
-                _not_rescaled(scores, v, size, mix=False, total=True)
+                _streamed(scores, v, size, mix=1, total=0)
             ),
             "when the largest score grows, the sum is made smaller and the mix is not": (
-                _not_rescaled(scores, v, size, mix=True, total=False)
+                _streamed(scores, v, size, mix=0, total=1)
             ),
         },
         "the numbers are not those of a softmax over all keys",
     )
-    if made.kernel:
+    if watch.kernel:
         raise NotSolved(
-            "the numbers are right, and torch's kernel made them: here you write what it does "
-            "inside"
+            "the numbers are right, because torch's kernel made them: write the blocks yourself"
         )
-    widths = {wide for rows, wide in made.sides if rows == queries and wide != d}
-    if keys in widths:
+    if watch.largest >= q.numel() // d * keys:
         raise NotSolved(
             "the numbers are right, but all N × M scores were there at once: make those of one "
             "block of keys, and forget them before the next"
         )
-    if any(wide == keys and rows not in (d, queries) for rows, wide in made.sides):
+    if watch.whole_rows:
         raise NotSolved(
-            "the numbers are right, but the blocks are of queries: each has the scores of all M "
-            "keys at once; take a few keys at a time, for all queries"
+            "the numbers are right, but a query had the scores of all keys at once: cut the keys "
+            "and values into blocks, not the queries"
         )
-    if max(widths, default=0) > size:
+    if watch.scores > q.numel() // d * size:
         raise NotSolved(
-            f"the numbers are right, but {max(widths)} keys were seen at once, and `size` is "
-            f"{size}: `split(size)` cuts pieces of that length, `chunk(size)` that many pieces"
+            f"the numbers are right, but a block has more than `size` keys, {watch.scores} scores "
+            f"instead of {q.numel() // d * size}: `split(size)` makes blocks of `size` keys, "
+            "`chunk(size)` makes `size` blocks"
         )
-    hundreds = ask(answer, 40 * q, 40 * k, v, size)
-    if not (isinstance(hundreds, Tensor) and hundreds.isfinite().all()):
+    single, these, values = q[:1, :, :1], k[:1], v[:1]  # one query: N = 1
+    if not _finite(ask(answer, 40 * single, 40 * these, values, size)):
         raise NotSolved(
             "with scores in the hundreds the output is not finite: e^score is too large for a "
-            "number, or all terms of a query became 0; subtract the query's own largest score so "
-            "far, and begin with m = -inf"
+            "number; subtract the largest score so far"
+        )
+    if not _finite(ask(answer, single, these - 2000 * single, values, size)):
+        raise NotSolved(
+            "where all scores of a query are far below 0, the output is not finite: the largest "
+            "score so far must start at -inf, not at 0"
+        )
+    hundreds = ask(answer, 40 * q, 40 * k, v, size)
+    if not _finite(hundreds):
+        raise NotSolved(
+            "with scores in the hundreds one query alone is right, and several are not finite: is "
+            "one largest score subtracted from all queries? Where it is far above a query's own, "
+            "e^(score - largest) is 0 for all keys; take `amax(dim=-1, keepdim=True)`"
         )
     expect_close(
         hundreds,
@@ -462,12 +534,10 @@ def check_blockwise_attention(answer: Callable[[Tensor, Tensor, Tensor, int], Te
         "with scores in the hundreds the numbers are wrong: does the largest score start at 0 "
         "instead of -inf, or is a number of the first block used for all?",
     )
-    low = ask(answer, q, k - 2000 * q[..., :1, :], v, size)  # all scores of query 0 far below 0
-    if not (isinstance(low, Tensor) and low.isfinite().all()):
-        raise NotSolved(
-            "where all scores of a query are far below 0, the output is not finite: the largest "
-            "score so far must start at -inf, not at 0"
-        )
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, Tensor) and bool(value.isfinite().all())
 
 
 def _of_blocks(scores: Tensor, v: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -481,14 +551,20 @@ def _undivided(scores: Tensor, v: Tensor) -> Tensor:
     return (scores - scores.amax(dim=-1, keepdim=True)).exp() @ v
 
 
-def _not_rescaled(scores: Tensor, v: Tensor, size: int, *, mix: bool, total: bool) -> Tensor:
-    """What comes out where the mix, the sum or both are kept as they are."""
-    largest = scores.new_full((*scores.shape[:-1], 1), -math.inf)
+def _streamed(
+    scores: Tensor, v: Tensor, size: int, *, mix: int, total: int, begin: float | None = None
+) -> Tensor:
+    """What comes out where mix and sum are multiplied by e^(old - new) to these powers, 1 is right.
+
+    `begin` is the first largest score; None stands for that of the first block.
+    """
+    largest = scores[..., :size].amax(dim=-1, keepdim=True)
+    largest = largest if begin is None else torch.full_like(largest, begin)
     summed, mixed = torch.zeros_like(largest), torch.zeros_like(scores[..., :1] * v[..., :1, :])
     for block, values in zip(scores.split(size, dim=-1), v.split(size, dim=-2), strict=True):
         new = torch.maximum(largest, block.amax(dim=-1, keepdim=True))
         terms, factor = (block - new).exp(), (largest - new).exp()
-        summed = (summed if total else factor * summed) + terms.sum(dim=-1, keepdim=True)
-        mixed = (mixed if mix else factor * mixed) + terms @ values
+        summed = factor**total * summed + terms.sum(dim=-1, keepdim=True)
+        mixed = factor**mix * mixed + terms @ values
         largest = new
     return mixed / summed

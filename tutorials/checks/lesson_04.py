@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from minivit import VisionTransformer, ViTConfig
@@ -30,18 +33,6 @@ __all__ = [
 ]
 
 
-class _Calls(TorchFunctionMode):
-    """Notices whether one of some functions of torch is called."""
-
-    def __init__(self, *functions: Any) -> None:
-        super().__init__()
-        self.functions, self.happened = functions, False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.happened |= any(func is one for one in self.functions)
-        return func(*args, **(kwargs or {}))
-
-
 def _random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -52,7 +43,8 @@ def _random(*shape: int, seed: int) -> Tensor:
 @exercise("4.1", "Normalise a token")
 def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None:
     """(B, N, D), (D,), (D,), eps -> (B, N, D)."""
-    x = (_random(2, 5, 7, seed=1) * 2 + 1.5).requires_grad_()
+    sizes = torch.tensor([2.0, 2.0, 0.2, 2.0, 2.0])[:, None]  # one token's variance is below eps
+    x = (_random(2, 5, 7, seed=1) * sizes + 1.5).requires_grad_()
     weight, bias, eps = _random(7, seed=2) + 2, _random(7, seed=3), 0.5
 
     def normalised(
@@ -71,11 +63,8 @@ def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) 
     def placed(values: Tensor) -> Tensor:
         return (values * weight + bias).detach()
 
-    calls = _Calls(F.layer_norm, torch.layer_norm, torch.native_layer_norm)
-    with calls:
+    with _Norms() as watch:
         value = ask(answer, x, weight, bias, eps)
-    if calls.happened:
-        raise NotSolved("torch's own layer norm was called: write what it does inside")
     expect_shape(value, x.shape, "(B, N, D)")
     own = normalised()
     expect_close(
@@ -93,12 +82,17 @@ def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) 
             "correction=0": placed(normalised(correction=1)),
             "eps is added to the standard deviation: it stands below the root, beside the "
             "variance": placed(normalised(scale=lambda variance: variance.sqrt() + eps)),
+            "eps is added to the standard deviation, and that is of D - 1: eps stands below the "
+            "root, beside the variance, which is divided by D (correction=0)": placed(
+                normalised(correction=1, scale=lambda variance: variance.sqrt() + eps)
+            ),
+            "eps is a lower bound of the variance in your lines: it is added to it": placed(
+                normalised(scale=lambda variance: variance.clamp_min(eps).sqrt())
+            ),
+            "eps is a lower bound of the standard deviation in your lines: it is added to the "
+            "variance": placed(normalised(scale=lambda variance: variance.sqrt().clamp_min(eps))),
             "eps is not used: a token of equal channels would be divided by zero": placed(
                 normalised(scale=lambda variance: variance.sqrt())
-            ),
-            "two faults at once: `std` divides by D - 1 unless it is told, and eps stands below "
-            "the root, beside the variance": placed(
-                normalised(correction=1, scale=lambda variance: variance.sqrt() + eps)
             ),
             "the square root is missing: divide by the standard deviation": placed(
                 normalised(scale=lambda variance: variance + eps)
@@ -114,7 +108,23 @@ def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) 
         "the numbers differ: (x - mean) / sqrt(variance + eps) * weight + bias, mean and variance "
         "over the D channels of a token",
     )
+    if watch.called:
+        raise NotSolved(
+            "the numbers are right, because torch's layer norm made them: write it with `mean` and "
+            "`var`"
+        )
     expect_gradient(value, x, "x")
+
+
+class _Norms(TorchFunctionMode):
+    """Notes whether a layer norm of torch was called."""
+
+    called = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (F.layer_norm, torch.layer_norm, torch.native_layer_norm):
+            self.called = True
+        return func(*args, **(kwargs or {}))
 
 
 # ---- 4.2 -----------------------------------------------------------------------------------------
@@ -122,7 +132,7 @@ def check_layer_norm(answer: Callable[[Tensor, Tensor, Tensor, float], Tensor]) 
 
 @exercise("4.2", "Fold LayerScale into the layer before it")
 def check_fold_layer_scale(answer: Callable[[Tensor, Tensor, Tensor], Any]) -> None:
-    """(D, K), (D,), (D,) -> (D, K), (D,)."""
+    """(D, F), (D,), (D,) -> (D, F), (D,)."""
     for rows, cols in ((5, 5), (5, 7)):
         weight, bias = _random(rows, cols, seed=1), _random(rows, seed=2)
         gamma = (_random(rows, seed=3) + 1.5).requires_grad_()
@@ -130,9 +140,9 @@ def check_fold_layer_scale(answer: Callable[[Tensor, Tensor, Tensor], Any]) -> N
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise NotSolved("a pair is expected: the new weight and the new bias")
         new_weight, new_bias = value
-        if isinstance(new_weight, Tensor) and new_weight.dim() == 1:
-            raise NotSolved("the new weight comes first, then the new bias")
-        expect_shape(new_weight, (rows, cols), "(D, K)")
+        if [getattr(part, "shape", None) for part in value] == [(rows,), (rows, cols)]:
+            raise NotSolved("the two have changed places: the weight comes first, then the bias")
+        expect_shape(new_weight, (rows, cols), "(D, F)")
         expect_shape(new_bias, (rows,), "(D,)")
         factors = gamma.detach()
         columns = {}
@@ -189,6 +199,8 @@ def check_post_norm_block(answer: Callable[..., Tensor]) -> None:
     t = x.detach()
     h, pre, raw = norm1(t + attention(t)), t + attention(norm1(t)), t + attention(t)
     branch = t + norm1(attention(t))
+    bare, late = norm1(attention(t)), norm1(t + mlp(t))
+    first_picture = norm1(t + attention(t)[0])
     same = norm1(h + mlp(h))
     swapped = norm2(t + attention(t))
     expect_close(
@@ -201,19 +213,19 @@ def check_post_norm_block(answer: Callable[..., Tensor]) -> None:
             "norm1(x + attention(x))": branch + norm2(mlp(branch)),
             "the residual connections are missing: each branch is added to its input before the "
             "norm": norm2(mlp(norm1(attention(t)))),
+            "the first residual connection is missing: attention(x) is added to x before norm1": (
+                norm2(bare + mlp(bare))
+            ),
+            "the second residual connection is missing: mlp(h) is added to h before norm2": (
+                norm2(mlp(h))
+            ),
+            "the MLP comes before attention: attention is first, with norm1": norm2(
+                late + attention(late)
+            ),
+            "`attention(x)[0]` is the first picture of the batch, which is then added to all: here "
+            "attention gives a tensor, no pair": norm2(first_picture + mlp(first_picture)),
             "the second sum starts from x again: it adds the MLP to the tokens after the first "
             "norm": norm2(t + mlp(h)),
-            "attention(x)[0] is the first picture's result, and it is added to every picture: the "
-            "functions here give tokens alone, no pair": (
-                norm2(norm1(t + attention(t)[0]) + mlp(norm1(t + attention(t)[0])))
-            ),
-            "the first residual connection is missing: h = norm1(x + attention(x))": (
-                norm2(norm1(attention(t)) + mlp(norm1(attention(t))))
-            ),
-            "the second residual connection is missing: norm2(h + mlp(h))": norm2(mlp(h)),
-            "the MLP comes first: attention is the first branch": (
-                norm2(norm1(t + mlp(t)) + attention(norm1(t + mlp(t))))
-            ),
             "the MLP sees x: its input is the tokens after the first norm": norm2(h + mlp(t)),
             "norm1 is used twice: the second sum has norm2": same,
             "the two norms are swapped: norm1 follows attention, norm2 the MLP": norm1(
@@ -258,7 +270,15 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
             layer_norm_eps=1e-6,
         )
     )
-    value = ask(answer, dim, depth, hidden, patch, side, classes)
+    block = 4 * dim**2 + 4 * dim + 2 * dim * hidden + hidden + dim + 4 * dim
+    parts: list[str] = []
+    handle = register_module_parameter_registration_hook(
+        lambda module, name, parameter: parts.append(name)
+    )
+    try:
+        value = ask(answer, dim, depth, hidden, patch, side, classes)
+    finally:
+        handle.remove()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise NotSolved(f"a whole number is expected, and this is {type(value).__name__}")
     if value != int(value):
@@ -271,9 +291,14 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
         3 * dim: "class token, its position and the bias of the patches are missing",
         classes: "the head's bias is missing",
         4 * dim * depth: "the two norms of a block are missing: each has a weight and a bias",
-        2
+        2 * dim * depth: "half of the norms are missing: a block has two, and each has a weight "
+        "and a bias",
+        classes * dim + classes: "the head is missing: a matrix of K x D and a bias",
+        classes * dim: "the head's matrix is missing",
+        (depth - 1) * block: "the blocks are counted once: there are L of them",
+        -2
         * dim
-        * depth: "half of the norms are missing: a block has two, and each has a weight and a bias",
+        * (depth - 1): "the last norm is counted in each block: it stands once, behind all",
         2 * dim * dim * depth: "Q, K and V are three matrices of D x D",
         3 * dim * depth: "the bias of Q, K and V is missing",
         dim * depth: "a bias of a block is missing: of the projection after the heads, or of the "
@@ -288,10 +313,6 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
         2 * dim * (hidden - 4 * dim) * depth
         + (hidden - 4 * dim) * depth: "hidden_dim is not 4·dim here: it is given",
         2 * dim * hidden * depth: "the two matrices of the MLP are missing",
-        classes * dim + classes: "the head is missing: a matrix of K x D and K biases",
-        (4 * dim * dim + 2 * dim * hidden + 9 * dim + hidden) * (depth - 1): "the blocks are "
-        "counted once: there are L of them",
-        -2 * dim * (depth - 1): "the last norm is counted once a block: it stands once, behind all",
     }
     missing = expected - int(value)
     if missing:
@@ -302,6 +323,11 @@ def check_count_parameters(answer: Callable[[int, int, int, int, int, int], int]
             f"{int(value):,} for D = {dim}, L = {depth}, F = {hidden}, P = {patch}, {side} pixels, "
             f"{classes} classes, which is {abs(missing):,} too {'few' if missing > 0 else 'many'} "
             f"of {expected:,}: {reason}"
+        )
+    if parts:
+        raise NotSolved(
+            "the number is right, because a model was made and counted: compute it from the six "
+            "numbers"
         )
     for name, number in PUBLISHED.items():
         config = ViTConfig.from_name(name)
@@ -330,6 +356,7 @@ def count(config: ViTConfig) -> int:
 
 # ---- 4.5 -----------------------------------------------------------------------------------------
 
+_CHOICES = ("gelu", "gelu_tanh", "quick_gelu"), (1, 2, 4, 8), ("cls", "mean")
 _HIDDEN = (("quick_gelu", 4, "mean"), ("gelu_tanh", 8, "cls"), ("gelu", 1, "mean"))
 
 
@@ -345,7 +372,7 @@ def check_settings_of(answer: Callable[..., Any]) -> None:
         name: tensor * 2 if "mlp" in name or "qkv" in name else tensor
         for name, tensor in model.state_dict().items()
     }
-    values = []
+    values, given = [], []
     for activation, num_heads, pooling in _HIDDEN:
         right = VisionTransformer(
             replace(config, activation=activation, num_heads=num_heads, pooling=pooling)  # type: ignore[arg-type]
@@ -353,19 +380,37 @@ def check_settings_of(answer: Callable[..., Any]) -> None:
         right.load_state_dict(tensors)
         with torch.no_grad():
             outputs = right(images)
-        value = ask(answer, tensors, config, images, outputs)
+        with _Loading() as loading:
+            value = ask(answer, tensors, config, images, outputs)
         if not isinstance(value, (tuple, list)) or len(value) != 3:
             raise NotSolved("three values are expected: activation, number of heads, pooling")
-        if not (isinstance(value[1], int) and value[2] in ("cls", "mean")):
-            raise NotSolved("the order is activation, number of heads, pooling")
+        if value[0] not in _CHOICES[0] or value[2] not in _CHOICES[2]:
+            raise NotSolved(f"the order is activation, number of heads, pooling, and not {value}")
         values.append(tuple(value))
+        given.append(outputs)
+    if tuple(values) == _HIDDEN:
+        return
+    if loading.made and not loading.called:
+        raise NotSolved(
+            "no tensors were loaded: a new model has random weights, so its outputs say nothing; "
+            "call `load_state_dict(tensors)` before you compare"
+        )
+    if all(
+        value in _farthest(tensors, config, images, outputs)
+        for value, outputs in zip(values, given, strict=True)
+    ):
+        raise NotSolved("the triple with the largest difference was kept: the smallest is right")
     if len(set(values)) == 1:
         raise NotSolved(
             f"three models with three sets of settings, and {values[0]} each time: do the outputs "
-            "go into your choice?"
+            "go into your choice, and is every number of heads tried with both poolings?"
         )
-    for value, right_value in zip(values, _HIDDEN, strict=True):
-        for index, name in enumerate(("activation", "number of heads", "pooling")):
+    # A setting that was not tried makes others wrong too, those with less effect: so it goes first.
+    names = ("activation", "number of heads", "pooling")
+    order = sorted((2, 1, 0), key=lambda index: len({value[index] for value in values}) > 1)
+    for index in order:
+        name = names[index]
+        for value, right_value in zip(values, _HIDDEN, strict=True):
             if value[index] == right_value[index]:
                 continue
             shown = f"{name} {value[index]!r} was found where another one made the outputs: "
@@ -381,3 +426,47 @@ def check_settings_of(answer: Callable[..., Any]) -> None:
             else:
                 reason = "try every flavour together with every number of heads and both poolings"
             raise NotSolved(shown + reason)
+
+
+class _Loading(AbstractContextManager["_Loading"]):
+    """Notes whether modules were made, and whether tensors were loaded into one."""
+
+    made = called = False
+
+    def __enter__(self) -> _Loading:
+        def note(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+            self.made = True
+
+        self._handle = register_module_parameter_registration_hook(note)
+        self._original = nn.Module.load_state_dict
+
+        def noted(module: nn.Module, *given: Any, **options: Any) -> Any:
+            self.called = True
+            return self._original(module, *given, **options)
+
+        nn.Module.load_state_dict = noted  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._handle.remove()
+        nn.Module.load_state_dict = self._original  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def _farthest(
+    tensors: dict[str, Tensor], config: ViTConfig, images: Tensor, outputs: Tensor
+) -> set[tuple[Any, ...]]:
+    """The triples whose outputs differ most, by the largest number, by length and by the mean."""
+    differences = {}
+    for triple in product(*_CHOICES):
+        activation, num_heads, pooling = triple
+        model = VisionTransformer(
+            replace(config, activation=activation, num_heads=num_heads, pooling=pooling)  # type: ignore[arg-type]
+        ).eval()
+        model.load_state_dict(tensors)
+        differences[triple] = (model(images) - outputs).abs()
+    measures: tuple[Callable[[Tensor], Tensor], ...] = (Tensor.max, Tensor.norm, Tensor.mean)
+    return {
+        max(differences, key=lambda triple: float(measure(differences[triple])))
+        for measure in measures
+    }

@@ -88,7 +88,8 @@ for name in ("pets_sgd", "pets_adam_sgd"):
 # | steps | 2,760 of 8 photos | 120 of 8 scenes |
 # | augmentation | crop, mirror, turn, brightness | none (it has a section of its own) |
 #
-# As in the recipes, each class has few pictures and the features are nearly good enough already:
+# As in the recipes, each class has few pictures (here fewer still, 1 to 9), and the features are
+# nearly good enough already:
 # the shipped ViT learned these classes at 96 pixels. Its head is thrown away and begins at zero,
 # and it has never seen a picture of 48 pixels.
 
@@ -285,7 +286,8 @@ assert steps["sgd"][2] > 0.99 > 0.9 > steps["adam"][2]
 # ## The rate over time
 #
 # Both recipes change the rate while they train. `pets_sgd` rises linearly for a tenth of its $T$
-# steps ($W$ of them), and falls as half a cosine to 0. The steps $s$ count from 0:
+# steps ($W$ of them), and falls as half a cosine towards 0, which it would reach at
+# step T. The steps $s$ count from 0:
 #
 # $$\frac{\eta_s}{\eta} = \frac{s + 1}{W}\ \ (s < W), \qquad
 # \frac{\eta_s}{\eta} = \frac12\left(1 + \cos \pi\, \frac{s - W}{T - W}\right)\ \ (s \ge W)$$
@@ -783,6 +785,8 @@ for name in ("upright", "in eight ways"):
 # 36, 16.7 %.
 #
 # ## Exercise 5.5: how alike turns make the positions
+#
+# (The cells above use such pairs for a figure: write yours without them.)
 #
 # Measure it. `similarity` is `(side, side, side, side)`: entry `[r, c]` is the map of how similar
 # the position embedding of (r, c) is to all. Return two numbers: the mean over all pairs of

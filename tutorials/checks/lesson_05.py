@@ -188,8 +188,8 @@ def check_rescued(settings: Any, train: Callable[[Settings], Sequence[Epoch]]) -
         )
     if accuracy < 0.7:
         raise NotSolved(
-            f"{100 * accuracy:.1f} % of the validation scenes, 70 % are asked for: a layer decay of "
-            f"{settings.layer_decay:g} "
+            f"{100 * accuracy:.1f} % of the validation scenes, 70 % are asked for: a layer decay "
+            f"of {settings.layer_decay:g} "
             + (
                 "leaves the blocks too high a rate: smaller"
                 if settings.layer_decay > 0.3

@@ -41,6 +41,8 @@ test: install ## the tests: no network, no other library, eight minutes on two c
 
 browser: install ## the tests of the explorer's page in a real browser (Debian's chromium); no skips
 	@.ci/environment.sh browser "$(VENV)"
+	@.ci/environment.sh real "$(VENV)"
+	@$(RUN) -m weights_convert.real > /dev/null
 	$(RUN) -m pytest -m browser --no-skips $(ARGS)
 
 # A processor that has more computes as one of 2013 does; what takes effect is printed first.

@@ -827,11 +827,11 @@ for column, name in enumerate(("colour", "shape")):
 #
 # Take a question of your own, or one of these, and answer it on a page with two figures.
 #
-# **The bench** is the live page: `python visualize.py explore` writes `runs/visualize/explore.html`,
-# one file in which this model runs. Drag the objects, change a colour, switch heads, MLPs and blocks
-# off, take patches away or swap two, and see the prediction, what the head reads after each block,
-# and every map follow; "One query, step by step" shows the numbers of a head. A guess is found there
-# in a minute, and measured here.
+# **The bench** is the live page: `python visualize.py explore` writes
+# `runs/visualize/explore.html`, one file in which this model runs. Drag the objects, change a
+# colour, switch heads, MLPs and blocks off, take patches away or swap two, and see the prediction,
+# what the head reads after each block, and every map follow; "One query, step by step" shows the
+# numbers of a head. A guess is found there in a minute, and measured here.
 #
 # - *Size.* Where is it decided which of three objects is the main one? Repaint another object
 #   than the main one, patch its patches' stream block by block, and see after which block its

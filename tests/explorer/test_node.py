@@ -1,4 +1,4 @@
-"""The page's scripts that compute, run by node where there is one: no browser is needed for them."""
+"""The page's scripts that compute, run by node where there is one: without a browser."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ const file = fs.readFileSync(weights), bytes = kernel && fs.readFileSync(kernel)
 const engine = new Engine();
 const checkpoint = file.buffer.slice(file.byteOffset, file.byteOffset + file.length);
 const opened = engine.open({ checkpoint, kernel: bytes });
-const seen = engine.view({ picture: { pixels: new Uint8Array(pixels), width, height, channels: 3 } });
+const photo = { pixels: new Uint8Array(pixels), width, height, channels: 3 };
+const seen = engine.view({ picture: photo });
 const pass = engine.run({ picture: seen, changes: {} });
-console.log(JSON.stringify({ by: opened.kernel, seen: [...seen.pixels], logits: [...pass.logits] }));
+const said = { by: opened.kernel, seen: [...seen.pixels], logits: [...pass.logits] };
+console.log(JSON.stringify(said));
 """
 
 

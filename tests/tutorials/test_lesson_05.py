@@ -208,6 +208,12 @@ def _ring(side: int) -> Tensor:
     return torch.minimum(line[:, None], line)
 
 
+def _distance_from_the_centre(side: int) -> Tensor:
+    """Twice the distance, squared, of each place: whole numbers."""
+    places = 2 * torch.arange(side) - side + 1
+    return (places[:, None] ** 2 + places**2).flatten()
+
+
 def test_alike_under_turns() -> None:
     right = solution("05", "5.5")["alike_under_turns"]
     assert_told_apart(
@@ -218,6 +224,7 @@ def test_alike_under_turns() -> None:
             "compared with itself": _by_group(lambda side: _ways(side).amin(dim=0), itself=True),
             "distance from the border": _by_group(_ring),
             "mirror images are missing": _by_group(lambda side: _ways(side, False).amin(dim=0)),
+            "on a grid of 8": _by_group(_distance_from_the_centre),
             "two numbers": lambda similarity: right(similarity)[0],
             "the numbers differ": lambda similarity: (similarity.mean(), similarity.mean()),
             "has other numbers afterwards": changed_in_place(right),

@@ -35,6 +35,12 @@ def test_the_output_without_one_head() -> None:
         value[..., head * d : (head + 1) * d] = 0
         return value
 
+    def rows(outputs: Tensor, weight: Tensor, bias: Tensor, head: int) -> Tensor:
+        d = outputs.shape[-1]
+        weight = weight.clone()
+        weight[head * d : (head + 1) * d] = 0
+        return outputs.flatten(2) @ weight.T + bias
+
     def written_into(outputs: Tensor, weight: Tensor, bias: Tensor, head: int) -> Tensor:
         outputs[:, :, head] = 0
         return outputs.flatten(2) @ weight.T + bias
@@ -52,7 +58,8 @@ def test_the_output_without_one_head() -> None:
             "a slice of the projected output": sliced,
             "this is the head alone: it": alone,
             "the bias is gone": lambda o, w, b, h: other(o, w, b, h) - b,
-            "rows of the weight": lambda o, w, b, h: other(o, w.T, b, h),
+            "rows of the weight are set to 0": rows,
+            "rows of the weight are used": lambda o, w, b, h: other(o, w.T, b, h),
             "a token is silenced": token,
             "(d, H) is flattened": lambda o, w, b, h: (
                 (o * (torch.arange(3)[:, None] != h)).transpose(2, 3).flatten(2) @ w.T + b
@@ -79,15 +86,22 @@ def test_the_colour_in_the_logits() -> None:
         right=[solution("10", "10.2")["colour_log_probability"], other],
         wrong={
             "take their logarithm": lambda logits: other(logits).exp(),
-            "logits were added": lambda logits: logits.unflatten(-1, (6, 8)).sum(-2),
-            "count dimensions from the last": lambda x: (
-                x.log_softmax(1).unflatten(-1, (6, 8)).logsumexp(-2)
-            ),
-            "and softmax came then": lambda x: x.unflatten(-1, (6, 8)).sum(-2).log_softmax(-1),
+            "logits were added, not": lambda logits: logits.unflatten(-1, (6, 8)).sum(-2),
             "right but for a constant": lambda x: x.unflatten(-1, (6, 8)).logsumexp(-2),
             "multiplies probabilities": lambda logits: folded(logits).sum(-2),
             "the best shape": lambda logits: folded(logits).amax(-2),
             "folded as (8, 6)": lambda logits: folded(logits, rows=8).logsumexp(-1),
+            "logits were added over the shapes: add probabilities (logsumexp)": lambda x: (
+                x.unflatten(-1, (6, 8)).sum(-2).log_softmax(-1)
+            ),
+            "averaged over the shapes": lambda x: x.unflatten(-1, (6, 8)).mean(-2).log_softmax(-1),
+            "made to sum to 1": lambda x: x.unflatten(-1, (6, 8)).amax(-2).log_softmax(-1),
+            "probabilities of 8 things": lambda x: x[..., :8].log_softmax(-1),
+            "their exponentials must sum": lambda x: x[..., :8],
+            "with logits (2, 5, 48) the numbers differ": lambda x: (
+                x.log_softmax(1).unflatten(-1, (6, 8)).logsumexp(-2)
+            ),
+            "with logits (48,) the numbers differ": lambda x: other(x) * (1 if x.dim() > 1 else 2),
             "these are 6 shapes": lambda logits: folded(logits).logsumexp(-1),
             "over the colours of one shape": lambda logits: (
                 logits.unflatten(-1, (6, 8)).log_softmax(-1).logsumexp(-2)
@@ -110,8 +124,6 @@ def test_the_share_that_moved() -> None:
         right=[solution("10", "10.3")["moved_share"], other],
         wrong={
             "mean of the ratios": lambda a, b, p: ((p - a) / (b - a)).mean(),
-            "lengths are taken": lambda a, b, p: (p - a).mean().abs() / (b - a).mean(),
-            "cut at 0 and 1": lambda a, b, p: min(max(float(other(a, b, p)), 0.0), 1.0),
             "counted from the donor": lambda a, b, p: 1 - other(a, b, p),
             "the sign is turned": lambda a, b, p: -other(a, b, p),
             "upside down": lambda a, b, p: 1 / other(a, b, p),
@@ -120,7 +132,17 @@ def test_the_share_that_moved() -> None:
             "percentage": lambda a, b, p: 100 * other(a, b, p),
             "one number is expected": lambda a, b, p: (p - a) / (b - a),
             "nothing comes back": lambda a, b, p: None,
-            "the mean way over the pictures": lambda a, b, p: 0.5,
+            "must give 0": lambda a, b, p: 0.5,
+            "both differences are sizes": lambda a, b, p: (
+                (p - a).abs().mean() / (b - a).abs().mean()
+            ),
+            "the ways are sizes": lambda a, b, p: (p - a).abs().mean() / (b - a).mean(),
+            "the distances are sizes": lambda a, b, p: (p - a).mean() / (b - a).abs().mean(),
+            "the sign is lost": lambda a, b, p: abs(other(a, b, p)),
+            "cut to [0, 1]": lambda a, b, p: min(max(other(a, b, p), 0.0), 1.0),
+            "above and below the line": lambda a, b, p: (p - a).median() / (b - a).median(),
+            "not of ratios": lambda a, b, p: ((p - a) / (b - a)).median(),
+            "right at the ends": lambda a, b, p: other(a, b, p) ** 2,
         },
     )
 
@@ -130,20 +152,27 @@ def test_the_head_that_finds_colour() -> None:
     assert_told_apart(
         check_colour_head,
         right=[
-            (names["colour_block"], names["colour_head"]),
-            (torch.tensor(1), torch.tensor(2)),
+            ((names["colour_block"], names["colour_head"]),),
+            ([torch.tensor(1), torch.tensor(2)],),
         ],
         wrong={
-            "carries the whole answer": (3, 2),
-            "that one is for the shape": (3, 1),
-            "done at the patches": (1, 0),
-            "hardly anything depends": (0, 2),
-            "counted from 0": (2, 3),
-            "must be a whole number": ("block 1", 2),
-            "block 4": (4, 0),
-            "nothing is written": (..., ...),
+            "carries both halves": ((3, 2),),
+            "mostly for the shape": ((3, 1),),
+            "done at the patches": ((1, 0),),
+            "hardly anything depends": ((0, 2),),
+            "counted from 0": ((2, 3),),
+            "the block is the text 'block 1'": (("block 1", 2),),
+            "the block is the text '1'": (("1", "2"),),
+            "head must be a whole number": ((1, 2.5),),
+            "block 4": ((4, 0),),
+            "several things": (((1, 2), None),),
+            "the head is missing": ((1, ...),),
+            "two numbers are expected": ((1, 2, 0),),
+            "nothing is written": ((..., ...),),
         },
     )
+    message = check_colour_head.message((0, 1))
+    assert message is not None and "-0 %" not in message and "on other scenes" in message
 
 
 def test_the_colours_taken_away() -> None:
@@ -156,7 +185,9 @@ def test_the_colours_taken_away() -> None:
         wrong={
             "the other way round": {3: [0, 1, 2]},
             "comes in other ways": {1: [2]},
-            "nothing is silenced": {},
+            "looks better than": {0: [0, 1], 1: [2]},
+            "no head is named": {},
+            "named twice in [2, 2]": {1: [2, 2]},
             "too much is silenced": {block: [0, 1, 2] for block in range(4)},
             "a dictionary is expected": [(1, 2)],
             "give a list of heads": {1: 2},
@@ -164,6 +195,8 @@ def test_the_colours_taken_away() -> None:
             "is no number": {1: ["2"]},
         },
     )
+    message = check_silenced_set.message({1: [2]})
+    assert message is not None and message.startswith("1 head: on scenes that the check draws")
 
 
 def test_colour_and_shape_come_apart_in_the_shipped_model() -> None:

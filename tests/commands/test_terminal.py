@@ -213,9 +213,10 @@ def names_for_type_checkers() -> set[str]:
     return {alias.asname or alias.name for node in imports for alias in node.names}
 
 
-def names_in_the_readme(package: str) -> set[str]:
-    """X of all `package.X` in README.md."""
-    text = (ROOT / "README.md").read_text()
+def names_in_the_pages(package: str) -> set[str]:
+    """X of all `package.X` in README.md and docs/."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     return set(re.findall(rf"\b{re.escape(package)}\.([A-Za-z_]+)(?=[(.])", text))
 
 
@@ -224,7 +225,7 @@ def test_every_public_name_is_there() -> None:
         assert getattr(minivit, name) is not None
         assert name in dir(minivit)
     assert set(minivit.__all__) == names_for_type_checkers()
-    used = names_in_the_readme("minivit")
+    used = names_in_the_pages("minivit")
     assert {"load_model", "AttentionRows", "explain"} <= used <= set(minivit.__all__)
     scope: dict[str, Any] = {}
     exec("from minivit import *", scope)
@@ -240,7 +241,7 @@ def test_every_public_name_of_explain_is_there() -> None:
     }
     assert set(explain.__all__) == functions | {"METHODS"}
     assert all(callable(method) for method in explain.METHODS.values())
-    used = names_in_the_readme("minivit.explain")
+    used = names_in_the_pages("minivit.explain")
     assert {"class_attention", "rollout"} <= used <= functions
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
 CLOSE_ENOUGH = 0.1  # of the stated number of lines
 

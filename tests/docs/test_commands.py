@@ -116,7 +116,8 @@ def is_a_module(command: str) -> None:
 
 def is_understood(command: str) -> None:
     name, words = re.findall(r"(train|visualize)\.py(.*)", command)[0]
-    PARSERS[name].parse_args(shlex.split(words))
+    default = ["classify"] if name == "train" and words.startswith(" -") else []
+    PARSERS[name].parse_args([*default, *shlex.split(words)])
 
 
 CHECKED: dict[str, Callable[[str], None]] = {
@@ -128,7 +129,7 @@ CHECKED: dict[str, Callable[[str], None]] = {
     r"^python -m weights_convert [a-z]\w+( -o |$)": is_in_the_catalogue,  # a download
     r"^python -m weights_convert B_16_imagenet1k\.pth": lambda command: None,  # 330 MB
     r"^python -m (benchmarks|tutorials|tests|weights_convert\.)": is_a_module,  # long, or tested
-    r"train\.py --minutes": is_understood,  # minutes; tests/training/test_minutes.py has shorter ones
+    r"train\.py --minutes": is_understood,  # ten minutes
     r"sweep .* image_size=224,384": is_understood,  # a minute; another sweep runs
     r"--recipe fashion_mnist": is_understood,  # Debian's data set
     r"--data COCO": is_understood,  # 20 GB of photos, a ResNet-101's weights

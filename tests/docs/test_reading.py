@@ -1,4 +1,4 @@
-"""The reading path of docs/reading.md is true: files have the lines it says and name the next station."""
+"""The path of docs/reading.md is true: files have the lines it says and name the next station."""
 
 from __future__ import annotations
 

@@ -71,6 +71,5 @@ def show(
     """
     named = named_pictures(pictures)
     text = page_text(model, named, **options)
-    looks = "the words of its caption" if isinstance(model, Captioner) else "the class token"
-    description = f"{named[0].name}, and where {looks} looked"
+    description = f"{named[0].name}, and where the model looks"
     return ShownPage(text, height, still(model, named[0], **options), description)

@@ -55,7 +55,7 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         type=Path,
         metavar="CSV",
         help="scores.csv of visualize.py score for these weights: the figures stand beside the "
-        "methods' names",
+        "methods' names (default: of the shipped ViT those on scenes, which are known; else none)",
     )
     command.add_argument(
         "--whole",

@@ -1,12 +1,9 @@
-"""What visualize.py score found out, in a few words a method, for where a method is named."""
+"""What visualize.py score found out, in a few words a method, read from the file of a flag."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
-
-# The figure that says most, where there were masks and where there were none.
-_FIGURES = {"pointing": "points {:.0f} %", "insertion": "insertion {:.0f} %"}
 
 
 def read_scores(path: Path) -> dict[str, str]:
@@ -22,10 +19,11 @@ def read_scores(path: Path) -> dict[str, str]:
     Raises:
         ValueError: The file cannot be read, or is another table.
     """
+    from minivit.explorer.method_scores import score_words
+
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {row["map"]: _words(row) for row in rows}
+            return score_words(file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no table in UTF-8"
         raise ValueError(f"--scores {path}: cannot be read ({reason})") from error
@@ -34,10 +32,3 @@ def read_scores(path: Path) -> dict[str, str]:
             f"--scores {path}: is no table of scores; give the scores.csv that visualize.py score "
             "writes"
         ) from error
-
-
-def _words(row: dict[str, str]) -> str:
-    name = "pointing" if row.get("pointing") else "insertion"
-    words = _FIGURES[name].format(100 * float(row[name]))
-    chance = row.get(f"{name}_chance")
-    return f"{words} (chance {100 * float(chance):.0f} %)" if chance else words

@@ -18,6 +18,7 @@ from PIL import Image
 from minivit.captioner import Captioner
 from minivit.explorer.gather import LIVE_WEIGHTS, PagePicture, describe
 from minivit.explorer.gather_captions import describe_captioner
+from minivit.explorer.method_scores import known_scores
 from minivit.explorer.packed import Packed
 from minivit.files import replacing
 from minivit.preprocess import Preprocess
@@ -83,7 +84,8 @@ def write_page(
         name: Name of the weights, for the page's head.
         preprocess: Transform of the pictures; None: the model's. Not for a captioner.
         scores: A few words on methods, by their names, on how far they can be trusted here; they
-            stand beside the names. Not for a captioner.
+            stand beside the names. None: those measured on the built-in scenes where the model is
+            the shipped one, else no words. Not for a captioner.
         beam_size: Sentences that a captioner follows at a time, which the page then lists; 1:
             greedy.
         max_length: Greatest number of tokens of a caption, the start token counted; None: all that
@@ -129,29 +131,41 @@ def page_text(
             raise ValueError(
                 "methods, preprocess, scores: a captioner has one map and one transform only"
             )
-        named = [_named(picture, number) for number, picture in enumerate(pictures)]
         return _join(
             describe_captioner(
-                model, named, packed, name=name, beam_size=beam_size, max_length=max_length
+                model,
+                named_pictures(pictures),
+                packed,
+                name=name,
+                beam_size=beam_size,
+                max_length=max_length,
             ),
             packed,
         )
     if beam_size != 1 or max_length is not None:
         raise ValueError("beam_size, max_length: only a captioner writes sentences")
+    preprocess = preprocess or model.preprocess
     live = sum(parameter.numel() for parameter in model.parameters()) <= LIVE_WEIGHTS
     document = describe(
         model,
-        [_named(picture, number) for number, picture in enumerate(pictures)],
+        named_pictures(pictures),
         packed,
         name=name,
         methods=(METHODS_SHOWN if live else METHODS_OF_LARGE) if methods is None else methods,
-        preprocess=preprocess or model.preprocess,
+        preprocess=preprocess,
         live=live,
-        scores=scores or {},
+        scores=known_scores(model, preprocess) if scores is None else scores,
     )
     kernel = np.frombuffer((_PAGE / "kernel.wasm").read_bytes(), dtype=np.uint8)
     document["kernel"] = packed.add(kernel)
     return _join(document, packed)
+
+
+def named_pictures(
+    pictures: Sequence[str | os.PathLike[str] | Image.Image | PagePicture],
+) -> list[PagePicture]:
+    """Pictures opened, with the names that the page shows."""
+    return [_named(picture, number) for number, picture in enumerate(pictures)]
 
 
 def _named(picture: str | os.PathLike[str] | Image.Image | PagePicture, number: int) -> PagePicture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def test_the_page_works_in_a_notebooks_frame(
                 break
             page.wait_for_timeout(50)
         assert frame.evaluate("location.protocol") == "about:"
+        assert not frame.parent_frame.is_visible("img")  # it is for where there is no frame
         assert frame.text_content("#weights") == 'a"b<c>'
         frame.click("#heads button >> nth=3")  # the address cannot be written to
         assert frame.evaluate("state.head") == 1
@@ -60,3 +62,21 @@ def test_the_page_works_in_a_notebooks_frame(
         assert not complaints
     finally:
         context.close()
+
+
+def test_a_picture_stands_where_frames_are_taken_out(
+    browser: Any, scenes_model: VisionTransformer, tmp_path: Path
+) -> None:
+    """Whether a style is left, as by some, or goes too, as in JupyterLab."""
+    output = show(scenes_model, ["tutorials/photos/cat.jpg"], methods=())._repr_html_()
+    without_frame = re.sub("<iframe.*</iframe>", "", output, flags=re.DOTALL)
+    without_style = re.sub("<style>.*?</style>", "", without_frame)
+    assert len(without_style) < len(without_frame) < len(output)
+    for left in (without_frame, without_style):
+        path = tmp_path / "notebook.html"
+        path.write_text(f"<!doctype html><meta charset=utf-8>{left}", encoding="utf-8")
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        assert page.is_visible("img")
+        assert page.evaluate("document.querySelector('img').naturalWidth") == 990
+        page.close()

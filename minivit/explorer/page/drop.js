@@ -85,6 +85,7 @@ async function openCheckpoint(file) {
     bar.removeAttribute("value");
     const engine = live || new Live(document.getElementById("numerics").textContent);
     const opened = await engine.ask("open", { checkpoint, kernel: arrayOf(page.kernel) });
+    Object.assign(page, { positions: null, scores: {} });   // of the weights before, whatever the file's name
     useModel(engine, { ...opened, name: file.name });
     for (const picture of page.pictures) Object.assign(picture, { maps: [], stored: null, lens: null, pixels: null });
     passes.clear();

@@ -323,7 +323,6 @@ async function openLive() {
 // From here on this model runs: its config is the page's.
 function useModel(engine, { name, config, preprocess, labels, kernel, positionTable }) {
   live = engine;
-  if (name !== page.name) page.positions = null;
   Object.assign(page, { name, config, preprocess, labels, positionTable });
   document.getElementById("weights").textContent = shown(name);
   changes = noChanges();

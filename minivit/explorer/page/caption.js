@@ -163,8 +163,9 @@ function startCaptions(choose) {
   stage.setAttribute("role", "img");
   stage.setAttribute("aria-label", "The picture with the word's map; its strongest cell is read out below");
   stage.removeAttribute("tabindex");
-  document.getElementById("keys").textContent = "Keys: left and right step through the words, [ and ] "
-    + "a block, , and . a head, r says or reads, d divides by the mean, p pins the word.";
+  document.getElementById("keys").textContent = "Keys: left and right step through the words. While the focus "
+    + "is on the sentence, on the picture or in this panel, [ and ] choose a block, , and . a head, r says or reads, "
+    + "d divides by the mean, p pins the word.";
   for (const button of document.querySelectorAll("[data-align]")) {
     button.addEventListener("click", () => choose({ align: button.dataset.align }));
   }

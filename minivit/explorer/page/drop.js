@@ -19,7 +19,8 @@ async function pixelsOfFile(file) {
   if (grey) return grey;
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+    // Left to itself Chromium has its WebP decoder multiply by alpha, which cuts digits off where Pillow rounds.
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
     throw new Error("this browser cannot decode it; save it as JPEG or PNG");
   }

@@ -228,10 +228,16 @@ function read(view, place) {
     : view.caption ? readWord(view) : "Point at a patch to read it, click to ask it.";
 }
 
+// A letter or a sign, which speech input or a slip types anywhere: it acts only where the focus is on what it is for
+// (WCAG 2.1.4). A space presses buttons.
+function isCharacter(key) {
+  return key.length === 1 && key !== " ";
+}
+
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
   const view = viewOf(), { key } = event;
-  if (!view) return;
+  if (!view || (isCharacter(key) && !event.target.closest("[data-keys]"))) return;
   if (view.caption && pressInCaption(key, view, choose)) return event.preventDefault();
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const heads = ["mean", "max", ...Array.from({ length: view.numHeads }, (_, head) => head)];
@@ -243,7 +249,7 @@ function press(event) {
     const col = Math.min(cols - 1, Math.max(0, from[1] + steps[key][1]));
     choose({ token: view.numPrefix + row * cols + col, method: "attention" });
   } else if (key === "[" || key === "]") {
-    choose({ block: Math.min(page.config.depth - 1, Math.max(0, view.block + (key === "]" ? 1 : -1))), method: "attention" });
+    choose({ block: between(view.block + (key === "]" ? 1 : -1), 0, page.config.depth - 1), method: "attention" });
   } else if (key === "," || key === ".") {
     const at = heads.indexOf(state.head) + (key === "." ? 1 : heads.length - 1);
     choose({ head: heads[at % heads.length], method: "attention" });
@@ -334,7 +340,8 @@ function useModel(engine, { name, config, preprocess, labels, kernel, positionTa
       const pass = await live.ask("run", { picture: page.pictures[number].pixels, changes: changesFor(changes) });
       passes.set(number, pass);
       if (!untouched.has(number) && isUnchanged(asked)) untouched.set(number, pass.logits);
-      document.getElementById("pass").textContent = `${kernel}: ${pass.milliseconds.toFixed(0)} ms a pass`;
+      const where = live.worker ? "" : ", in the page itself, which stands still meanwhile: no worker starts here";
+      document.getElementById("pass").textContent = `${kernel}: ${pass.milliseconds.toFixed(0)} ms a pass${where}`;
       draw();
     } catch (error) {
       complain(error.message);
@@ -364,7 +371,8 @@ function show(picture, pixels) {
 function pixelsOfImage(image) {
   const { width, height } = image, context = new OffscreenCanvas(width, height).getContext("2d");
   context.drawImage(image, 0, 0);
-  return { pixels: toBytes(context.getImageData(0, 0, width, height).data, width * height), width, height, channels: 3 };
+  const rgba = context.getImageData(0, 0, width, height).data;
+  return { pixels: toBytes(rgba, width * height), width, height, channels: 3 };
 }
 
 // ---- the objects of a scene ------------------------------------------------------------------------------
@@ -439,7 +447,8 @@ function makeSwitches() {
   section.hidden = false;
   section.replaceChildren(words("h2", "The model, running here"), words("p", ""), document.createElement("table"));
   section.querySelector("p").id = "pass";
-  const label = words("label", "Scores divided once more by "), slider = document.createElement("input"), value = words("output", "1.00");
+  const label = words("label", "Scores divided once more by ");
+  const slider = document.createElement("input"), value = words("output", "1.00");
   Object.assign(slider, { type: "range", min: -20, max: 20, value: 0, id: "temperature", autocomplete: "off" });
   slider.addEventListener("input", () => {
     const temperature = 2 ** (slider.value / 5);

@@ -41,8 +41,8 @@ function roomFor(config, numTokens) {
 //   temperature number by which the scores are divided once more
 //   watch       {block, head, query}: one row, whose numbers come back on their way
 //
-// Returns {logits, lens, attention, patches, grid, numPrefix, watched}: lens has the logits that the head reads before the
-// first block and after each, attention a Float32Array (H, N, N) a block.
+// Returns {logits, lens, attention, patches, grid, numPrefix, watched}: lens has the logits that the head reads before
+// the first block and after each, attention a Float32Array (H, N, N) a block.
 function forward(model, arena, image, changes = {}) {
   const { config } = model;
   const start = arena.mark();
@@ -50,7 +50,9 @@ function forward(model, arena, image, changes = {}) {
   const numPatches = grid[0] * grid[1];
   const patches = changes.patches || Array.from({ length: numPatches }, (_, p) => [p, p]);
   const count = patches.length + numPrefixTokens(config);
-  if (count > model.numTokens) throw new Error(`the picture has ${count} tokens, and the page has room for ${model.numTokens}`);
+  if (count > model.numTokens) {
+    throw new Error(`the picture has ${count} tokens, and the page has room for ${model.numTokens}`);
+  }
   let tokens = embed(model, arena, image, grid, patches);                       // (N, D)
   const numTokens = tokens.length / config.dim;
   const watched = {}, attention = [], lens = [classify(model, arena, tokens, numTokens)];
@@ -179,9 +181,13 @@ function attend(model, arena, out, normed, numTokens, block, changes, watched) {
 
 // The numbers of one row on its way: its query, all keys and values of the head, and its scores.
 function noteScores(qkv, scores, query, head, numTokens, dim, width, numKeys) {
-  const part = (token, kind) => qkv.slice(token * 3 * dim + kind * dim + head * width, token * 3 * dim + kind * dim + (head + 1) * width);
+  const part = (token, kind) => {
+    const start = token * 3 * dim + kind * dim + head * width;
+    return qkv.slice(start, start + width);
+  };
   const all = (kind) => Array.from({ length: numTokens }, (_, token) => part(token, kind));
-  return { query: part(query, 0), keys: all(1), values: all(2), scores: scores.slice(query * numKeys, query * numKeys + numTokens) };
+  const row = scores.slice(query * numKeys, query * numKeys + numTokens);
+  return { query: part(query, 0), keys: all(1), values: all(2), scores: row };
 }
 
 // Equation 4 and the head: the logits that the head reads from the tokens as they are; without a head the

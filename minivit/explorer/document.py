@@ -24,7 +24,15 @@ from minivit.preprocess import Preprocess
 from minivit.vit import VisionTransformer
 
 _PAGE = Path(__file__).parent / "page"
-NUMERICS = ("matrix.js", "positions.js", "preprocess.js", "safetensors.js", "vit.js", "engine.js")
+NUMERICS = (
+    "matrix.js",
+    "positions.js",
+    "preprocess.js",
+    "safetensors.js",
+    "followed.js",
+    "vit.js",
+    "engine.js",
+)
 """Scripts that compute: they run in the worker too."""
 INTERFACE = (
     "text.js",

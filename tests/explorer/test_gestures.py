@@ -322,7 +322,7 @@ def test_who_pressed_something_is_still_there(here: Opened) -> None:
     here.page.keyboard.press(" ")
     here.wait_until("!latest.running && isChanged()")
     assert here.page.evaluate(focused) == "head 1, block 2"
-    assert here.page.is_disabled("#methods button >> nth=1")
+    assert here.page.is_disabled("#methods >> text=relevance")
     assert here.page.is_visible("#stale")
 
 

@@ -86,6 +86,7 @@ async function openCheckpoint(file) {
     bar.removeAttribute("value");
     const engine = live || new Live(document.getElementById("numerics").textContent);
     const opened = await engine.ask("open", { checkpoint, kernel: arrayOf(page.kernel) });
+    Object.assign(page, { positions: null, scores: {} });  // those of the model that was there
     useModel(engine, { ...opened, name: file.name });
     for (const picture of page.pictures) Object.assign(picture, { maps: [], stored: null, lens: null, pixels: null });
     passes.clear();

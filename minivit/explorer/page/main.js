@@ -41,14 +41,22 @@ function viewOf() {
     attention, lens, target, place, query, changed, patches: pass && pass.patches,
     before: changed && config.num_classes ? untouched.get(number) : null, isAttention: true, signed: false };
   view.ofHead = (head) => mapOfHead(view, head);
-  const map = picture.maps.find((one) => one.method === state.method && (one.target === null || one.target === target));
-  if (state.method !== "attention" && map && !changed) {
-    Object.assign(view, { isAttention: false, signed: page.signed.includes(map.method), values: arrayOf(map.values) });
+  const map = mapOfMethod(view);
+  if (map) {
+    Object.assign(view, { isAttention: false, signed: page.signed.includes(state.method), values: map });
   } else {
     view.tokens = lookedAt(attention, numHeads, { ...state, block, token: query });
     view.values = onGrid(view, view.tokens);
   }
   return view;
+}
+
+// The map of the chosen method: as it was stored, and after a change as the pass gives it, or null.
+function mapOfMethod(view) {
+  const { page, picture, state: { method }, target, changed } = view, pass = passes.get(view.state.picture);
+  const stored = picture.maps.find((one) => one.method === method && (one.target === null || one.target === target));
+  if (stored && !changed) return arrayOf(stored.values);
+  return pass && followedMethods(page.config).includes(method) ? onGrid(view, followed(pass, method)) : null;
 }
 
 function mapOfHead(view, head) {
@@ -146,17 +154,26 @@ function drawTokens(view) {
 }
 
 function drawMethods(view) {
-  const methods = new Set(["attention", ...view.picture.maps.map(({ method }) => method)]);
-  refill(document.getElementById("methods"), ...[...methods].map((method) => {
+  const stored = view.picture.maps.map(({ method }) => method), follow = live ? followedMethods(page.config) : [];
+  const rest = [...new Set(stored)].filter((method) => !follow.includes(method));
+  refill(document.getElementById("methods"), ...[...new Set(["attention", ...stored, ...follow])].map((method) => {
     const chip = words("button", plainName(method)), score = page.scores[method];
     if (score) chip.append(words("small", score));
     chip.type = "button";
-    chip.disabled = method !== "attention" && view.changed;
+    chip.disabled = view.changed && rest.includes(method);
     chip.setAttribute("aria-pressed", String(method === (view.isAttention ? "attention" : state.method)));
     chip.addEventListener("click", () => choose({ method }));
     return chip;
   }));
-  document.getElementById("stale").hidden = !(view.changed && methods.size > 1);
+  const hint = document.getElementById("stale"), names = rest.map(plainName).join(", ");
+  hint.textContent = [
+    view.changed && rest.length && `Maps by ${names} are of the picture and model as they came and cannot follow: `
+      + "this page computes no gradients.",
+    live && !rest.length && "Maps by other methods are not computed in this page: python visualize.py explain makes "
+      + "them.",
+    view.changed && state.method === "rollout" && "Rollout reads weights alone: heads and blocks that are off count.",
+  ].filter(Boolean).join(" ");
+  hint.hidden = !hint.textContent;
 }
 
 function plainName(method) {
@@ -329,7 +346,6 @@ async function openLive() {
 // From here on this model runs: its config is the page's.
 function useModel(engine, { name, config, preprocess, labels, kernel, positionTable }) {
   live = engine;
-  if (name !== page.name) page.positions = null;
   Object.assign(page, { name, config, preprocess, labels, positionTable });
   document.getElementById("weights").textContent = shown(name);
   changes = noChanges();

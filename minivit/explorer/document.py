@@ -53,6 +53,7 @@ INTERFACE = (
     "drop.js",
     "places.js",
     "word_steps.js",
+    "relevance.js",
     "caption.js",
     "main.js",
 )

@@ -81,7 +81,10 @@ def write_page(
     """Writes a page in which the attention of a model on pictures can be explored, offline.
 
     A model of up to 4 M weights rides along, and the page runs it; of a larger one the page holds
-    queries and keys of these pictures. Of a captioner it holds what each word's step looked at.
+    queries and keys of these pictures. A model that runs there, or one that is dropped onto the
+    page, has maps by rollout and value norm of whatever is changed or dropped; maps by other
+    methods are those stored here. Of a captioner the page holds what each word's step looked at,
+    and the relevance of the cells for each token.
 
     Args:
         model: Vision Transformer or captioner in eval mode.

@@ -1,4 +1,4 @@
-"""Rollout and value norm, computed in the page of what the page holds: the numbers are `METHODS`'."""
+"""Rollout and value norm, computed in the page of its own passes: the numbers are `METHODS`'."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 import minivit
 from minivit.data.scenes.dataset import TEST_SEED, make_scene, scene_layers
-from minivit.explain import METHODS, intervene, patch_map, rollout
+from minivit.explain import METHODS, intervene, rollout
 from minivit.explorer import write_page
 from minivit.explorer.gather import PagePicture
 from minivit.vit import VisionTransformer
@@ -125,7 +125,9 @@ def test_patches_that_are_gone_leave_holes(here: Opened, model: VisionTransforme
 
 
 def test_words_say_what_cannot_follow(here: Opened) -> None:
-    names = "[...document.querySelectorAll('#methods button')].map((b) => [b.textContent, b.disabled])"
+    names = (
+        "[...document.querySelectorAll('#methods button')].map((b) => [b.textContent, b.disabled])"
+    )
     free = [[name, False] for name in ("attention", "rollout", "relevance", "value norm")]
     assert here.page.evaluate(names) == free
     assert not here.page.is_visible("#stale")

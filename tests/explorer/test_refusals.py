@@ -64,12 +64,14 @@ def test_a_worker_that_is_slow_is_no_silent_one(
     browser: Any, scenes_page: Path, tmp_path: Path
 ) -> None:
     """It says at once that it started, and is not given up however long an answer takes."""
-    path = _changed(scenes_page, tmp_path / "page.html", "const PATIENCE = 40;", "const PATIENCE = 8;")
+    path = _changed(
+        scenes_page, tmp_path / "page.html", "const PATIENCE = 40;", "const PATIENCE = 8;"
+    )
     slow = "const engine = new Engine();\n  port.onmessage"
     held = (
         "const engine = new Engine(), open = engine.open;\n  engine.open = (argument) => { "
-        "for (const end = Date.now() + 2500; Date.now() < end;); return open.call(engine, argument); "
-        "};\n  port.onmessage"
+        "for (const end = Date.now() + 2500; Date.now() < end;); "
+        "return open.call(engine, argument); };\n  port.onmessage"
     )
     with opened(browser, _changed(path, path, slow, held)) as here:
         here.wait_until("passes.has(1)")

@@ -168,7 +168,7 @@ function drawMethods(view) {
   const hint = document.getElementById("stale"), names = rest.map(plainName).join(", ");
   hint.textContent = [
     view.changed && rest.length && `Maps by ${names} are of the picture and model as they came and cannot follow: `
-      + "this page computes no gradients.",
+      + "this page does not compute them.",
     live && !rest.length && "Maps by other methods are not computed in this page: python visualize.py explain makes "
       + "them.",
     view.changed && state.method === "rollout" && "Rollout reads weights alone: heads and blocks that are off count.",

@@ -38,7 +38,8 @@ function drawWordMethods(view, choose) {
 
 function massOfRelevance(view) {
   const sum = view.values.reduce((total, value) => total + value, 0);
-  const half = sum > 0 ? `half of it on ${cellsForHalf(view.values, sum)} of ${view.values.length} cells` : "0 everywhere";
+  const cells = `${cellsForHalf(view.values, sum)} of ${view.values.length} cells`;
+  const half = sum > 0 ? `half of it on ${cells}` : "0 everywhere";
   return `word relevance: through which cells attention that raises the word passes; ${half}; `
     + "each map has a scale of its own";
 }

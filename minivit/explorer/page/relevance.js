@@ -5,7 +5,8 @@ const WORD_METHODS = { attention: "attention", word_relevance: "word relevance" 
 
 // Whether each of these words has a map: the end of a sentence as long as the captioner can write has none.
 function hasRelevance({ relevance, words }, chosen) {
-  return relevance !== null && chosen.every((word) => words[word].tokens.every((token) => token < relevance.whole.shape[0]));
+  const isKnown = (token) => relevance !== null && token < relevance.whole.shape[0];
+  return chosen.every((word) => words[word].tokens.every(isKnown));
 }
 
 // The map of a word of several tokens is their mean, as it is of attention.

@@ -25,7 +25,15 @@ from minivit.preprocess import Preprocess
 from minivit.vit import VisionTransformer
 
 _PAGE = Path(__file__).parent / "page"
-NUMERICS = ("matrix.js", "positions.js", "preprocess.js", "safetensors.js", "vit.js", "engine.js")
+NUMERICS = (
+    "matrix.js",
+    "positions.js",
+    "preprocess.js",
+    "safetensors.js",
+    "followed.js",
+    "vit.js",
+    "engine.js",
+)
 """Scripts that compute: they run in the worker too."""
 INTERFACE = (
     "text.js",
@@ -46,6 +54,7 @@ INTERFACE = (
     "drop.js",
     "places.js",
     "word_steps.js",
+    "relevance.js",
     "caption.js",
     "main.js",
 )
@@ -73,7 +82,10 @@ def write_page(
     """Writes a page in which the attention of a model on pictures can be explored, offline.
 
     A model of up to 4 M weights rides along, and the page runs it; of a larger one the page holds
-    queries and keys of these pictures. Of a captioner it holds what each word's step looked at.
+    queries and keys of these pictures. A model that runs there, or one that is dropped onto the
+    page, has maps by rollout and value norm of whatever is changed or dropped; maps by other
+    methods are those stored here. Of a captioner the page holds what each word's step looked at,
+    and the relevance of the cells for each token.
 
     Args:
         model: Vision Transformer or captioner in eval mode.

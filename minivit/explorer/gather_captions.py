@@ -3,6 +3,8 @@
 Nothing of a captioner runs in the page. Here it writes its sentence, reads it once more, and all
 that the decoder did at every step is kept: the cross-attention of each block and head, and the
 likeliest next words. Which step a word's map is of (`minivit.word_maps`) is chosen in the page.
+Beside them stands the relevance of the cells for each token (`minivit.explain.words`), which takes
+a backward pass each.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor
 
 from minivit.captioner import Captioner, Memory
+from minivit.explain.stored_attention import LARGEST
+from minivit.explain.words import word_relevance
 from minivit.explorer.gather import PagePicture, data_url
 from minivit.explorer.packed import Packed
 from minivit.generation import Hypothesis, generate
@@ -23,7 +27,7 @@ from minivit.word_maps import decoder_input, describe
 _NUM_NEXT_WORDS = 5
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: relevance needs gradients of the same tokens
 def describe_captioner(
     captioner: Captioner,
     pictures: Sequence[PagePicture],
@@ -75,7 +79,7 @@ def _picture(
         "size": list(seen.size),
         "grid": list(memory.grid),
         "box": list(captioner.cell_box(*memory.grid)),  # in pixels of what the captioner sees
-        "caption": _caption(captioner, beams[0], memory, packed),
+        "caption": _caption(captioner, beams[0], picture, memory, packed),
         "beams": [
             {
                 "text": captioner.tokenizer.decode(beam.token_ids),
@@ -88,15 +92,18 @@ def _picture(
 
 
 def _caption(
-    captioner: Captioner, sentence: Hypothesis, memory: Memory, packed: Packed
+    captioner: Captioner,
+    sentence: Hypothesis,
+    picture: PagePicture,
+    memory: Memory,
+    packed: Packed,
 ) -> dict[str, Any]:
     """The sentence, its words, and what the decoder did when it read them all."""
     tokenizer = captioner.tokenizer
     ids = [*sentence.token_ids, *([tokenizer.end_id] if sentence.ended else [])]
     tokens = decoder_input([ids], tokenizer, max_length=captioner.config.max_length)
-    logits, _, to_cells = captioner.decode(
-        tokens.to(memory.tokens.device), memory, need_weights=True
-    )
+    tokens = tokens.to(memory.tokens.device)
+    logits, _, to_cells = captioner.decode(tokens, memory, need_weights=True)
     maps = torch.cat(to_cells).float().cpu()  # (1, H, T, M) a block -> (L, H, T, M)
     (caption,) = describe(
         [sentence],
@@ -117,7 +124,24 @@ def _caption(
         "words": words,
         "steps": _steps(captioner, tokens[0], ids, logits[0].float().cpu()),
         "maps": packed.add(maps.numpy()),
+        "relevance": _relevance(captioner, picture, tokens, packed),
     }
+
+
+def _relevance(
+    captioner: Captioner, picture: PagePicture, tokens: Tensor, packed: Packed
+) -> dict[str, Any] | None:
+    """(tokens, cells) in 16 bits, each map in units of its largest / 32767; None without a token.
+
+    The decoder reads no token at its last position, which thus has no map.
+    """
+    if tokens.shape[1] < 2:
+        return None
+    images = captioner.preprocess(picture.image)[None].to(captioner.pos_embed)
+    maps = word_relevance(captioner, images, tokens)[0].flatten(1).float().cpu()  # (T - 1, M)
+    scales = (maps.amax(dim=1) / LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
+    whole = (maps / scales[:, None]).round().to(torch.int16)
+    return {"whole": packed.add(whole.numpy()), "scales": packed.add(scales.numpy())}
 
 
 def _steps(

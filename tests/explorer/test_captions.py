@@ -348,6 +348,7 @@ def test_words_are_stepped_through_by_keys_clicks_and_the_pointer(here: Opened) 
     assert page.evaluate("state.word") == 2
     page.hover("h1")
     assert page.evaluate("viewOf().word") == 2
+    page.focus("#words [tabindex='0']")
     page.keyboard.press("r")
     assert page.evaluate("state.align") == "reads"
     assert page.get_attribute("[data-align=reads]", "aria-checked") == "true"
@@ -356,6 +357,25 @@ def test_words_are_stepped_through_by_keys_clicks_and_the_pointer(here: Opened) 
     assert here.text("#words [aria-checked=true] bdi") == "(end)"
     page.keyboard.press("Home")
     assert page.evaluate("state.word") == 0
+
+
+def test_characters_act_only_where_the_focus_is_on_what_they_are_for(here: Opened) -> None:
+    page, signs = here.page, "rdp[],."
+    for outside in ("#theme", "#beams", "body"):
+        page.evaluate("(of) => document.querySelector(of).focus()", outside)
+        before = page.evaluate("state")
+        for sign in signs:
+            page.keyboard.press(sign)
+        assert page.evaluate("state") == before, outside
+    for inside in ("#words [tabindex='0']", "#picture", "#heads button"):
+        page.evaluate("choose({...START, block: 1})")
+        page.focus(inside)
+        for sign in signs[:5]:
+            before = page.evaluate("state")
+            page.keyboard.press(sign)
+            assert page.evaluate("state") != before, (inside, sign)
+    for sign in signs:
+        assert sign in here.text("#keys")
 
 
 def test_two_words_stand_side_by_side_on_one_scale(here: Opened, caption: Caption) -> None:
@@ -392,6 +412,7 @@ def test_two_words_stand_side_by_side_on_one_scale(here: Opened, caption: Captio
     gap = saved.width - 2 * saved.height
     corners = [saved.convert("RGBA").getpixel((x, 9)) for x in (9, saved.height + gap + 9)]
     assert gap > 0 and np.array_equal(np.ravel(corners), both)
+    page.focus("#pin")
     page.keyboard.press("d")
     assert page.is_checked("#relative") and here.text("#lowest").startswith("≤ 1/")
     page.keyboard.press("p")
@@ -459,6 +480,7 @@ def test_characters_that_are_not_seen_are_written_out(browser: Any, tmp_path: Pa
         )
         for selector in ("#words bdi", "#readout", "#word-shown", "#pinned figcaption"):
             assert r"\u202eright to left" in here.text(selector), selector
+        here.page.focus("#pin")
         here.page.keyboard.press("p")
         assert r"\u202eright to left" in here.text("#pin")
 

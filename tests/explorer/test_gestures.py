@@ -132,6 +132,31 @@ def test_keys_choose_patch_block_head_and_question(
     assert here.page.evaluate("state.head") == HEADS - 1  # round to the last
 
 
+def test_characters_act_only_where_the_focus_is_on_what_they_are_for(here: Opened) -> None:
+    press = here.page.keyboard.press
+    signs = [chr(code) for code in range(33, 127)]
+    for outside in ("#theme", "#classes button", "#live [data-tool]", "[role=tab]", "body"):
+        here.page.evaluate("(of) => document.querySelector(of).focus()", outside)
+        before = here.page.evaluate("[state, changes]")
+        for sign in signs:
+            press(sign)
+        assert here.page.evaluate("[state, changes]") == before, outside
+    used = ["[", "]", ",", ".", "r"]
+    for inside in ("#stage", "[data-ask=row]", "#methods button", "#heads button"):
+        here.page.focus(inside)
+        for sign in used:
+            before = here.page.evaluate("state")
+            press(sign)
+            assert here.page.evaluate("state") != before, (inside, sign)
+    here.page.focus("#theme")
+    here.page.mouse.click(*_at(here, 1, 1))  # who clicks the picture has the focus on it
+    before = here.page.evaluate("state.ask")
+    press("r")
+    assert here.page.evaluate("state.ask") != before
+    for sign in used:
+        assert sign in here.text("#keys")
+
+
 def test_tokens_beside_the_picture_and_the_mass_of_a_row(
     here: Opened, attention: np.ndarray[Any, Any]
 ) -> None:
@@ -297,7 +322,7 @@ def test_who_pressed_something_is_still_there(here: Opened) -> None:
     here.page.keyboard.press(" ")
     here.wait_until("!latest.running && isChanged()")
     assert here.page.evaluate(focused) == "head 1, block 2"
-    assert here.page.is_disabled("#methods button >> nth=1")
+    assert here.page.is_disabled("#methods >> text=relevance")
     assert here.page.is_visible("#stale")
 
 

@@ -120,6 +120,8 @@ FILES: dict[str, Callable[[], bytes]] = {
     "lossless profile.webp": lambda: _saved(
         _colours(), "WEBP", lossless=True, icc_profile=_strange_profile()
     ),
+    "see-through lossless.webp": lambda: _saved(_see_through(), "WEBP", lossless=True, exact=True),
+    "see-through lossy.webp": lambda: _saved(_see_through(), "WEBP", quality=80),
     "picture.gif": lambda: _saved(_colours(), "GIF"),
     "picture.bmp": lambda: _saved(_colours(), "BMP"),
 }

@@ -24,7 +24,13 @@ def _changed(page: Path, path: Path, old: str, new: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", ["policy", "throws"])
+REFUSALS = {
+    "throws": "Worker = function () { throw new Error('refused'); };",
+    "is silent": "Worker = class { postMessage() {} terminate() {} };",
+}
+
+
+@pytest.mark.parametrize("how", ["policy", *REFUSALS])
 def test_without_a_worker_the_model_runs_on_the_page(
     browser: Any, scenes_page: Path, tmp_path: Path, how: str
 ) -> None:
@@ -35,8 +41,7 @@ def test_without_a_worker_the_model_runs_on_the_page(
             scenes_page,
             tmp_path / "page.html",
             '<script id="numerics">',
-            "<script>Worker = function () { throw new Error('refused'); };</script>"
-            '<script id="numerics">',
+            f'<script>{REFUSALS[how]}</script><script id="numerics">',
         )
     )
     with opened(browser, scenes_page) as here:
@@ -45,6 +50,7 @@ def test_without_a_worker_the_model_runs_on_the_page(
     with opened(browser, path) as here:
         here.wait_until("passes.has(1)")
         assert here.page.evaluate("live.worker === null && live.engine !== null")
+        assert "no worker starts here" in here.text("#pass")
         np.testing.assert_array_equal(here.array("passes.get(1).logits"), expected)
         here.page.evaluate("change({headsOff: {0: [1]}})")
         here.wait_until("!latest.running && document.querySelector('#classes small')")
@@ -52,6 +58,26 @@ def test_without_a_worker_the_model_runs_on_the_page(
         # What the policy stops the browser itself writes down; the page adds nothing to it.
         assert all("Content Security Policy" in line for line in here.complaints)
         assert not here.requests
+
+
+def test_a_worker_that_is_slow_is_no_silent_one(
+    browser: Any, scenes_page: Path, tmp_path: Path
+) -> None:
+    """It says at once that it started, and is not given up however long an answer takes."""
+    path = _changed(
+        scenes_page, tmp_path / "page.html", "const PATIENCE = 40;", "const PATIENCE = 8;"
+    )
+    slow = "const engine = new Engine();\n  port.onmessage"
+    held = (
+        "const engine = new Engine(), open = engine.open;\n  engine.open = (argument) => { "
+        "for (const end = Date.now() + 2500; Date.now() < end;); "
+        "return open.call(engine, argument); };\n  port.onmessage"
+    )
+    with opened(browser, _changed(path, path, slow, held)) as here:
+        here.wait_until("passes.has(1)")
+        assert here.page.evaluate("live.worker !== null")
+        assert "no worker" not in here.text("#pass")
+        assert not here.complaints
 
 
 def test_without_webassembly_plain_javascript_runs(

@@ -5,13 +5,15 @@ let pointedWord = null;                                 // the word under the po
 // What `viewOf` gives for a captioner.
 function captionView(page, state, picture, image) {
   const { depth, num_heads: numHeads } = page.config, { caption, grid } = picture;
-  const attention = new StepAttention(caption, state.align), last = caption.words.length - 1;
+  const last = caption.words.length - 1;
   const block = state.block < 0 ? state.block + depth : state.block, pinned = state.pin;
   const word = pointedWord !== null && pointedWord <= last ? pointedWord : state.word;
   const chosen = pinned === null ? [word] : [word, pinned];
+  const isAttention = state.method !== "word_relevance" || !hasRelevance(caption, chosen);
+  const attention = new StepAttention(caption, isAttention ? state.align : "predicts");
   const show = (head) => shownMaps(attention, caption.words, chosen, { ...state, block, head });
-  const maps = show(state.head);
-  return { page, state, picture, image, caption, attention, grid, block, numHeads, word, pinned, isAttention: true,
+  const maps = isAttention ? show(state.head) : shownRelevance(caption, chosen);
+  return { page, state, picture, image, caption, attention, grid, block, numHeads, word, pinned, isAttention,
     place: -1, box: picture.box, values: maps.values[0], maps, signed: maps.signed, range: maps.range, ends: maps.ends,
     shades: maps.shades[0], ofHead: (head) => {
       const { shades, range, signed, ends } = show(head);
@@ -26,9 +28,10 @@ function drawCaption(view, choose) {
   drawPinned(view);
   drawNextWords(view);
   drawBeams(view);
-  document.getElementById("relative").checked = view.state.relative;
+  drawWordMethods(view, choose);
+  document.getElementById("relative").checked = view.isAttention && view.state.relative;
   for (const button of document.querySelectorAll("[data-align]")) {
-    button.setAttribute("aria-checked", String(button.dataset.align === view.state.align));
+    button.setAttribute("aria-checked", String(button.dataset.align === view.attention.align));
   }
 }
 
@@ -133,8 +136,9 @@ function share(probability) {
 
 function readCell(view, place) {
   const [own, pinned] = view.maps.values.map((map) => {
-    const times = map[place] * map.length;
-    if (view.state.relative) return `${number(map[place])} × the average word`;
+    const sum = view.isAttention ? 1 : map.reduce((total, value) => total + value, 0) || 1;
+    const times = map[place] / sum * map.length;
+    if (view.isAttention && view.state.relative) return `${number(map[place])} × the average word`;
     return `${number(map[place])}, ${times.toFixed(times < 10 ? 2 : 0)} × even`;
   });
   const where = `row ${Math.floor(place / view.grid[1])}, column ${place % view.grid[1]}`;
@@ -143,6 +147,7 @@ function readCell(view, place) {
 
 // Which weights these are, and how much of the step's attention they make up.
 function massOfWord(view) {
+  if (!view.isAttention) return massOfRelevance(view);
   const { state, block } = view;
   const head = typeof state.head === "number" ? `head ${state.head}` : `${state.head} over heads`;
   const where = `decoder block ${block}, ${head}, at the step that ${state.align} the word`;
@@ -156,19 +161,22 @@ function massOfWord(view) {
 
 // The page of a captioner has other parts than that of a Vision Transformer, and runs no model.
 function startCaptions(choose) {
-  for (const id of ["prediction", "places", "prefix", "methods", "open"]) document.getElementById(id).hidden = true;
+  for (const id of ["prediction", "places", "prefix", "open"]) document.getElementById(id).hidden = true;
   document.querySelector(".ask").hidden = true;
   for (const element of document.querySelectorAll(".of-caption")) element.hidden = false;
   const stage = document.getElementById("stage");
   stage.setAttribute("role", "img");
   stage.setAttribute("aria-label", "The picture with the word's map; its strongest cell is read out below");
   stage.removeAttribute("tabindex");
-  document.getElementById("keys").textContent = "Keys: left and right step through the words, [ and ] "
-    + "a block, , and . a head, r says or reads, d divides by the mean, p pins the word.";
+  document.getElementById("keys").textContent = "Keys: left and right step through the words. While the focus "
+    + "is on the sentence, on the picture or in this panel, [ and ] choose a block, , and . a head, r says or reads, "
+    + "d divides by the mean, p pins the word.";
   for (const button of document.querySelectorAll("[data-align]")) {
-    button.addEventListener("click", () => choose({ align: button.dataset.align }));
+    button.addEventListener("click", () => choose(
+      { align: button.dataset.align, method: "attention" }));
   }
-  document.getElementById("relative").addEventListener("change", ({ target }) => choose({ relative: target.checked }));
+  document.getElementById("relative").addEventListener("change", ({ target }) => choose(
+    { relative: target.checked, method: "attention" }));
   document.getElementById("pin").addEventListener("click", () => togglePin(viewOf(), choose));
 }
 
@@ -185,8 +193,9 @@ function pressInCaption(key, view, choose) {
     pointedWord = null;
     choose({ word });
     if (group.contains(document.activeElement)) group.children[word].focus();
-  } else if (key === "r") choose({ align: state.align === "reads" ? "predicts" : "reads" });
-  else if (key === "d") choose({ relative: !state.relative });
+  } else if (key === "r") {
+    choose({ align: view.attention.align === "reads" ? "predicts" : "reads", method: "attention" });
+  } else if (key === "d") choose({ relative: !(view.isAttention && state.relative), method: "attention" });
   else if (key === "p") togglePin(view, choose);
   else return false;
   return true;

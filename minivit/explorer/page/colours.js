@@ -14,7 +14,9 @@ function colourTable(stops) {
   const table = new Uint8Array(768);
   for (let k = 0; k < 256; k++) {
     const place = k / 255 * (rgb.length - 1), low = Math.min(Math.floor(place), rgb.length - 2);
-    for (let c = 0; c < 3; c++) table[3 * k + c] = Math.round(rgb[low][c] + (place - low) * (rgb[low + 1][c] - rgb[low][c]));
+    for (let c = 0; c < 3; c++) {
+      table[3 * k + c] = Math.round(rgb[low][c] + (place - low) * (rgb[low + 1][c] - rgb[low][c]));
+    }
   }
   return table;
 }

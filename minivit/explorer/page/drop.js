@@ -19,7 +19,8 @@ async function pixelsOfFile(file) {
   if (grey) return grey;
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+    // Left to itself Chromium has its WebP decoder multiply by alpha, which cuts digits off where Pillow rounds.
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   } catch {
     throw new Error("this browser cannot decode it; save it as JPEG or PNG");
   }
@@ -85,7 +86,7 @@ async function openCheckpoint(file) {
     bar.removeAttribute("value");
     const engine = live || new Live(document.getElementById("numerics").textContent);
     const opened = await engine.ask("open", { checkpoint, kernel: arrayOf(page.kernel) });
-    Object.assign(page, { positions: null, scores: {} });   // of the weights before, whatever the file's name
+    Object.assign(page, { positions: null, scores: {} });  // those of the model that was there
     useModel(engine, { ...opened, name: file.name });
     for (const picture of page.pictures) Object.assign(picture, { maps: [], stored: null, lens: null, pixels: null });
     passes.clear();

@@ -7,8 +7,8 @@ class Engine {
     const file = checkpoint ? readCheckpoint(checkpoint) : { description, tensors: unpack(weights) };
     Object.assign(this, openModel(file.description, file.tensors, kernel));
     const table = this.model.tensors.pos_embed;
-    return { positionTable: table ? table.slice() : null, config: this.model.config, preprocess: this.model.preprocess, labels: this.model.labels,
-      kernel: this.model.kernel.name };
+    const { config, preprocess, labels, kernel: { name } } = this.model;
+    return { positionTable: table ? table.slice() : null, config, preprocess, labels, kernel: name };
   }
 
   // What the model sees of a photo.
@@ -35,7 +35,7 @@ function unpack(weights) {
   }));
 }
 
-// Answers {id, call, argument} with {id, value} or {id, error}.
+// Says that it started, then answers {id, call, argument} with {id, value} or {id, error}.
 function serve(port) {
   const engine = new Engine();
   port.onmessage = ({ data: { id, call, argument } }) => {
@@ -46,6 +46,7 @@ function serve(port) {
       port.postMessage({ id, error: error.message });
     }
   };
+  port.postMessage({ started: true });
 }
 
 // Buffers that are moved instead of copied.

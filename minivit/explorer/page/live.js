@@ -1,5 +1,7 @@
 // The running model, asked from the page: by messages to a worker, or directly where the browser has none.
 
+const PATIENCE = 40;                                     // tenths of a second until silence is a refusal
+
 class Live {
   // `source` is the text of the numeric scripts.
   constructor(source) {
@@ -13,25 +15,40 @@ class Live {
     try {
       const url = URL.createObjectURL(new Blob([source, "\nserve(self);"], { type: "text/javascript" }));
       const worker = new Worker(url);
-      worker.onmessage = ({ data: { id, value, error } }) => {
+      worker.onmessage = ({ data: { started, id, value, error } }) => {
+        this.heard = true;
+        if (started || worker !== this.worker) return;
         const { resolve, reject } = this.waiting.get(id);
         this.waiting.delete(id);
         if (error) reject(new Error(error));
         else resolve(value);
       };
-      // A worker that a policy forbids does not throw: it says so later, and what it was asked is asked again.
-      worker.onerror = () => {
-        this.worker = null;
-        this.engine = new Engine();
-        for (const { call, argument, resolve, reject } of this.waiting.values()) {
-          this.ask(call, argument).then(resolve, reject);
-        }
-        this.waiting.clear();
-      };
+      // A worker that a policy forbids does not throw: it says so later, or never.
+      worker.onerror = () => this.goOnWithout(worker);
+      this.listen(worker);
       return worker;
     } catch {
       return null;
     }
+  }
+
+  // The first that a worker says is that it started. Silence is waited for in short pieces: a page that is busy
+  // itself then does not take its own standstill for the worker's.
+  async listen(worker) {
+    for (let k = 0; k < PATIENCE && !this.heard; k++) await new Promise((resolve) => setTimeout(resolve, 100));
+    if (!this.heard) this.goOnWithout(worker);
+  }
+
+  // From here on the page computes itself; what the worker was asked is asked again.
+  goOnWithout(worker) {
+    if (this.worker !== worker) return;
+    worker.terminate();
+    this.worker = null;
+    this.engine = new Engine();
+    for (const { call, argument, resolve, reject } of this.waiting.values()) {
+      this.ask(call, argument).then(resolve, reject);
+    }
+    this.waiting.clear();
   }
 
   ask(call, argument) {
@@ -96,7 +113,8 @@ function drawSwitches(view, changes, change) {
       data.append(box);
       row.append(data);
     };
-    const list = (name, wanted) => (on) => ({ [name]: without(changes[name], block).concat(on === wanted ? [block] : []) });
+    const list = (name, wanted) => (on) => (
+      { [name]: without(changes[name], block).concat(on === wanted ? [block] : []) });
     row.append(words("th", `block ${block}`));
     cell("block", !changes.blocksOff.includes(block), list("blocksOff", false));
     cell("MLP", !changes.mlpsOff.includes(block), list("mlpsOff", false));

@@ -41,14 +41,22 @@ function viewOf() {
     attention, lens, target, place, query, changed, patches: pass && pass.patches,
     before: changed && config.num_classes ? untouched.get(number) : null, isAttention: true, signed: false };
   view.ofHead = (head) => mapOfHead(view, head);
-  const map = picture.maps.find((one) => one.method === state.method && (one.target === null || one.target === target));
-  if (state.method !== "attention" && map && !changed) {
-    Object.assign(view, { isAttention: false, signed: page.signed.includes(map.method), values: arrayOf(map.values) });
+  const map = mapOfMethod(view);
+  if (map) {
+    Object.assign(view, { isAttention: false, signed: page.signed.includes(state.method), values: map });
   } else {
     view.tokens = lookedAt(attention, numHeads, { ...state, block, token: query });
     view.values = onGrid(view, view.tokens);
   }
   return view;
+}
+
+// The map of the chosen method: as it was stored, and after a change as the pass gives it, or null.
+function mapOfMethod(view) {
+  const { page, picture, state: { method }, target, changed } = view, pass = passes.get(view.state.picture);
+  const stored = picture.maps.find((one) => one.method === method && (one.target === null || one.target === target));
+  if (stored && !changed) return arrayOf(stored.values);
+  return pass && followedMethods(page.config).includes(method) ? onGrid(view, followed(pass, method)) : null;
 }
 
 function mapOfHead(view, head) {
@@ -146,17 +154,26 @@ function drawTokens(view) {
 }
 
 function drawMethods(view) {
-  const methods = new Set(["attention", ...view.picture.maps.map(({ method }) => method)]);
-  refill(document.getElementById("methods"), ...[...methods].map((method) => {
+  const stored = view.picture.maps.map(({ method }) => method), follow = live ? followedMethods(page.config) : [];
+  const rest = [...new Set(stored)].filter((method) => !follow.includes(method));
+  refill(document.getElementById("methods"), ...[...new Set(["attention", ...stored, ...follow])].map((method) => {
     const chip = words("button", plainName(method)), score = page.scores[method];
     if (score) chip.append(words("small", score));
     chip.type = "button";
-    chip.disabled = method !== "attention" && view.changed;
+    chip.disabled = view.changed && rest.includes(method);
     chip.setAttribute("aria-pressed", String(method === (view.isAttention ? "attention" : state.method)));
     chip.addEventListener("click", () => choose({ method }));
     return chip;
   }));
-  document.getElementById("stale").hidden = !(view.changed && methods.size > 1);
+  const hint = document.getElementById("stale"), names = rest.map(plainName).join(", ");
+  hint.textContent = [
+    view.changed && rest.length && `Maps by ${names} are of the picture and model as they came and cannot follow: `
+      + "this page does not compute them.",
+    live && !rest.length && "Maps by other methods are not computed in this page: python visualize.py explain makes "
+      + "them.",
+    view.changed && state.method === "rollout" && "Rollout reads weights alone: heads and blocks that are off count.",
+  ].filter(Boolean).join(" ");
+  hint.hidden = !hint.textContent;
 }
 
 function plainName(method) {
@@ -228,10 +245,16 @@ function read(view, place) {
     : view.caption ? readWord(view) : "Point at a patch to read it, click to ask it.";
 }
 
+// A letter or a sign, which speech input or a slip types anywhere: it acts only where the focus is on what it is for
+// (WCAG 2.1.4). A space presses buttons.
+function isCharacter(key) {
+  return key.length === 1 && key !== " ";
+}
+
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
   const view = viewOf(), { key } = event;
-  if (!view) return;
+  if (!view || (isCharacter(key) && !event.target.closest("[data-keys]"))) return;
   if (view.caption && pressInCaption(key, view, choose)) return event.preventDefault();
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const heads = ["mean", "max", ...Array.from({ length: view.numHeads }, (_, head) => head)];
@@ -243,7 +266,7 @@ function press(event) {
     const col = Math.min(cols - 1, Math.max(0, from[1] + steps[key][1]));
     choose({ token: view.numPrefix + row * cols + col, method: "attention" });
   } else if (key === "[" || key === "]") {
-    choose({ block: Math.min(page.config.depth - 1, Math.max(0, view.block + (key === "]" ? 1 : -1))), method: "attention" });
+    choose({ block: between(view.block + (key === "]" ? 1 : -1), 0, page.config.depth - 1), method: "attention" });
   } else if (key === "," || key === ".") {
     const at = heads.indexOf(state.head) + (key === "." ? 1 : heads.length - 1);
     choose({ head: heads[at % heads.length], method: "attention" });
@@ -333,7 +356,8 @@ function useModel(engine, { name, config, preprocess, labels, kernel, positionTa
       const pass = await live.ask("run", { picture: page.pictures[number].pixels, changes: changesFor(changes) });
       passes.set(number, pass);
       if (!untouched.has(number) && isUnchanged(asked)) untouched.set(number, pass.logits);
-      document.getElementById("pass").textContent = `${kernel}: ${pass.milliseconds.toFixed(0)} ms a pass`;
+      const where = live.worker ? "" : ", in the page itself, which stands still meanwhile: no worker starts here";
+      document.getElementById("pass").textContent = `${kernel}: ${pass.milliseconds.toFixed(0)} ms a pass${where}`;
       draw();
     } catch (error) {
       complain(error.message);
@@ -363,7 +387,8 @@ function show(picture, pixels) {
 function pixelsOfImage(image) {
   const { width, height } = image, context = new OffscreenCanvas(width, height).getContext("2d");
   context.drawImage(image, 0, 0);
-  return { pixels: toBytes(context.getImageData(0, 0, width, height).data, width * height), width, height, channels: 3 };
+  const rgba = context.getImageData(0, 0, width, height).data;
+  return { pixels: toBytes(rgba, width * height), width, height, channels: 3 };
 }
 
 // ---- the objects of a scene ------------------------------------------------------------------------------
@@ -438,7 +463,8 @@ function makeSwitches() {
   section.hidden = false;
   section.replaceChildren(words("h2", "The model, running here"), words("p", ""), document.createElement("table"));
   section.querySelector("p").id = "pass";
-  const label = words("label", "Scores divided once more by "), slider = document.createElement("input"), value = words("output", "1.00");
+  const label = words("label", "Scores divided once more by ");
+  const slider = document.createElement("input"), value = words("output", "1.00");
   Object.assign(slider, { type: "range", min: -20, max: 20, value: 0, id: "temperature", autocomplete: "off" });
   slider.addEventListener("input", () => {
     const temperature = 2 ** (slider.value / 5);

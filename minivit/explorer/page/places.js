@@ -28,7 +28,8 @@ function drawPlaces(view) {
 // Cosines of one place's embedding to all: those that were stored, or of the running model's table.
 function cosines(page, place, count) {
   if (page.positions) {
-    return Float32Array.from(arrayOf(page.positions).subarray(place * count, (place + 1) * count), (value) => value / 127);
+    const row = arrayOf(page.positions).subarray(place * count, (place + 1) * count);
+    return Float32Array.from(row, (value) => value / 127);
   }
   const { dim } = page.config, table = page.positionTable.subarray(page.positionTable.length - count * dim);
   const product = (a, b) => {

@@ -18,7 +18,8 @@ function positions(model, grid) {
   for (let y = 0; y < own[0]; y++) {
     cols.forEach((samples, x) => {
       for (const [from, weight] of samples) {
-        for (let d = 0; d < dim; d++) across[(y * grid[1] + x) * dim + d] += weight * patches[(y * own[1] + from) * dim + d];
+        const to = (y * grid[1] + x) * dim, at = (y * own[1] + from) * dim;
+        for (let d = 0; d < dim; d++) across[to + d] += weight * patches[at + d];
       }
     });
   }

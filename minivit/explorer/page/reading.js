@@ -14,8 +14,8 @@ function readPlace(view, place) {
 // An even row gives each token the same; an even map, each patch. A signed map has no shares.
 function timesEven(view, value) {
   if (view.isAttention) return value * view.numTokens;
-  const sum = view.values.reduce((total, one) => total + one, 0);
-  return view.signed || !(sum > 0) ? null : value / sum * view.values.length;
+  const values = view.values.filter((one) => !Number.isNaN(one)), sum = values.reduce((total, one) => total + one, 0);
+  return view.signed || !(sum > 0) ? null : value / sum * values.length;
 }
 
 // How much of what there is the picture shows, and where the rest is.
@@ -34,8 +34,8 @@ function massOfRow(view) {
 }
 
 // A map of rollout is the part of a row that lies on patches; of others, only the distribution says something.
-function massOfMap({ page, state, values, signed, target }) {
-  const name = state.method.replace(/_/g, " ");
+function massOfMap({ page, state, values: cells, signed, target }) {
+  const name = state.method.replace(/_/g, " "), values = cells.filter((value) => !Number.isNaN(value));
   const title = page.for_a_class.includes(state.method) ? `${name} for ${labelOf(page, target)}` : name;
   const above = values.reduce((total, value) => total + Math.max(0, value), 0);
   const below = values.reduce((total, value) => total - Math.min(0, value), 0);

@@ -64,7 +64,8 @@ function openModel(description, tensors, kernelBytes) {
   for (const { length } of Object.values(tensors)) numFloats += upToFour(length);
   const kernel = openKernel(kernelBytes, numFloats);
   const arena = new Arena(kernel, numFloats);
-  const model = { config, numTokens, labels: description.labels, preprocess: description.preprocess, kernel, tensors: {} };
+  const { labels, preprocess } = description;
+  const model = { config, numTokens, labels, preprocess, kernel, tensors: {} };
   for (const [name, tensor] of Object.entries(tensors)) {
     model.tensors[name] = arena.take(tensor.length);
     tensor.read(model.tensors[name]);

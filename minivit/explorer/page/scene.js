@@ -61,7 +61,8 @@ function coverage(outline, body, height, width) {
   const wide = Math.max(0, right - left), high = Math.max(0, bottom - top);
   const points = new Uint8Array(16 * wide * high);
   loops.forEach((loop, hole) => {
-    const corners = loop.map(([row, column]) => [Math.trunc(4 * (row - top) - 0.5), Math.trunc(4 * (column - left) - 0.5)]);
+    const corners = loop.map(([row, column]) => (
+      [Math.trunc(4 * (row - top) - 0.5), Math.trunc(4 * (column - left) - 0.5)]));
     for (let line = 0; line < 4 * high; line++) {
       for (const [from, to] of [...spans(corners, line, 0), ...spans(corners, line, 1)]) {
         const start = line * 4 * wide;
@@ -87,7 +88,8 @@ function spans(corners, line, side) {
     }
   });
   crossings.sort((a, b) => a - b);
-  return Array.from({ length: crossings.length >> 1 }, (_, k) => [Math.round(crossings[2 * k]), Math.round(crossings[2 * k + 1])]);
+  const rounded = crossings.map(Math.round);
+  return Array.from({ length: rounded.length >> 1 }, (_, k) => [rounded[2 * k], rounded[2 * k + 1]]);
 }
 
 // The object under a place of the picture, the one in front first; -1 for none.
@@ -103,7 +105,7 @@ function drawObjects(scene, bodies, change) {
   if (!scene) return;
   refill(section.querySelector("div"), ...bodies.map((body, index) => {
     const row = document.createElement("fieldset"), legend = words("legend", `${body.colour} ${body.shape}`);
-    const colour = document.createElement("select"), size = document.createElement("input"), shown = document.createElement("input");
+    const [colour, size, shown] = ["select", "input", "input"].map((tag) => document.createElement(tag));
     colour.append(...Object.keys(scene.colours).map((name) => new Option(name, name, false, name === body.colour)));
     colour.setAttribute("aria-label", `Colour of the ${body.colour} ${body.shape}`);
     colour.addEventListener("change", () => change(index, { colour: colour.value }));

@@ -28,7 +28,8 @@ function drawSteps(view, ask) {
     const row = document.createElement("tr"), scaled = watched.scores[key];
     row.append(words("th", tokenName(view, key)), vector(watched.keys[key]),
       words("td", (scaled * Math.sqrt(width)).toFixed(2)), words("td", scaled.toFixed(2)),
-      words("td", number(Math.exp(scaled - Math.max(...watched.scores)))), words("td", number(weights[key])), vector(watched.values[key]));
+      words("td", number(Math.exp(scaled - Math.max(...watched.scores)))), words("td", number(weights[key])),
+      vector(watched.values[key]));
     return row;
   });
   const head1 = document.createElement("tr"), table = document.createElement("table");
@@ -38,14 +39,15 @@ function drawSteps(view, ask) {
   const lines = document.createElement("dl");
   lines.append(words("dt", `q, ${width} numbers`), holder(vector(watched.query)),
     words("dt", "the mix: weights times v, summed over all tokens"), holder(vector(watched.mix)));
-  body.append(lines, table, words("p", `All other ${weights.length - Math.min(SHOWN, weights.length)} tokens: weight ${number(rest)} together. `
-    + "exp is that of the score less the largest one."));
+  body.append(lines, table, words("p", `All other ${weights.length - Math.min(SHOWN, weights.length)} tokens: weight `
+    + `${number(rest)} together. exp is that of the score less the largest one.`));
 }
 
 // Row and column of a patch, or the name of a token beside the picture.
 function tokenName(view, token) {
   const place = placeOf(view, token);
-  return place < 0 ? prefixNames(view.page.config)[token] : `${Math.floor(place / view.grid[1])}, ${place % view.grid[1]}`;
+  if (place < 0) return prefixNames(view.page.config)[token];
+  return `${Math.floor(place / view.grid[1])}, ${place % view.grid[1]}`;
 }
 
 // A vector as cells, blue below 0 and red above; its numbers are the title.
@@ -58,7 +60,8 @@ function vector(values) {
   canvas.className = "vector";
   canvas.title = Array.from(values, (value) => value.toFixed(2)).join(" ");
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${values.length} numbers from ${number(Math.min(...values))} to ${number(Math.max(...values))}`);
+  canvas.setAttribute("aria-label",
+    `${values.length} numbers from ${number(Math.min(...values))} to ${number(Math.max(...values))}`);
   cell.append(canvas);
   return cell;
 }

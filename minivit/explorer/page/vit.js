@@ -41,8 +41,9 @@ function roomFor(config, numTokens) {
 //   temperature number by which the scores are divided once more
 //   watch       {block, head, query}: one row, whose numbers come back on their way
 //
-// Returns {logits, lens, attention, patches, grid, numPrefix, watched}: lens has the logits that the head reads before the
-// first block and after each, attention a Float32Array (H, N, N) a block.
+// Returns {logits, lens, attention, moved, patches, grid, numPrefix, watched}: lens has the logits that the head reads
+// before the first block and after each, attention a Float32Array (H, N, N) a block, moved (H, N) the lengths of what
+// each head of the last block moves from each token where its weight is 1.
 function forward(model, arena, image, changes = {}) {
   const { config } = model;
   const start = arena.mark();
@@ -50,16 +51,19 @@ function forward(model, arena, image, changes = {}) {
   const numPatches = grid[0] * grid[1];
   const patches = changes.patches || Array.from({ length: numPatches }, (_, p) => [p, p]);
   const count = patches.length + numPrefixTokens(config);
-  if (count > model.numTokens) throw new Error(`the picture has ${count} tokens, and the page has room for ${model.numTokens}`);
+  if (count > model.numTokens) {
+    throw new Error(`the picture has ${count} tokens, and the page has room for ${model.numTokens}`);
+  }
   let tokens = embed(model, arena, image, grid, patches);                       // (N, D)
   const numTokens = tokens.length / config.dim;
-  const watched = {}, attention = [], lens = [classify(model, arena, tokens, numTokens)];
+  const watched = { moved: new Float32Array(config.num_heads * numTokens) };
+  const attention = [], lens = [classify(model, arena, tokens, numTokens)];
   for (let block = 0; block < config.depth; block++) {
     attention.push(runBlock(model, arena, tokens, numTokens, block, changes, watched));
     lens.push(classify(model, arena, tokens, numTokens));
   }
   arena.release(start);
-  return { logits: lens[lens.length - 1], lens, attention, patches, grid,
+  return { logits: lens[lens.length - 1], lens, attention, moved: watched.moved, patches, grid,
     numPrefix: numPrefixTokens(config), watched: watched.scores ? watched : null };
 }
 
@@ -135,6 +139,7 @@ function attend(model, arena, out, normed, numTokens, block, changes, watched) {
   const width = dim / numHeads, numKeys = upToFour(numTokens);
   const off = (changes.headsOff || {})[block] || [];
   const even = (changes.uniform || []).includes(block);
+  const isLast = block === config.depth - 1, skipped = (changes.blocksOff || []).includes(block);
   const scale = 1 / (Math.sqrt(width) * (changes.temperature || 1));
   const name = `blocks.${block}.attn`;
   const weights = new Float32Array(numHeads * numTokens * numTokens);           // (H, N, N)
@@ -166,6 +171,9 @@ function attend(model, arena, out, normed, numTokens, block, changes, watched) {
       row.fill(0, numTokens);
       weights.set(row.subarray(0, numTokens), (head * numTokens + i) * numTokens);
     }
+    if (isLast && !skipped && !off.includes(head)) {
+      watched.moved.set(lengthsMoved(model, block, head, value, numTokens), head * numTokens);
+    }
     if (off.includes(head)) headOut.fill(0);
     else kernel.linear(headOut, scores, value, null, numTokens, numKeys, width); // (N, M) -> (N, d)
     if (isWatched) watched.mix = headOut.slice(watch.query * width, (watch.query + 1) * width);
@@ -179,9 +187,13 @@ function attend(model, arena, out, normed, numTokens, block, changes, watched) {
 
 // The numbers of one row on its way: its query, all keys and values of the head, and its scores.
 function noteScores(qkv, scores, query, head, numTokens, dim, width, numKeys) {
-  const part = (token, kind) => qkv.slice(token * 3 * dim + kind * dim + head * width, token * 3 * dim + kind * dim + (head + 1) * width);
+  const part = (token, kind) => {
+    const start = token * 3 * dim + kind * dim + head * width;
+    return qkv.slice(start, start + width);
+  };
   const all = (kind) => Array.from({ length: numTokens }, (_, token) => part(token, kind));
-  return { query: part(query, 0), keys: all(1), values: all(2), scores: scores.slice(query * numKeys, query * numKeys + numTokens) };
+  const row = scores.slice(query * numKeys, query * numKeys + numTokens);
+  return { query: part(query, 0), keys: all(1), values: all(2), scores: row };
 }
 
 // Equation 4 and the head: the logits that the head reads from the tokens as they are; without a head the

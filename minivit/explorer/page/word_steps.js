@@ -6,6 +6,7 @@
 class StepAttention {
   constructor(caption, align) {
     this.caption = caption;
+    this.align = align;
     [, this.numHeads, this.numSteps, this.numCells] = caption.maps.shape;
     this.shift = align === "reads" ? 1 : 0;
   }

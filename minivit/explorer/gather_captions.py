@@ -27,7 +27,8 @@ from minivit.word_maps import decoder_input, describe
 _NUM_NEXT_WORDS = 5
 
 
-@torch.no_grad()  # not inference_mode: relevance needs gradients of the same tokens
+@torch.inference_mode(False)  # relevance needs gradients of the same tokens
+@torch.no_grad()
 def describe_captioner(
     captioner: Captioner,
     pictures: Sequence[PagePicture],

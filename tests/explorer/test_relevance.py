@@ -159,3 +159,14 @@ def test_without_a_word_nothing_is_asked(captioner: Captioner) -> None:
     start = torch.tensor([[captioner.tokenizer.start_id]])
     one = PagePicture("one", minivit.open_image(PHOTO))
     assert gather(captioner, one, start, Packed()) is None
+
+
+def test_a_page_is_the_same_where_torch_records_nothing(
+    captioner: Captioner, tmp_path: Path
+) -> None:
+    """Relevance takes gradients, which inference mode forbids to whoever does not leave it."""
+    write_page(captioner, [PHOTO], tmp_path / "plain.html")
+    with torch.inference_mode():
+        write_page(captioner, [PHOTO], tmp_path / "inference.html")
+    pages = [(tmp_path / f"{name}.html").read_bytes() for name in ("plain", "inference")]
+    assert pages[0] == pages[1]

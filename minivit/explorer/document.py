@@ -46,6 +46,7 @@ INTERFACE = (
     "places.js",
     "word_steps.js",
     "caption.js",
+    "changed.js",
     "main.js",
 )
 """Scripts of what is seen, in the order in which they are needed."""

@@ -98,7 +98,9 @@ def test_what_was_changed_is_said_beside_the_picture_and_undone_there(here: Open
         " scores divided by 2.00 more; 1 patch taken away."
     )
     here.page.click("#link")  # the address names the view, not the changes
-    here.wait_until("document.getElementById('link').textContent === 'Copied, without your changes'")
+    here.wait_until(
+        "document.getElementById('link').textContent === 'Copied, without your changes'"
+    )
     here.page.click("text=Back to the start")
     here.wait_until(f"{IDLE} && !isChanged() && untouched.has(0)")
     assert not here.page.is_visible("#changed")

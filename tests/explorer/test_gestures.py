@@ -149,7 +149,12 @@ def test_tokens_beside_the_picture_and_the_mass_of_a_row(
     shares = [float(share) for share in re.findall(r"([\d.]+) %", text)]
     expected = [100 * row[PREFIX:].sum(), *(100 * row[:PREFIX])]
     assert shares == pytest.approx(expected, abs=0.06)
-    name = ["class token", "register 0", "register 1", *(f"row {k // COLS}, column {k % COLS}" for k in range(24))][token]
+    name = [
+        "class token",
+        "register 0",
+        "register 1",
+        *(f"row {k // COLS}, column {k % COLS}" for k in range(24)),
+    ][token]
     assert text.startswith(f"{name}, block {block}, mean over heads: ")
     here.page.keyboard.press("r")
     here.page.click("#heads >> text=head 2")

@@ -113,7 +113,8 @@ function drawAll() {
   document.getElementById("block-number").textContent = `${view.block} (of 0–${page.config.depth - 1})`;
   document.getElementById("opacity").value = state.opacity;
   document.getElementById("colours").value = state.colours;
-  document.getElementById("colours").disabled = Boolean(view.caption && view.signed);   // ratios have colours of their own
+  // Ratios have colours of their own.
+  document.getElementById("colours").disabled = Boolean(view.caption && view.signed);
   document.getElementById("smooth").checked = state.smooth;
   for (const button of document.querySelectorAll("[data-ask]")) {
     button.setAttribute("aria-checked", String(view.isAttention && button.dataset.ask === state.ask));

@@ -2,6 +2,9 @@
 
 Needs the extra `explorer-tests` and a chromium. Prints a Markdown table: sizes, times of first
 views, interactions and passes, the heap's growth, and the command's time beside `attention`'s.
+Beside a torch without AVX-512: `--rows real`, after
+
+    export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 """
 
 from __future__ import annotations
@@ -174,6 +177,47 @@ def stored_rows(started: Any, folder: Path) -> list[tuple[str, str, str]]:
     ]
 
 
+def words_in_turn(here: Opened, count: int) -> tuple[float, float]:
+    """Median and largest milliseconds of a caption's words, steps, layers and heads in turn."""
+    times = here.page.evaluate(
+        """(count) => {
+          const { caption, numHeads } = viewOf(), out = [];
+          for (let k = 0; k < count; k++) {
+            const start = performance.now();
+            choose({ word: k % caption.words.length, align: k % 3 ? 'predicts' : 'reads',
+              block: k % page.config.depth, head: k % 2 ? 'mean' : k % numHeads,
+              pin: k % 5 ? null : 0, relative: k % 4 === 0 });
+            out.push(performance.now() - start);
+          }
+          return out;
+        }""",
+        count,
+    )
+    return statistics.median(times), max(times)
+
+
+def captioner_rows(started: Any, folder: Path) -> list[tuple[str, str, str]]:
+    """The shipped captioner, whose steps are stored."""
+    path = folder / "captioner.html"
+    pictures = [
+        PagePicture(f"scene {n}", make_scene(TEST_SEED, n, image_size=96).image) for n in range(4)
+    ]
+    write_page(minivit.load_model("scenes_captioner"), pictures, path, beam_size=3)
+    view = first_view(started, path)
+    with opened(started, path) as here:
+        words_in_turn(here, 20)
+        median, largest = min(words_in_turn(here, 60) for _ in range(3))
+        before = heap(here)
+        words_in_turn(here, 500)
+        growth = heap(here) - before
+    return [
+        ("captioner, 4 scenes, 3 beams: file", f"{path.stat().st_size / 1e6:.1f} MB", "20"),
+        ("captioner: first view", f"{view:.2f} s", "1.5"),
+        ("captioner: a word is drawn", f"{median:.0f} ms, at most {largest:.0f}", "50"),
+        ("captioner: heap after 500 words", f"{growth:+.1f} MB", "10"),
+    ]
+
+
 def real_rows(started: Any, folder: Path) -> list[tuple[str, str, str]]:
     """The ViT-S/14 of `make real`, dropped onto a page; empty where it is not there."""
     weights = real.path()
@@ -208,15 +252,22 @@ def real_rows(started: Any, folder: Path) -> list[tuple[str, str, str]]:
 
 def main() -> None:
     """Prints the table."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    kinds = {
+        "stored": stored_rows,
+        "scenes": scenes_rows,
+        "captioner": captioner_rows,
+        "real": real_rows,
+    }
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", choices=kinds, nargs="+", default=[*kinds], help="default: all")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, browser() as started:
         folder = Path(name)
-        rows = [
-            *stored_rows(started, folder),
-            *scenes_rows(started, folder),
-            *real_rows(started, folder),
-        ]
-        print(f"Chromium {started.version}, torch {torch.__version__}\n")
+        rows = [row for kind in args.rows for row in kinds[kind](started, folder)]
+        capability = torch.backends.cpu.get_cpu_capability()
+        print(f"Chromium {started.version}, torch {torch.__version__} ({capability})\n")
     print("| what | measured | at most |\n| --- | --- | --- |")
     for row in rows:
         print(f"| {' | '.join(row)} |")

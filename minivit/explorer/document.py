@@ -56,6 +56,7 @@ INTERFACE = (
     "word_steps.js",
     "relevance.js",
     "caption.js",
+    "changed.js",
     "main.js",
 )
 """Scripts of what is seen, in the order in which they are needed."""

@@ -67,11 +67,12 @@ def _at(here: Opened, row: int, column: int) -> tuple[float, float]:
 
 
 def _read(here: Opened) -> tuple[int, int, float, float]:
-    """Row, column, number and times even, as the page says them."""
+    """Row, column, number and times even, as the page says them; of less than a hundredth, 0."""
     text = here.text("#readout")
-    match = re.fullmatch(r"row (\d+), column (\d+): ([\d.e+-]+), ([\d.]+) × even", text)
+    match = re.fullmatch(r"row (\d+), column (\d+): ([\d.e+-]+), (<?[\d.]+) × even", text)
     assert match, text
-    return int(match[1]), int(match[2]), float(match[3]), float(match[4])
+    times = 0.0 if match[4] == "<0.01" else float(match[4])
+    return int(match[1]), int(match[2]), float(match[3]), times
 
 
 def _token(row: int, column: int) -> int:
@@ -118,7 +119,7 @@ def test_keys_choose_patch_block_head_and_question(
     press("r")
     expected = attention[1, 1]
     np.testing.assert_allclose(here.array("viewOf().tokens"), expected[:, _token(1, 4)], atol=3e-4)
-    assert here.text("#block-number") == "1 of 0 to 2"
+    assert here.text("#block-number") == "1 (of 0–2)"
     assert here.page.get_attribute("[data-ask=column]", "aria-checked") == "true"
     for _ in range(9):
         press("ArrowLeft")
@@ -169,9 +170,20 @@ def test_tokens_beside_the_picture_and_the_mass_of_a_row(
     assert registers.max() > 0.01  # else nobody would see them left out
     here.page.evaluate(f"choose({{block: {block}, token: {token}}})")
     row = mean[block, token]
-    shares = [float(share) for share in re.findall(r"([\d.]+) %", here.text("#mass"))]
+    text = here.text("#mass").replace("<0.1 %", "0.0 %")
+    shares = [float(share) for share in re.findall(r"([\d.]+) %", text)]
     expected = [100 * row[PREFIX:].sum(), *(100 * row[:PREFIX])]
     assert shares == pytest.approx(expected, abs=0.06)
+    name = [
+        "class token",
+        "register 0",
+        "register 1",
+        *(f"row {k // COLS}, column {k % COLS}" for k in range(24)),
+    ][token]
+    assert text.startswith(f"{name}, block {block}, mean over heads: ")
+    here.page.keyboard.press("r")
+    here.page.click("#heads >> text=head 2")
+    assert here.text("#mass").startswith(f"{name}, block {block}, head 2: ")
 
 
 def _swapped_logits(model: VisionTransformer, one: int, other: int) -> np.ndarray[Any, Any]:

@@ -43,7 +43,7 @@ def test_a_link_brings_back_the_view(browser: Any, scenes_page: Path) -> None:
         assert here.page.get_attribute("html", "data-theme") == "dark"
         here.page.evaluate("void (location.hash = 'picture=0&block=1')")  # as a pasted link
         here.wait_until("state.picture === 0 && state.block === 1")
-        assert here.text("#block-number").startswith("1 of")
+        assert here.text("#block-number").startswith("1 (of")
         assert not here.complaints
 
 

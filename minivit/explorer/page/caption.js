@@ -62,7 +62,8 @@ function drawWords(view, choose) {
     chip.classList.toggle("pointed", word === view.word);
   });
   const pin = document.getElementById("pin");
-  pin.textContent = view.pinned === null ? `Pin “${shown(view.caption.words[view.word].text)}”` : "Unpin";
+  const nameOfPin = shown(view.caption.words[view.pinned ?? view.word].text);
+  pin.textContent = `${view.pinned === null ? "Pin" : "Unpin"} “${nameOfPin}”`;
   pin.setAttribute("aria-pressed", String(view.pinned !== null));
 }
 
@@ -95,7 +96,7 @@ function drawNextWords(view) {
     list.append(...rows.map(([text, probability, isTaken, rank]) => {
       const row = words("li", ""), bar = document.createElement("i");
       bar.style.width = `${100 * probability}%`;
-      row.append(bar, words("bdi", text), words("b", probability < 5e-4 ? "<0.1 %" : percent(probability)));
+      row.append(bar, words("bdi", text), words("b", percent(probability)));
       if (isTaken) {
         row.className = "taken";
         row.querySelector("bdi").after(words("small", rank ? `in the sentence, rank ${rank + 1}` : "in the sentence"));
@@ -139,7 +140,7 @@ function readCell(view, place) {
     const sum = view.isAttention ? 1 : map.reduce((total, value) => total + value, 0) || 1;
     const times = map[place] / sum * map.length;
     if (view.isAttention && view.state.relative) return `${number(map[place])} × the average word`;
-    return `${number(map[place])}, ${times.toFixed(times < 10 ? 2 : 0)} × even`;
+    return `${number(map[place])}, ${timesOver(times)} × even`;
   });
   const where = `row ${Math.floor(place / view.grid[1])}, column ${place % view.grid[1]}`;
   return `${where}: ${own}${pinned ? `; pinned: ${pinned}` : ""}`;
@@ -149,8 +150,8 @@ function readCell(view, place) {
 function massOfWord(view) {
   if (!view.isAttention) return massOfRelevance(view);
   const { state, block } = view;
-  const head = typeof state.head === "number" ? `head ${state.head}` : `${state.head} over heads`;
-  const where = `decoder block ${block}, ${head}, at the step that ${state.align} the word`;
+  const does = state.align === "reads" ? "reads" : "says";
+  const where = `decoder block ${block}, ${nameOfHead(state.head)}, at the step that ${does} the word`;
   if (state.relative) return `${where}; divided by the mean over the words`;
   if (state.head === "max") return where;
   const sum = view.values.reduce((total, value) => total + value, 0);

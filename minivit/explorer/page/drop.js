@@ -79,11 +79,10 @@ async function bytesOf(file, progress) {
 // A checkpoint takes the place of the page's model: pictures are seen anew, and maps that were stored are gone.
 async function openCheckpoint(file) {
   if (file.size > 400e6) throw new Error(`${Math.round(file.size / 1e6)} MB are too many for a page: at most 400`);
-  const bar = document.getElementById("progress");
-  bar.hidden = false;
+  const name = `Reading ${shown(file.name)}`;
   try {
-    const checkpoint = await bytesOf(file, (share) => { bar.value = share; });
-    bar.removeAttribute("value");
+    const checkpoint = await bytesOf(file, (share) => showProgress(name, share));
+    showProgress(name);
     const engine = live || new Live(document.getElementById("numerics").textContent);
     const opened = await engine.ask("open", { checkpoint, kernel: arrayOf(page.kernel) });
     Object.assign(page, { positions: null, scores: {} });  // those of the model that was there
@@ -93,7 +92,7 @@ async function openCheckpoint(file) {
     await see(Math.min(state.picture, page.pictures.length - 1));
     choose({ token: 0, block: -1, head: "mean", method: "attention" });
   } finally {
-    bar.hidden = true;
+    showProgress(null);
   }
 }
 

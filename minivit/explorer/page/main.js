@@ -9,6 +9,10 @@ async function start() {
   Object.assign(page, JSON.parse(document.getElementById("document").textContent));
   state = stateOf(location.hash);
   document.getElementById("weights").textContent = shown(page.name);
+  document.getElementById("not-live").textContent = page.captioner
+    ? "What each step looked at was stored when this page was written: nothing is computed again."
+    : "This page holds queries and keys of these pictures and makes the maps of them; nothing else is computed. "
+      + "Drop the weights, a .safetensors, onto the page, and the model runs here.";
   images = await Promise.all(page.pictures.map(({ source }) => load(source)));
   makeControls();
   if (page.captioner) startCaptions(choose);
@@ -106,12 +110,19 @@ function drawAll() {
     drawSteps(view, (watch) => change({ watch }));
     if (drawnScene !== state.picture) drawSceneControls();
   }
+  drawChanged(view);
+  document.getElementById("not-live").hidden = Boolean(live || page.weights);
+  const { size: [width, height] } = view.picture, cells = view.caption ? "cells" : "patches";
+  document.getElementById("seen").textContent = `As the model sees it: ${width} × ${height} pixels, `
+    + `${view.grid[0]} rows and ${view.grid[1]} columns of ${cells}.`;
   document.documentElement.dataset.theme = state.theme;
   document.getElementById("block").value = view.block;
   document.getElementById("block").max = page.config.depth - 1;
-  document.getElementById("block-number").textContent = `${view.block} of 0 to ${page.config.depth - 1}`;
+  document.getElementById("block-number").textContent = `${view.block} (of 0–${page.config.depth - 1})`;
   document.getElementById("opacity").value = state.opacity;
   document.getElementById("colours").value = state.colours;
+  // Ratios have colours of their own.
+  document.getElementById("colours").disabled = Boolean(view.caption && view.signed);
   document.getElementById("smooth").checked = state.smooth;
   for (const button of document.querySelectorAll("[data-ask]")) {
     button.setAttribute("aria-checked", String(view.isAttention && button.dataset.ask === state.ask));
@@ -206,6 +217,11 @@ function makeControls() {
   on("theme", "click", () => choose({ theme: isDark() ? "light" : "dark" }));
   on("save", "click", savePicture);
   on("link", "click", copyLink);
+  document.querySelector("#changed button").addEventListener("click", () => {
+    resetChanges();
+    resetScene(page.pictures[state.picture]);
+    document.getElementById("stage").focus({ preventScroll: true });   // the button goes
+  });
   document.getElementById("link").hidden = location.protocol === "about:";   // a notebook's frame has no address
   for (const button of document.querySelectorAll("[data-ask]")) {
     button.addEventListener("click", () => choose({ ask: button.dataset.ask, method: "attention" }));
@@ -213,13 +229,14 @@ function makeControls() {
   const stage = document.getElementById("stage");
   stage.addEventListener("pointermove", (event) => (dragged ? drag(event) : pointAt(event)));
   stage.addEventListener("pointerleave", () => read(viewOf(), null));
-  for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => { dragged = null; });
+  for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, endDrag);
+  // A finger on an object moves it, and not the page.
+  stage.addEventListener("touchstart", (event) => dragged && event.preventDefault(), { passive: false });
   stage.addEventListener("pointerdown", (event) => {
     const view = viewOf(), place = view ? placeUnder(view, event) : -1;
     if (place < 0 || view.caption) return;
     if (tools.chosen) return useTool(view, place);        // whose map is shown does not change
-    startDrag(view, event);
-    choose({ token: view.numPrefix + place, method: "attention" });
+    if (!startDrag(view, event, place)) choose({ token: view.numPrefix + place, method: "attention" });
   });
   window.addEventListener("hashchange", async () => {
     const next = fitted(stateOf(location.hash), page);
@@ -295,7 +312,7 @@ async function copyLink() {
   const button = document.getElementById("link");
   try {
     await navigator.clipboard.writeText(location.href);
-    button.textContent = "Copied";
+    button.textContent = isChanged() ? "Copied, without your changes" : "Copied";
   } catch {
     button.textContent = "Copy it from the address";
   }
@@ -351,19 +368,33 @@ function useModel(engine, { name, config, preprocess, labels, kernel, positionTa
   changes = noChanges();
   untouched.clear();
   latest = new Latest(async (number) => {
+    const slow = setTimeout(() => showProgress("A pass over the picture"), 200);
     try {
       const asked = changes;
       const pass = await live.ask("run", { picture: page.pictures[number].pixels, changes: changesFor(changes) });
       passes.set(number, pass);
+      if (pass.watched) pass.watched.asked = asked.watch;
       if (!untouched.has(number) && isUnchanged(asked)) untouched.set(number, pass.logits);
       const where = live.worker ? "" : ", in the page itself, which stands still meanwhile: no worker starts here";
       document.getElementById("pass").textContent = `${kernel}: ${pass.milliseconds.toFixed(0)} ms a pass${where}`;
       draw();
     } catch (error) {
       complain(error.message);
+    } finally {
+      clearTimeout(slow);
+      showProgress(null);
     }
   });
   makeSwitches();
+}
+
+// A bar under the head while something takes its time; without a share it runs to and fro, with no name it goes.
+function showProgress(name, share) {
+  const bar = document.getElementById("progress");
+  bar.hidden = !name;
+  if (share === undefined) bar.removeAttribute("value");
+  else bar.value = share;
+  if (name) bar.setAttribute("aria-label", name);
 }
 
 // A picture as the model sees it, and a pass over it.
@@ -437,16 +468,24 @@ function onScene(event, scene) {
     (event.clientX - box.left) / box.width * scene.size[1] / short];
 }
 
-// The pointer takes hold of an object, if there is one; a click without a drag chooses the patch all the same.
-function startDrag(view, event) {
+// The pointer takes hold of an object, if there is one, and says so. The token that is asked stays, so that its map
+// can be followed; a click without a drag chooses the patch.
+function startDrag(view, event, place) {
   const { scene } = view.picture;
-  if (!live || !scene) return;
+  if (!live || !scene) return false;
   const [row, column] = onScene(event, scene), bodies = bodiesOf(view.picture);
   const index = bodyUnder(scene, bodies, row, column);
-  if (index < 0) return;
-  dragged = { index, at: [event.clientX, event.clientY],
+  if (index < 0) return false;
+  dragged = { index, token: view.numPrefix + place, at: [event.clientX, event.clientY],
     from: [row - bodies[index].row, column - bodies[index].column] };
   document.getElementById("stage").setPointerCapture(event.pointerId);
+  return true;
+}
+
+function endDrag({ type }) {
+  const was = dragged;
+  dragged = null;
+  if (was && !was.moves && type === "pointerup") choose({ token: was.token, method: "attention" });
 }
 
 // A hand that shakes while it clicks moves nothing.
@@ -488,8 +527,10 @@ function change(news) {
 
 function resetChanges() {
   chooseTool(null);
-  if (!live || isUnchanged(changes)) return;
+  if (!live) return;
+  const wasUnchanged = isUnchanged(changes);
   changes = noChanges();
+  if (wasUnchanged) return;
   const slider = document.getElementById("temperature");
   slider.value = 0;
   slider.previousElementSibling.textContent = "1.00";

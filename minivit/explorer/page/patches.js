@@ -24,9 +24,14 @@ function makePatchTools() {
   for (const [name, [text]] of Object.entries(TOOLS)) {
     button(text, () => chooseTool(tools.chosen === name ? null : name)).dataset.tool = name;
   }
-  button("Shuffle patches", () => change({ patches: shuffled(false) }));
-  button("Shuffle, positions go along", () => change({ patches: shuffled(true) }));
-  button("Back to the start", () => { resetChanges(); resetScene(page.pictures[state.picture]); });
+  const shuffle = (together, says) => {
+    chooseTool(null);
+    change({ patches: shuffled(together) });
+    hint.textContent = says;
+  };
+  button("Shuffle patches", () => shuffle(false, "Every patch stands at another's position."));
+  button("Shuffle with positions", () => shuffle(true, "The tokens come in another order; every patch kept its "
+    + "position, so that the picture looks as before. Compare the prediction."));
   section.append(words("h3", "Patches"), row, hint);
   chooseTool(null);
 }
@@ -74,11 +79,13 @@ function swapPlaces(view, place) {
   if (!view.places.includes(place)) return;
   if (tools.held === null || tools.held === place) {
     tools.held = tools.held === place ? null : place;
+    document.getElementById("tool-hint").textContent = tools.held === null ? TOOLS.swap[1] : "Now the second one.";
     draw();
     return;
   }
   const at = { [place]: tools.held, [tools.held]: place };
   tools.held = null;
+  document.getElementById("tool-hint").textContent = TOOLS.swap[1];
   setPatches(view, standing(view).map(([patch, one]) => [patch, at[one] ?? one]));
 }
 

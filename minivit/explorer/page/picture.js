@@ -24,7 +24,7 @@ function paintPicture(canvas, view) {
   context.globalAlpha = 1;
 }
 
-// The patches that the model sees, each where it stands; where none is, nothing is drawn.
+// The patches that the model sees, each where it stands; where none is, a dashed frame.
 function drawPatches(context, { image, picture, grid, patches }, smooth) {
   const { width, height } = context.canvas;
   context.imageSmoothingEnabled = smooth;
@@ -38,6 +38,15 @@ function drawPatches(context, { image, picture, grid, patches }, smooth) {
     const [x, y] = corner(patch), [left, top] = corner(place);
     context.drawImage(image, x, y, wide, high, left * scale, top * scale, wide * scale, high * scale);
   }
+  const filled = new Set(patches.map(([, place]) => place));
+  context.strokeStyle = "#888";
+  context.lineWidth = 2;
+  context.setLineDash([4, 4]);
+  for (let place = 0; place < grid[0] * grid[1]; place++) {
+    const [left, top] = corner(place);
+    if (!filled.has(place)) context.strokeRect(left * scale + 3, top * scale + 3, wide * scale - 6, high * scale - 6);
+  }
+  context.setLineDash([]);
 }
 
 function outline(context, grid, place, inner) {

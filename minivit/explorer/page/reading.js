@@ -8,7 +8,11 @@ function readPlace(view, place) {
   if (!view.places.includes(place)) return `${where}: taken away`;
   if (Number.isNaN(value)) return where;
   const times = timesEven(view, value);
-  return `${where}: ${number(value)}${times === null ? "" : `, ${times.toFixed(times < 10 ? 2 : 0)} × even`}`;
+  return `${where}: ${number(value)}${times === null ? "" : `, ${timesOver(times)} × even`}`;
+}
+
+function timesOver(times) {
+  return times > 0 && times < 0.005 ? "<0.01" : times.toFixed(times < 10 ? 2 : 0);
 }
 
 // An even row gives each token the same; an even map, each patch. A signed map has no shares.
@@ -29,8 +33,21 @@ function massOfRow(view) {
   const sum = view.tokens.reduce((total, value) => total + value, 0) || 1;
   const rest = prefixNames(view.page.config).map((name, k) => `${name} ${percent(view.tokens[k] / sum)}`);
   const patches = view.tokens.slice(view.numPrefix).reduce((total, value) => total + value, 0) / sum;
-  const what = view.state.ask === "row" ? "of its attention lies on patches" : "of what looks at it are patches";
-  return `${percent(patches)} ${what}${rest.length ? `; ${rest.join(", ")}` : ""}`;
+  const { ask, head, token } = view.state;
+  const what = ask === "row" ? "of its attention lies on patches" : "of what looks at it are patches";
+  const where = `${nameOfToken(view, token)}, block ${view.block}, ${nameOfHead(head)}`;
+  return `${where}: ${percent(patches)} ${what}${rest.length ? `; ${rest.join(", ")}` : ""}`;
+}
+
+// Of a token of the whole picture, as the state has it.
+function nameOfToken(view, token) {
+  const place = token - view.numPrefix;
+  return place < 0 ? prefixNames(view.page.config)[token]
+    : `row ${Math.floor(place / view.grid[1])}, column ${place % view.grid[1]}`;
+}
+
+function nameOfHead(head) {
+  return typeof head === "number" ? `head ${head}` : `${head} over heads`;
 }
 
 // A map of rollout is the part of a row that lies on patches; of others, only the distribution says something.
@@ -55,7 +72,7 @@ function cellsForHalf(values, sum) {
 }
 
 function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
+  return share > 0 && share < 5e-4 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`;
 }
 
 // Three digits that say something: 0.0123, 1.2e-5.

@@ -115,9 +115,10 @@ function drawObjects(scene, bodies, change) {
     Object.assign(shown, { type: "checkbox", checked: !body.hidden, autocomplete: "off" });
     shown.setAttribute("aria-label", `${body.colour} ${body.shape} shown`);
     shown.addEventListener("change", () => change(index, { hidden: !shown.checked }));
-    const label = document.createElement("label");
-    label.append(shown, "shown");
-    row.append(legend, colour, size, label);
+    const sizeLabel = document.createElement("label"), shownLabel = document.createElement("label");
+    sizeLabel.append("size", size);
+    shownLabel.append(shown, "shown");
+    row.append(legend, colour, sizeLabel, shownLabel);
     return row;
   }));
 }

@@ -16,12 +16,16 @@ function drawSteps(view, ask) {
     body.replaceChildren(words("p", "Choose one head to follow its numbers."));
     return;
   }
-  const button = words("button", `Follow ${tokenName(view, token)} in block ${view.block}, head ${head}`);
+  const wanted = { block: view.block, head, query: token }, { watch } = changes;
+  const isSame = (one) => one && Object.keys(wanted).every((key) => one[key] === wanted[key]);
+  const name = `${nameOfToken(view, view.state.token)} in block ${view.block}, head ${head}`;
+  const button = words("button", watch ? "Stop following" : `Follow ${name}`);
   button.type = "button";
-  button.addEventListener("click", () => ask({ block: view.block, head, query: token }));
+  button.addEventListener("click", () => ask(watch ? null : wanted));
   refill(body, button);
-  const watch = changes.watch;
-  if (!watched || !watch || watch.block !== view.block || watch.head !== head || watch.query !== token) return;
+  if (watch) body.append(words("p", `Followed: ${name}`));
+  if (watch && !isSame(watch)) ask(wanted);               // who follows one query follows the next one
+  if (!watched || !isSame(watched.asked)) return;
   const width = watched.query.length, weights = Float32Array.from(watched.scores);
   softmax(weights, weights.length);
   const rows = likeliest(weights, SHOWN).map((key) => {
@@ -36,11 +40,16 @@ function drawSteps(view, ask) {
   head1.append(...["row, column", "k", "q·k", "/ √d", "exp", "weight", "v"].map((name) => words("th", name)));
   table.append(head1, ...rows);
   const rest = likeliest(weights, weights.length).slice(SHOWN).reduce((sum, key) => sum + weights[key], 0);
-  const lines = document.createElement("dl");
-  lines.append(words("dt", `q, ${width} numbers`), holder(vector(watched.query)),
-    words("dt", "the mix: weights times v, summed over all tokens"), holder(vector(watched.mix)));
-  body.append(lines, table, words("p", `All other ${weights.length - Math.min(SHOWN, weights.length)} tokens: weight `
-    + `${number(rest)} together. exp is that of the score less the largest one.`));
+  const line = (name, values) => {
+    const list = document.createElement("dl");
+    list.append(words("dt", name), holder(vector(values)));
+    return list;
+  };
+  const others = weights.length - Math.min(SHOWN, weights.length);
+  body.append(line(`q, ${width} numbers`, watched.query), table,
+    words("p", `All other ${others} tokens: weight ${number(rest)} together. exp is that of the score less the `
+      + "largest one."),
+    line("the mix: weights times v, summed over all tokens", watched.mix));
 }
 
 // Row and column of a patch, or the name of a token beside the picture.

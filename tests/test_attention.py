@@ -324,6 +324,30 @@ def test_no_rows_are_an_empty_map() -> None:
     assert rows is not None and rows.shape == (B, H, 0, M)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_gradients_of_the_output_reach_rows_and_count_once(half: bool) -> None:
+    """Also of rows that are asked for twice, and where the weights are more precise than x."""
+    attention = MultiHeadAttention(16, 2).to(torch.bfloat16 if half else torch.float32)
+    x = torch.randn(2, 5, 16, dtype=attention.qkv.weight.dtype, requires_grad=True)
+    (expected,) = torch.autograd.grad(attention(x)[0].float().square().sum(), x)
+    output, rows = attention(x, rows=[4, 1, -1])
+    assert torch.equal(output, attention(x)[0])
+    loss = output.float().square().sum()
+    of_rows, gradient = torch.autograd.grad(loss, (rows, x))
+    assert of_rows[:, :, :2].abs().amin(dim=(0, 1, 3)).min() > 0
+    assert of_rows[:, :, 2].count_nonzero() == 0
+    tolerance = 5e-2 if half else 1e-5
+    torch.testing.assert_close(gradient, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_dropped_weights_give_rows_no_gradient_of_the_output() -> None:
+    """What the fused kernel dropped is not known, so that any gradient would be wrong."""
+    query, key, value = (each.requires_grad_() for each in qkv())
+    output, rows = scaled_dot_product_attention(query, key, value, dropout=0.5, rows=[0])
+    (gradient,) = torch.autograd.grad(output.sum(), (rows,), allow_unused=True)
+    assert gradient is None
+
+
 def test_rows_are_rows_whatever_need_weights_says() -> None:
     inputs = qkv()
     _, rows = scaled_dot_product_attention(*inputs, rows=[1])

@@ -271,7 +271,8 @@ class KeyValueCache:
     """Keys and values of the tokens seen so far, for decoding one token at a time.
 
     It belongs to the decoding call, not to the layer: two sentences are two caches. Memory is
-    taken once, for `max_length` tokens.
+    taken once, for `max_length` tokens, and written in place; where gradients are recorded each
+    step copies it instead, since the backward pass needs every state as it was.
 
     Attributes:
         length: Number of tokens held.
@@ -321,10 +322,18 @@ class KeyValueCache:
                 f"the key/value cache holds {self._keys.shape[2]} tokens and was given {end}: "
                 "make it with a larger max_length"
             )
-        self._keys[:, :, self.length : end] = key
-        self._values[:, :, self.length : end] = value
+        self._keys = self._written(self._keys, key, end)
+        self._values = self._written(self._values, value, end)
         self.length = end
         return self.keys, self.values
+
+    def _written(self, held: Tensor, new: Tensor, end: int) -> Tensor:
+        """The memory (B, H, max_length, d) with new tokens before number `end`."""
+        if torch.is_grad_enabled() and (held.requires_grad or new.requires_grad):
+            parts = held[:, :, : self.length], new.to(held.dtype), held[:, :, end:]
+            return torch.cat(parts, dim=2)
+        held[:, :, self.length : end] = new
+        return held
 
     def reorder(self, beam_index: Tensor) -> None:
         """Lets entry i of the batch go on from what entry `beam_index[i]` held.
@@ -332,6 +341,10 @@ class KeyValueCache:
         Args:
             beam_index: (B,) whole numbers.
         """
+        if torch.is_grad_enabled() and (self._keys.requires_grad or self._values.requires_grad):
+            self._keys = self._keys.index_select(0, beam_index)
+            self._values = self._values.index_select(0, beam_index)
+            return
         self.keys.copy_(self.keys.index_select(0, beam_index))
         self.values.copy_(self.values.index_select(0, beam_index))
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import minivit
 from minivit.attention import (
     KeyValueCache,
     MultiHeadAttention,
@@ -594,6 +595,28 @@ def test_a_cache_takes_its_memory_once() -> None:
     assert later.data_ptr() == keys.data_ptr()
     assert torch.equal(cache.keys, torch.cat([key, more[0]], dim=2))
     assert torch.equal(cache.values, torch.cat([value, more[1]], dim=2))
+
+
+def test_a_cache_works_where_gradients_are_recorded() -> None:
+    """Step by step, and with beams that are chosen anew: the gradients are those of one pass."""
+    attention, beams = MultiHeadAttention(D, H), torch.tensor([1, 1, 0])
+    past, new = torch.randn(3, 3, D, requires_grad=True), torch.randn(3, 1, D, requires_grad=True)
+    before, _ = attention(past, is_causal=True)
+    whole, _ = attention(torch.cat([past[beams], new], dim=1), is_causal=True)
+    loss = before.square().sum() + whole[:, 3].square().sum()
+    expected = torch.autograd.grad(loss, (past, new))
+    cache = KeyValueCache(3, H, 5, d)
+    steps = [attention(past[:, t : t + 1], is_causal=True, cache=cache)[0] for t in range(3)]
+    cache.reorder(beams)
+    steps.append(attention(new, is_causal=True, cache=cache)[0])
+    gradients = torch.autograd.grad(torch.cat(steps, dim=1).square().sum(), (past, new))
+    torch.testing.assert_close(gradients, expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="max_length"):
+        attention(past, is_causal=True, cache=cache)
+
+
+def test_a_cache_is_public() -> None:
+    assert minivit.KeyValueCache is KeyValueCache and "KeyValueCache" in minivit.__all__
 
 
 def test_a_full_cache_says_so_and_keeps_what_it_has() -> None:

@@ -182,6 +182,8 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
                 if team.is_first:
                     print(f"{out}: this run is finished, see {folder.report}")
                 return 0
+            if state is not None:  # as if the run had begun so long ago and never stopped
+                start -= state.get("run_seconds", state["seconds"])
             make_repeatable(team.device)
             plan = make_plan(recipe, bar)
             if team.is_first:
@@ -199,7 +201,7 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
                     print(
                         f"{recipe.data}: names and labels are those of {before}, as the run began"
                     )
-            stopped = train(recipe, plan, folder, team, state)
+            stopped = train(recipe, plan, folder, team, state, start)
         if team.is_first:
             report(plan, folder, recipe, team.device, start, stopped)
     return 130 if stopped else 0
@@ -273,8 +275,11 @@ def train(
     folder: RunFolder,
     team: Processes,
     state: dict[str, Any] | None,
+    start: float,
 ) -> str:
     """All epochs, or those after a saved state; what is known so far is written after each.
+
+    Each state has the seconds of the run up to then, all its processes together.
 
     Returns:
         Where Ctrl-C stopped it, in words; "" where it came to its end.
@@ -296,7 +301,9 @@ def train(
         recipe.settings_of_phases(),
         processes=team,
         evaluation_batch=plan.evaluation_batch,
-        save=lambda state: folder.save_state({**state, "data": data}),
+        save=lambda state: folder.save_state(
+            {**state, "data": data, "run_seconds": time.perf_counter() - start}
+        ),
     )
     if state is not None:
         trainer.load_state(state)
@@ -393,7 +400,8 @@ def report(
 ) -> None:
     """Measures the best checkpoint; prints the results and writes report.md.
 
-    The state of a run that was stopped stays: it can go on.
+    The time is the run's, from `start` on: those of the processes before this one are counted up to
+    their last state. The state of a run that was stopped stays: it can go on.
     """
     lines, more = plan.report(folder.path, device)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)

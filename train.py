@@ -486,8 +486,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     from minivit.files import save_figure
     from minivit.training.distributed import refuse_several
     from minivit.training.loop import NotFiniteError
-    from minivit.training.run_folder import write_text
-    from minivit.training.sweep import Outcome, combinations, comparison_table, read_metrics
+    from minivit.training.run_folder import RunFolder, write_text
+    from minivit.training.sweep import Outcome, combinations, comparison_table, read_outcome
     from minivit.viz import comparison_figure
 
     refuse_several("sweep")
@@ -506,7 +506,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         except NotFiniteError as error:
             problem = str(error).split(":")[0]
             print(problem, flush=True)
-        outcomes.append(Outcome(name, read_metrics(out / name / "metrics.csv"), problem))
+        outcomes.append(read_outcome(name, RunFolder(out / name), problem=problem))
     table = comparison_table(outcomes)
     figure = comparison_figure([(each.name, each.epochs) for each in outcomes if each.epochs])
     save_figure(figure, out / "comparison.png")

@@ -7,7 +7,9 @@
     python train.py evaluate --data DIR --weights W [--predictions out.csv]
     python train.py preview --data DIR             # augmented photos, to look at
     python train.py sweep --vary KEY=V1,V2         # settings side by side
-    python train.py recipes [--keys]               # the package's recipes, or the keys of a recipe
+    python train.py report RUN [OTHER_RUN]         # how a training went, beside another one
+    python train.py recipes                        # the package's recipes
+    python train.py keys                           # the keys of a recipe, with their meaning
     torchrun --nproc_per_node 2 train.py …         # one training by several processes
 
 A run folder holds recipe.toml, environment.toml, metrics.csv, curves.png, report.md with pictures,
@@ -60,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "preview": preview,
         "sweep": sweep,
+        "report": show_report,
         "recipes": recipes,
+        "keys": keys,
     }
     return run(commands[arguments.command], arguments)
 
@@ -518,11 +522,37 @@ def sweep(arguments: argparse.Namespace) -> int:
 # ---- what there is -------------------------------------------------------------------------------
 
 
+def show_report(arguments: argparse.Namespace) -> None:
+    """Prints the report of a run, and its comparison with another one.
+
+    Raises:
+        ValueError: A folder that holds no run.
+    """
+    for path in filter(None, (arguments.run, arguments.other)):
+        if not (path / "recipe.toml").is_file():
+            raise ValueError(
+                f"{path}: no run folder (there is no recipe.toml in it): expected what train.py "
+                "wrote, such as runs/scenes"
+            )
+    from minivit.training.report import run_text
+
+    print(run_text(arguments.run, arguments.other), end="")
+
+
 def recipes(arguments: argparse.Namespace) -> None:
     """Prints the recipes of the package, or the keys that a recipe can have."""
     from minivit.training.recipe_keys import keys_text, recipes_text
 
     print(keys_text() if arguments.keys else recipes_text())
+
+
+def keys(arguments: argparse.Namespace) -> None:
+    """Prints the keys that a recipe can have, to read or as the page beside the recipes."""
+    from minivit.training.recipe_keys import keys_page, keys_text
+
+    print(
+        keys_page() if arguments.markdown else keys_text(), end="" if arguments.markdown else "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Recipes: what to train on what and how, in one TOML file (https://toml.io).
 
 A recipe is a flat table whose keys are the fields of `ClassifyRecipe` or `CaptionRecipe`; keys that
-are left out have the defaults given there. `train.py recipes --keys` lists them. Training in
+are left out have the defaults given there. `train.py keys` lists them. Training in
 several phases, one after the other, is a `[[phases]]` table each, whose keys replace those of the
 recipe for that phase. What the command line says wins over the recipe, in every phase; the merged
 result is saved in the run folder, and `--recipe RUN/recipe.toml` does the same once more.

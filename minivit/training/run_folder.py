@@ -31,7 +31,7 @@ from minivit.training.recipe_toml import read_recipe, to_toml
 from minivit.training.recipes import defaults, with_new_names
 from minivit.training.task import Epoch
 
-_INDIFFERENT = ("about", "recipe", "workers", "save_every")  # keys that change no result
+INDIFFERENT = frozenset({"about", "recipe", "workers", "save_every"})  # they change no result
 _PICTURES = ("curves.png", "attention.png", "positions.png", "confusion.png", "mistakes.png")
 _EVENTS = "tensorboard/events.out.tfevents.*"
 
@@ -88,7 +88,7 @@ class RunFolder:
             # A run by older code knows fewer keys: they had the values that are the defaults now.
             added = {key: value for key, value in defaults(recipe).items() if key in now}
             before = read_text_recipe(added) | with_new_names(read_recipe(str(self.recipe)))
-            indifferent = {*_INDIFFERENT, "data"} if data_known else set(_INDIFFERENT)
+            indifferent = INDIFFERENT | ({"data"} if data_known else set())
             keys = (set(before) | set(now)) - indifferent
             for key in sorted(key for key in keys if before.get(key) != now.get(key)):
                 raise RunFolderError(

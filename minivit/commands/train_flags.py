@@ -66,8 +66,15 @@ def _add_classify(commands: Commands[Parser]) -> None:
         const=True,
         help="stop at the first photo that cannot be read, instead of leaving such photos out",
     )
+    command.add_argument(
+        "--labels",
+        metavar="FILE",
+        help='names of the classes, in JSON ({"29": "Samoyed"} or a list) or one a line '
+        "(default: classes.json or classes.txt beside the photos, where there is one; folders: "
+        "what folders or files say)",
+    )
     _add_run_flags(command)
-    _set_recipe_keys(command, "strict")
+    _set_recipe_keys(command, "strict", "labels")
     add_common_flags(command, seed=None)
 
 
@@ -124,7 +131,8 @@ def _add_evaluate(commands: Commands[Parser]) -> None:
         "--predictions",
         type=Path,
         metavar="OUT.csv",
-        help="write filename,label, one row a photo, names as given",
+        help="write filename,label, one row a photo, names as given (29 instead of Samoyed: with "
+        "--labels numbers)",
     )
     command.add_argument(
         "--batch-size", type=positive, default=8, metavar="N", help="default: %(default)s"

@@ -130,7 +130,7 @@ def evaluate_photos(
             strict=strict,
             workers=workers,
             bar=bar,
-            labels=labels if labels and Path(labels).is_file() else "",
+            labels=labels if labels and names_labels_only(labels) else "",
         )
     else:
         photos = read_unlabelled(location, strict=strict, workers=workers, bar=bar)

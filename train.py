@@ -7,7 +7,9 @@
     python train.py evaluate --data DIR --weights W [--predictions out.csv]
     python train.py preview --data DIR             # augmented photos, to look at
     python train.py sweep --vary KEY=V1,V2         # settings side by side
-    python train.py recipes [--keys]               # the package's recipes, or the keys of a recipe
+    python train.py report RUN [OTHER_RUN]         # how a training went, beside another one
+    python train.py recipes                        # the package's recipes
+    python train.py keys                           # the keys of a recipe, with their meaning
     torchrun --nproc_per_node 2 train.py …         # one training by several processes
 
 A run folder holds recipe.toml, environment.toml, metrics.csv, curves.png, report.md with pictures,
@@ -60,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "evaluate": evaluate,
         "preview": preview,
         "sweep": sweep,
+        "report": show_report,
         "recipes": recipes,
+        "keys": keys,
     }
     return run(commands[arguments.command], arguments)
 
@@ -182,6 +186,8 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
                 if team.is_first:
                     print(f"{out}: this run is finished, see {folder.report}")
                 return 0
+            if state is not None:  # as if the run had begun so long ago and never stopped
+                start -= state.get("run_seconds", state["seconds"])
             make_repeatable(team.device)
             plan = make_plan(recipe, bar)
             if team.is_first:
@@ -199,7 +205,7 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
                     print(
                         f"{recipe.data}: names and labels are those of {before}, as the run began"
                     )
-            stopped = train(recipe, plan, folder, team, state)
+            stopped = train(recipe, plan, folder, team, state, start)
         if team.is_first:
             report(plan, folder, recipe, team.device, start, stopped)
     return 130 if stopped else 0
@@ -273,8 +279,11 @@ def train(
     folder: RunFolder,
     team: Processes,
     state: dict[str, Any] | None,
+    start: float,
 ) -> str:
     """All epochs, or those after a saved state; what is known so far is written after each.
+
+    Each state has the seconds of the run up to then, all its processes together.
 
     Returns:
         Where Ctrl-C stopped it, in words; "" where it came to its end.
@@ -296,7 +305,9 @@ def train(
         recipe.settings_of_phases(),
         processes=team,
         evaluation_batch=plan.evaluation_batch,
-        save=lambda state: folder.save_state({**state, "data": data}),
+        save=lambda state: folder.save_state(
+            {**state, "data": data, "run_seconds": time.perf_counter() - start}
+        ),
     )
     if state is not None:
         trainer.load_state(state)
@@ -393,7 +404,8 @@ def report(
 ) -> None:
     """Measures the best checkpoint; prints the results and writes report.md.
 
-    The state of a run that was stopped stays: it can go on.
+    The time is the run's, from `start` on: those of the processes before this one are counted up to
+    their last state. The state of a run that was stopped stays: it can go on.
     """
     lines, more = plan.report(folder.path, device)
     minutes, seconds = divmod(round(time.perf_counter() - start), 60)
@@ -478,8 +490,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     from minivit.files import save_figure
     from minivit.training.distributed import refuse_several
     from minivit.training.loop import NotFiniteError
-    from minivit.training.run_folder import write_text
-    from minivit.training.sweep import Outcome, combinations, comparison_table, read_metrics
+    from minivit.training.run_folder import RunFolder, write_text
+    from minivit.training.sweep import Outcome, combinations, comparison_table, read_outcome
     from minivit.viz import comparison_figure
 
     refuse_several("sweep")
@@ -498,7 +510,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         except NotFiniteError as error:
             problem = str(error).split(":")[0]
             print(problem, flush=True)
-        outcomes.append(Outcome(name, read_metrics(out / name / "metrics.csv"), problem))
+        outcomes.append(read_outcome(name, RunFolder(out / name), problem=problem))
     table = comparison_table(outcomes)
     figure = comparison_figure([(each.name, each.epochs) for each in outcomes if each.epochs])
     save_figure(figure, out / "comparison.png")
@@ -510,11 +522,37 @@ def sweep(arguments: argparse.Namespace) -> int:
 # ---- what there is -------------------------------------------------------------------------------
 
 
+def show_report(arguments: argparse.Namespace) -> None:
+    """Prints the report of a run, and its comparison with another one.
+
+    Raises:
+        ValueError: A folder that holds no run.
+    """
+    for path in filter(None, (arguments.run, arguments.other)):
+        if not (path / "recipe.toml").is_file():
+            raise ValueError(
+                f"{path}: no run folder (there is no recipe.toml in it): expected what train.py "
+                "wrote, such as runs/scenes"
+            )
+    from minivit.training.report import run_text
+
+    print(run_text(arguments.run, arguments.other), end="")
+
+
 def recipes(arguments: argparse.Namespace) -> None:
     """Prints the recipes of the package, or the keys that a recipe can have."""
     from minivit.training.recipe_keys import keys_text, recipes_text
 
     print(keys_text() if arguments.keys else recipes_text())
+
+
+def keys(arguments: argparse.Namespace) -> None:
+    """Prints the keys that a recipe can have, to read or as the page beside the recipes."""
+    from minivit.training.recipe_keys import keys_page, keys_text
+
+    print(
+        keys_page() if arguments.markdown else keys_text(), end="" if arguments.markdown else "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from minivit import explain as explain
     from minivit import explorer as explorer
     from minivit.attention import AttentionRows as AttentionRows
+    from minivit.attention import KeyValueCache as KeyValueCache
     from minivit.attention import MultiHeadAttention as MultiHeadAttention
     from minivit.captioner import Captioner as Captioner
     from minivit.checkpoint import CheckpointError as CheckpointError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AttentionRows": "attention",
     "Attentions": "inspected",
+    "KeyValueCache": "attention",
     "MultiHeadAttention": "attention",
     "Captioner": "captioner",
     "CheckpointError": "checkpoint",

@@ -133,7 +133,12 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
 class AttentionRows:
     """Which rows of which attention maps to return beside the fused kernel.
 
-    In half precision they are exact for the tokens that the block was given, and these are not:
+    Where gradients are recorded, a row passes them on to queries and keys, and has the gradient of
+    the logits too, as if the logits were made of it (`through_rows`); a row that is asked for twice
+    has it at its first place. Only while attention weights are dropped in training does it have
+    none: what the fused kernel dropped is not known.
+
+    In half precision rows are exact for the tokens that the block was given, and these are not:
     `precision.py` says what that costs.
 
     Attributes:
@@ -173,7 +178,8 @@ def scaled_dot_product_attention(
 
     Returns:
         The output (B, H, N, d); and the weights (B, H, N, M), the rows (B, H, len(rows), M) or
-        None. Weights are float32 where the tensors are of half precision.
+        None. Weights are float32 where the tensors are of half precision. Gradients of the output
+        reach the weights; of rows, see `AttentionRows`.
 
     Raises:
         IndexError: A row beyond the N queries.
@@ -185,7 +191,8 @@ def scaled_dot_product_attention(
         )
         numbers = row_numbers(rows, query.shape[-2])
         mask = mask_of_rows(mask, is_causal, numbers, query.shape[-2], key)
-        return output, attention_weights(query[..., numbers, :], key, mask)
+        weights = attention_weights(query[..., numbers, :], key, mask)
+        return (output if dropout else through_rows(output, weights, value, numbers)), weights
 
     is_causal = is_causal and query.shape[-2] > 1  # one query, the last, sees every key: no mask
     if is_causal and (mask is not None or query.shape[-2] != key.shape[-2]):
@@ -204,6 +211,32 @@ def scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
     )
     return output, None
+
+
+def through_rows(output: Tensor, weights: Tensor, value: Tensor, numbers: Sequence[int]) -> Tensor:
+    """The fused kernel's output, whose gradients go through the chosen rows of the weights.
+
+    ::
+
+        output_n + (a_n V - a_n V)        for each chosen query n
+
+    The bracket is 0, so that no number changes. Its first term passes gradients on and its second
+    does not; nor does the output at these queries, which would count them twice.
+
+    Args:
+        output: (B, H, N, d), computed without dropout.
+        weights: (B, H, len(numbers), M), the rows a_n.
+        value: (B, H, M, d).
+        numbers: Numbers of the queries, counted from 0.
+    """
+    if not (weights.requires_grad and numbers):
+        return output
+    first = [numbers.index(number) for number in dict.fromkeys(numbers)]  # each query once
+    queries = torch.tensor([numbers[place] for place in first], device=output.device)
+    with no_autocast(output.device):
+        product = weights[:, :, first].to(value.dtype) @ value  # (B, H, r, M) -> (B, H, r, d)
+    same = output.index_select(2, queries).detach() + (product - product.detach())
+    return output.index_copy(2, queries, same)
 
 
 def split_rows(
@@ -238,7 +271,8 @@ class KeyValueCache:
     """Keys and values of the tokens seen so far, for decoding one token at a time.
 
     It belongs to the decoding call, not to the layer: two sentences are two caches. Memory is
-    taken once, for `max_length` tokens.
+    taken once, for `max_length` tokens, and written in place; where gradients are recorded each
+    step copies it instead, since the backward pass needs every state as it was.
 
     Attributes:
         length: Number of tokens held.
@@ -288,10 +322,18 @@ class KeyValueCache:
                 f"the key/value cache holds {self._keys.shape[2]} tokens and was given {end}: "
                 "make it with a larger max_length"
             )
-        self._keys[:, :, self.length : end] = key
-        self._values[:, :, self.length : end] = value
+        self._keys = self._written(self._keys, key, end)
+        self._values = self._written(self._values, value, end)
         self.length = end
         return self.keys, self.values
+
+    def _written(self, held: Tensor, new: Tensor, end: int) -> Tensor:
+        """The memory (B, H, max_length, d) with new tokens before number `end`."""
+        if torch.is_grad_enabled() and (held.requires_grad or new.requires_grad):
+            parts = held[:, :, : self.length], new.to(held.dtype), held[:, :, end:]
+            return torch.cat(parts, dim=2)
+        held[:, :, self.length : end] = new
+        return held
 
     def reorder(self, beam_index: Tensor) -> None:
         """Lets entry i of the batch go on from what entry `beam_index[i]` held.
@@ -299,6 +341,10 @@ class KeyValueCache:
         Args:
             beam_index: (B,) whole numbers.
         """
+        if torch.is_grad_enabled() and (self._keys.requires_grad or self._values.requires_grad):
+            self._keys = self._keys.index_select(0, beam_index)
+            self._values = self._values.index_select(0, beam_index)
+            return
         self.keys.copy_(self.keys.index_select(0, beam_index))
         self.values.copy_(self.values.index_select(0, beam_index))
 
@@ -378,6 +424,7 @@ class MultiHeadAttention(nn.Module):
             mask = merge_masks(mask, key_mask[:, None, None, :])  # (B, M) -> (B, 1, 1, M)
         wanted = need_weights or rows is not None
         exact = wanted and cache is None and is_rounded(self.qkv)  # a cache holds rounded keys
+        dropout = self.dropout if self.training else 0.0
         if exact and rows is None:
             q, k, v = self._project_exactly(query, key, value)
         else:
@@ -388,12 +435,14 @@ class MultiHeadAttention(nn.Module):
             v,
             mask=mask,
             is_causal=is_causal,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=dropout,
             need_weights=need_weights,
             rows=None if exact else rows,
         )
         if exact and rows is not None:
             weights = self._exact_rows(query, query if key is None else key, rows, mask, is_causal)
+            if not dropout:
+                output = through_rows(output, weights, v, row_numbers(rows, query.shape[1]))
         output = output.transpose(1, 2).flatten(2)  # (B, H, N, d) -> (B, N, D)
         return self.proj(output), weights
 

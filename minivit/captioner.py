@@ -22,6 +22,7 @@ Next: `minivit/generation.py`, how a sentence is searched.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast, overload
 
@@ -40,11 +41,13 @@ from minivit.embeddings import masked_sine_position_embedding
 from minivit.fields import renamed_arguments, warn_renamed
 from minivit.generation import Hypothesis, NextWords, generate
 from minivit.generation import sample as draw_sentences
-from minivit.preprocess import Preprocess
+from minivit.preprocess import Preprocess, open_image
 from minivit.resnet import ResNet, shrink_mask
 from minivit.tokenizer import Tokenizer
 from minivit.vit import VisionTransformer
 from minivit.word_maps import Align, Box, Caption, decoder_input, describe
+
+Picture = Image.Image | str | os.PathLike[str]  # or the file that it is in
 
 
 class Memory(NamedTuple):
@@ -275,18 +278,19 @@ class Captioner(nn.Module):
         memory, of_encoder = self._encode_grid(features, image_mask, return_attention)
         return (memory, of_backbone + of_encoder) if return_attention else memory
 
-    def encode_photos(self, pictures: Sequence[Image.Image]) -> Memory:
+    def encode_photos(self, pictures: Picture | Sequence[Picture]) -> Memory:
         """The memory of photos of any sizes.
 
         Each photo goes through the backbone unpadded, with those of its size; only grids are
         padded. So a photo has the same caption alone and in a batch.
 
         Args:
-            pictures: B photos.
+            pictures: B photos or their files, or one.
 
         Raises:
             BadImageError: A photo that cannot be used.
         """
+        pictures = opened(pictures)
         device, dtype = self.pos_embed.device, self.pos_embed.dtype
         inputs = [self.preprocess(picture) for picture in pictures]
         by_size: dict[torch.Size, list[int]] = {}
@@ -446,7 +450,7 @@ class Captioner(nn.Module):
     @torch.inference_mode()
     def caption(
         self,
-        pictures: Sequence[Image.Image],
+        pictures: Picture | Sequence[Picture],
         *,
         beam_size: int = 1,
         max_length: int | None = None,
@@ -462,7 +466,7 @@ class Captioner(nn.Module):
         """A sentence for each photo, with a map for each word.
 
         Args:
-            pictures: Photos of any sizes.
+            pictures: Photos of any sizes or their files, or one: then the list has one sentence.
             beam_size: Number of sentences followed at a time; 1: greedy.
             max_length: Greatest number of tokens, the start token counted; None: all that the
                 captioner has.
@@ -494,6 +498,7 @@ class Captioner(nn.Module):
                 f"temperature {temperature}, top_k {top_k}, top_p {top_p}: they change how words "
                 "are drawn by chance; give a seed as sample too"
             )
+        pictures = opened(pictures)
         memory = self.encode_photos(pictures)
         if sample is None:
             ranked = generate(
@@ -562,6 +567,17 @@ class Captioner(nn.Module):
         step = self.backbone.stride
         first = (1 - step) / 2
         return first, first, first + cols * step, first + rows * step
+
+
+def opened(pictures: Picture | Sequence[Picture]) -> list[Image.Image]:
+    """Photos as a list: one is a list of one, and files are opened.
+
+    Raises:
+        BadImageError: A file that cannot be used.
+    """
+    if isinstance(pictures, (Image.Image, str, os.PathLike)):
+        pictures = [pictures]
+    return [each if isinstance(each, Image.Image) else open_image(each) for each in pictures]
 
 
 class _CachedDecoder:

@@ -18,6 +18,7 @@ from minivit.fields import (
     require,
     require_choice,
     to_dict,
+    with_way_in,
 )
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
@@ -94,9 +95,16 @@ OLD_NAMES = {
 
 
 @renamed_fields(OLD_NAMES)
+@with_way_in(
+    'ViTConfig.from_name("small_patch16_224", num_classes=37) has all fields of a published size: '
+    f"{', '.join(SIZES)}, any patch and picture"
+)
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
     """Everything that decides what a `VisionTransformer` computes, except its weights.
+
+    `ViTConfig.from_name("small_patch16_224", num_classes=37)` is the short way: a published size,
+    and what differs from it.
 
     Attributes:
         image_size: (height, width) in pixels that the position embeddings are made for.
@@ -312,9 +320,12 @@ class ResNetConfig:
         return from_dict(cls, values, "ResNet config")
 
 
+@with_way_in("dataclasses.replace(minivit.config.CATR, …) changes single fields of a known one")
 @dataclass(frozen=True, kw_only=True)
 class CaptionerConfig:
     """Everything that decides what a `Captioner` computes, except its weights.
+
+    `dataclasses.replace(minivit.config.CATR, vocabulary_size=900)` is the short way.
 
     Attributes:
         backbone: What sees the picture: a ResNet (CATR) or a ViT.

@@ -142,6 +142,42 @@ def _is_needed(field: dataclasses.Field[Any]) -> bool:
     return field.default is missing and field.default_factory is missing
 
 
+def with_way_in(advice: str) -> Callable[[type[Kind]], type[Kind]]:
+    """Has a dataclass of many fields say how it is made otherwise, where it is made wrongly.
+
+    A field that is missing or unknown, and a value without a name, are a TypeError as they are for
+    every function, whose message names the fields and ends with the advice.
+
+    Args:
+        advice: What to write instead, such as "ViTConfig.from_name(…) has them all".
+    """
+
+    def decorate(kind: type[Kind]) -> type[Kind]:
+        plain_init = kind.__init__
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+        valid = [field.name for field in fields]
+        needed = [field.name for field in fields if _is_needed(field)]
+
+        @functools.wraps(plain_init)
+        def init(self: Kind, *args: Any, **kwargs: Any) -> None:
+            missing = [name for name in needed if name not in kwargs]
+            problem = ""
+            if args:
+                problem = f"takes fields by name only, and was given {args[0]!r}"
+            elif unknown := [name for name in kwargs if name not in valid]:
+                problem = f"has no field {', '.join(unknown)}; valid: {', '.join(sorted(valid))}"
+            elif missing:
+                problem = f"needs {', '.join(missing)} too"
+            if problem:
+                raise TypeError(f"{kind.__name__} {problem}; {advice}")
+            plain_init(self, **kwargs)
+
+        kind.__init__ = init  # type: ignore[assignment, method-assign]
+        return kind
+
+    return decorate
+
+
 # ---- names that things had before ----------------------------------------------------------------
 
 

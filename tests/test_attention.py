@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import minivit
 from minivit.attention import (
     KeyValueCache,
     MultiHeadAttention,
@@ -324,6 +325,30 @@ def test_no_rows_are_an_empty_map() -> None:
     assert rows is not None and rows.shape == (B, H, 0, M)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_gradients_of_the_output_reach_rows_and_count_once(half: bool) -> None:
+    """Also of rows that are asked for twice, and where the weights are more precise than x."""
+    attention = MultiHeadAttention(16, 2).to(torch.bfloat16 if half else torch.float32)
+    x = torch.randn(2, 5, 16, dtype=attention.qkv.weight.dtype, requires_grad=True)
+    (expected,) = torch.autograd.grad(attention(x)[0].float().square().sum(), x)
+    output, rows = attention(x, rows=[4, 1, -1])
+    assert torch.equal(output, attention(x)[0])
+    loss = output.float().square().sum()
+    of_rows, gradient = torch.autograd.grad(loss, (rows, x))
+    assert of_rows[:, :, :2].abs().amin(dim=(0, 1, 3)).min() > 0
+    assert of_rows[:, :, 2].count_nonzero() == 0
+    tolerance = 5e-2 if half else 1e-5
+    torch.testing.assert_close(gradient, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_dropped_weights_give_rows_no_gradient_of_the_output() -> None:
+    """What the fused kernel dropped is not known, so that any gradient would be wrong."""
+    query, key, value = (each.requires_grad_() for each in qkv())
+    output, rows = scaled_dot_product_attention(query, key, value, dropout=0.5, rows=[0])
+    (gradient,) = torch.autograd.grad(output.sum(), (rows,), allow_unused=True)
+    assert gradient is None
+
+
 def test_rows_are_rows_whatever_need_weights_says() -> None:
     inputs = qkv()
     _, rows = scaled_dot_product_attention(*inputs, rows=[1])
@@ -570,6 +595,28 @@ def test_a_cache_takes_its_memory_once() -> None:
     assert later.data_ptr() == keys.data_ptr()
     assert torch.equal(cache.keys, torch.cat([key, more[0]], dim=2))
     assert torch.equal(cache.values, torch.cat([value, more[1]], dim=2))
+
+
+def test_a_cache_works_where_gradients_are_recorded() -> None:
+    """Step by step, and with beams that are chosen anew: the gradients are those of one pass."""
+    attention, beams = MultiHeadAttention(D, H), torch.tensor([1, 1, 0])
+    past, new = torch.randn(3, 3, D, requires_grad=True), torch.randn(3, 1, D, requires_grad=True)
+    before, _ = attention(past, is_causal=True)
+    whole, _ = attention(torch.cat([past[beams], new], dim=1), is_causal=True)
+    loss = before.square().sum() + whole[:, 3].square().sum()
+    expected = torch.autograd.grad(loss, (past, new))
+    cache = KeyValueCache(3, H, 5, d)
+    steps = [attention(past[:, t : t + 1], is_causal=True, cache=cache)[0] for t in range(3)]
+    cache.reorder(beams)
+    steps.append(attention(new, is_causal=True, cache=cache)[0])
+    gradients = torch.autograd.grad(torch.cat(steps, dim=1).square().sum(), (past, new))
+    torch.testing.assert_close(gradients, expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="max_length"):
+        attention(past, is_causal=True, cache=cache)
+
+
+def test_a_cache_is_public() -> None:
+    assert minivit.KeyValueCache is KeyValueCache and "KeyValueCache" in minivit.__all__
 
 
 def test_a_full_cache_says_so_and_keeps_what_it_has() -> None:

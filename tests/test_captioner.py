@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from minivit import CheckpointError, load_model, save_model
+from minivit import BadImageError, CheckpointError, load_model, save_model
 from minivit.captioner import Captioner, Memory
 from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
 from minivit.generation import Hypothesis, generate
@@ -361,6 +362,19 @@ def test_nothing_leaks_from_one_picture_to_the_next() -> None:
     for other in (again, together):
         assert other.token_ids == first.token_ids
         close(other.attention, first.attention, atol=1e-6)
+
+
+def test_one_picture_and_files_are_taken_too(tmp_path: Path) -> None:
+    captioner, picture = make_captioner(), small_picture(0)
+    picture.save(tmp_path / "photo.png")
+    (expected,) = captioner.caption([picture])
+    for given in (picture, tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        for pictures in (given, [given]):
+            (caption,) = captioner.caption(pictures)
+            assert caption.token_ids == expected.token_ids
+            assert len(captioner.encode_photos(pictures).tokens) == 1
+    with pytest.raises(BadImageError, match=r"none\.png"):
+        captioner.caption(str(tmp_path / "none.png"))
 
 
 def test_a_caption_is_drawn_by_chance_with_a_seed() -> None:

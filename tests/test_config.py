@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from typing import Any, get_args
@@ -17,6 +18,7 @@ from minivit.config import (
     SIZES,
     Activation,
     BlockConfig,
+    CaptionerConfig,
     ViTConfig,
 )
 from minivit.vit import VisionTransformer
@@ -223,3 +225,30 @@ def test_configs_need_no_torch() -> None:
     """So that a command can answer --help at once."""
     code = "import sys, minivit.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({}, "ViTConfig needs image_size, patch_size, dim, .*, layer_norm_eps too"),
+        ({"num_classes": 5, "depth": 2}, "ViTConfig needs image_size, patch_size, dim, num_heads"),
+        ({"img_size": 224}, "ViTConfig has no field img_size; valid: activation, .* image_size"),
+    ],
+)
+def test_a_config_without_its_fields_names_the_short_way(
+    given: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(TypeError, match=problem) as caught:
+        ViTConfig(**given)
+    message = str(caught.value)
+    assert "\n" not in message and all(size in message for size in SIZES)
+    (example,) = re.findall(r"ViTConfig\.from_name\(.*?\)", message)
+    config = eval(example, {"ViTConfig": ViTConfig})
+    assert config == ViTConfig.from_name("small_patch16_224", num_classes=37)
+
+
+def test_a_name_where_fields_are_expected_names_the_short_way() -> None:
+    with pytest.raises(TypeError, match=r"by name only, and was given 'small'; ViTConfig\.from_n"):
+        ViTConfig("small")  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"needs .*vocabulary_size.*replace\(minivit\.config\.CATR"):
+        CaptionerConfig(dim=256)  # type: ignore[call-arg]

@@ -260,6 +260,34 @@ def test_fine_tuning_makes_a_new_head_and_says_so(
     torch.testing.assert_close(before, after)
 
 
+def test_classes_are_called_what_a_file_says(
+    photos: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the checkpoint, so in every title; in the report, and where the model is measured."""
+    names, out = tmp_path / "names.json", tmp_path / "run"
+    names.write_text('{"blue": "Samoyed", "green": "Pug", "red things": "Beagle"}')
+    words = ("classify", "--data", photos, "--recipe", recipe, "--epochs", 1, "--workers", 0)
+    assert status(*words, "--labels", names, "--out", out) == 0
+    assert "; names of classes: names.json\n" in capsys.readouterr().out
+    weights = out / "best.safetensors"
+    assert minivit.load_model(weights).labels == ("Samoyed", "Pug", "Beagle")
+    report = (out / "report.md").read_text()
+    assert re.search(r"^\| Samoyed +\|", report, re.MULTILINE) and "green" not in report
+    words = ("evaluate", "--data", photos, "--weights", weights, "--workers", 0)
+    assert "not known to the model: 'blue', 'green', 'red things'" in refused(capsys, *words)
+    assert status(*words, "--labels", names) == 0
+    measured = capsys.readouterr().out
+    (photos / "classes.json").write_text(names.read_text())
+    try:
+        assert status(*words) == 0
+    finally:
+        (photos / "classes.json").unlink()
+    again = capsys.readouterr().out
+    for text in (measured, again):
+        assert re.search(r"  Samoyed +[\d.]+ % of 5", text)
+    assert "classes of scenes are known" in refused(capsys, "--labels", names)
+
+
 def test_preview_shows_what_training_sees(photos: Path, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
     words = ("preview", "--data", photos, "--recipe", recipe, "--photos", 3, "--out", out)
@@ -400,7 +428,7 @@ def test_recipes_and_their_keys_are_listed_without_torch(
     assert "  fashion_mnist        Fashion-MNIST from scratch\n" in capsys.readouterr().out
     assert status("recipes", "--keys") == 0
     assert "warmup_share" in capsys.readouterr().out
-    code = "import sys, train; train.main(['recipes', '--keys']); assert 'torch' not in sys.modules"
+    code = "import sys, train; train.main(['keys']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -266,6 +266,29 @@ def test_a_row_that_is_not_there_is_refused(model: VisionTransformer, images: Te
         model(images, return_attention=AttentionRows([0], [27]))
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_rows_have_the_gradient_of_the_logits(
+    model: VisionTransformer, images: Tensor, checkpointed: bool
+) -> None:
+    """It is that of the whole map; the weights of the model have theirs as without rows."""
+    model.train(checkpointed).gradient_checkpointing = checkpointed
+    queries = [0, 5, -1]
+    logits, full = model(images, return_attention=[0, -1])
+    expected = torch.autograd.grad(logits[:, 1].sum(), list(full))
+    logits, rows = model(images, return_attention=AttentionRows([0, -1], queries))
+    for each in rows:
+        each.retain_grad()
+    logits[:, 1].sum().backward()
+    for each, gradient in zip(rows, expected, strict=True):
+        assert each.grad is not None and each.grad.abs().max() > 1e-3
+        torch.testing.assert_close(each.grad, gradient[:, :, queries], atol=1e-5, rtol=1e-4)
+    learned = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    model(images)[:, 1].sum().backward()
+    for gradient, parameter in zip(learned, model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-5, rtol=1e-4)
+
+
 def test_attention_carries_gradients(model: VisionTransformer, images: Tensor) -> None:
     for return_attention in (True, [0], AttentionRows([0], [0])):
         _, attentions = model(images, return_attention=return_attention)

@@ -30,7 +30,9 @@ def make_parser(description: str) -> Parser:
     _add_evaluate(commands)
     _add_preview(commands)
     _add_sweep(commands)
+    _add_report(commands)
     _add_recipes(commands)
+    _add_keys(commands)
     return parser
 
 
@@ -64,8 +66,15 @@ def _add_classify(commands: Commands[Parser]) -> None:
         const=True,
         help="stop at the first photo that cannot be read, instead of leaving such photos out",
     )
+    command.add_argument(
+        "--labels",
+        metavar="FILE",
+        help='names of the classes, in JSON ({"29": "Samoyed"} or a list) or one a line '
+        "(default: classes.json or classes.txt beside the photos, where there is one; folders: "
+        "what folders or files say)",
+    )
     _add_run_flags(command)
-    _set_recipe_keys(command, "strict")
+    _set_recipe_keys(command, "strict", "labels")
     add_common_flags(command, seed=None)
 
 
@@ -122,7 +131,8 @@ def _add_evaluate(commands: Commands[Parser]) -> None:
         "--predictions",
         type=Path,
         metavar="OUT.csv",
-        help="write filename,label, one row a photo, names as given",
+        help="write filename,label, one row a photo, names as given (29 instead of Samoyed: with "
+        "--labels numbers)",
     )
     command.add_argument(
         "--batch-size", type=positive, default=8, metavar="N", help="default: %(default)s"
@@ -184,14 +194,41 @@ def _add_sweep(commands: Commands[Parser]) -> None:
     add_common_flags(command, seed=None)
 
 
+def _add_report(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "report",
+        help="how a training went, also beside another one",
+        description="Prints what report.md of a run folder says; of another run folder, if it is "
+        "given, a table of both and the settings that differ.",
+    )
+    command.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/scenes")
+    command.add_argument(
+        "other", type=Path, nargs="?", metavar="OTHER_RUN", help="a run folder to compare with"
+    )
+    add_common_flags(command, seed=None)
+
+
 def _add_recipes(commands: Commands[Parser]) -> None:
     command = commands.add_parser(
         "recipes",
         help="list the recipes of the package, or the keys of a recipe",
         description="Prints the name and the purpose of each recipe of the package; with --keys, "
-        "each key that a recipe, --set or --vary can have: its default and its meaning.",
+        "what `train.py keys` prints.",
     )
     command.add_argument("--keys", action="store_true", help="list the keys instead")
+    add_common_flags(command, seed=None)
+
+
+def _add_keys(commands: Commands[Parser]) -> None:
+    command = commands.add_parser(
+        "keys",
+        help="list the keys of a recipe",
+        description="Prints each key that a recipe, --set or --vary can have: its type, unit, "
+        "default and meaning, and the recipes of the package that give it.",
+    )
+    command.add_argument(
+        "--markdown", action="store_true", help="as the page minivit/training/recipes/README.md"
+    )
     add_common_flags(command, seed=None)
 
 
@@ -225,7 +262,7 @@ def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> argparse.
         default=[],
         dest="settings",
         metavar="KEY=VALUE",
-        help="any other key of a recipe; `train.py recipes --keys` lists them",
+        help="any other key of a recipe; `train.py keys` lists them",
     )
     return group
 

@@ -1,7 +1,7 @@
 """Recipes: what to train on what and how, in one TOML file (https://toml.io).
 
 A recipe is a flat table whose keys are the fields of `ClassifyRecipe` or `CaptionRecipe`; keys that
-are left out have the defaults given there. `train.py recipes --keys` lists them. Training in
+are left out have the defaults given there. `train.py keys` lists them. Training in
 several phases, one after the other, is a `[[phases]]` table each, whose keys replace those of the
 recipe for that phase. What the command line says wins over the recipe, in every phase; the merged
 result is saved in the run folder, and `--recipe RUN/recipe.toml` does the same once more.
@@ -114,6 +114,9 @@ class ClassifyRecipe(Recipe):
         token_loss: Weight of the loss that asks every patch of a scene what it shows.
         place_loss: Weight of the loss that asks every token of a scene where the main object is.
         strict: Stop at the first photo that cannot be read, instead of leaving such photos out.
+        labels: File with the names of the classes (JSON, or a name a line); "": classes.json or
+            classes.txt beside the photos, where there is one; "folders": the classes are called
+            what their folders or files are.
         held_out: Share of the photos held out where the data has no validation split.
         crop_scale: Range of the share of the photo that a random crop shows; []: the whole photo
             as the model's own preprocessing sees it.
@@ -141,6 +144,7 @@ class ClassifyRecipe(Recipe):
     token_loss: float = 0.0
     place_loss: float = 0.0
     strict: bool = False
+    labels: str = ""
     held_out: float = 0.2
     crop_scale: tuple[float, ...] = ()
     crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)
@@ -169,6 +173,10 @@ class ClassifyRecipe(Recipe):
         for name in ("image_size", "mixup", "cutmix", "token_loss", "place_loss", "rotation"):
             require(self, name, is_number(getattr(self, name), 0), "at least 0")
         require_choice(self, "pos_embed_start", PositionStart)
+        if self.labels and self.data == "scenes":
+            raise ValueError(
+                f"labels is {self.labels!r}, but the classes of scenes are known: it is for photos"
+            )
 
 
 @renamed_fields(OLD_NAMES)

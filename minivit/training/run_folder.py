@@ -31,7 +31,7 @@ from minivit.training.recipe_toml import read_recipe, to_toml
 from minivit.training.recipes import defaults, with_new_names
 from minivit.training.task import Epoch
 
-_INDIFFERENT = ("about", "recipe", "workers", "save_every")  # keys that change no result
+INDIFFERENT = frozenset({"about", "recipe", "workers", "save_every"})  # they change no result
 _PICTURES = ("curves.png", "attention.png", "positions.png", "confusion.png", "mistakes.png")
 _EVENTS = "tensorboard/events.out.tfevents.*"
 
@@ -72,8 +72,8 @@ class RunFolder:
             recipe: Recipe as `Recipe.to_dict` gives it.
             resume: Whether a run that is there goes on.
             overwrite: Whether a run that is there is replaced.
-            data_known: Whether the state recognises its data by a digest, so that these may lie
-                elsewhere now.
+            data_known: Whether the state recognises its data by a digest, so that these, and the
+                file that names their classes, may lie elsewhere now.
 
         Raises:
             RunFolderError: A run is there, and `resume` and `overwrite` are false; or it had
@@ -88,7 +88,7 @@ class RunFolder:
             # A run by older code knows fewer keys: they had the values that are the defaults now.
             added = {key: value for key, value in defaults(recipe).items() if key in now}
             before = read_text_recipe(added) | with_new_names(read_recipe(str(self.recipe)))
-            indifferent = {*_INDIFFERENT, "data"} if data_known else set(_INDIFFERENT)
+            indifferent = INDIFFERENT | ({"data", "labels"} if data_known else set())
             keys = (set(before) | set(now)) - indifferent
             for key in sorted(key for key in keys if before.get(key) != now.get(key)):
                 raise RunFolderError(

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minivit.checkpoint import load_model
 from minivit.training.recipe_toml import RecipeError, read_recipe, split_setting, values_of
 from minivit.training.recipes import CaptionRecipe, ClassifyRecipe, make_recipe
+from minivit.training.run_folder import RunFolder
 from minivit.training.task import Epoch
 
 
@@ -63,11 +65,15 @@ class Outcome(NamedTuple):
         name: Name of its folder.
         epochs: Figures of the finished epochs.
         problem: Reason for which it stopped early; "": it did not.
+        parameters: Number of parameters of its model; 0: it left no checkpoint.
+        start: Checkpoint that it started from; "": none was given.
     """
 
     name: str
     epochs: list[Epoch]
     problem: str = ""
+    parameters: int = 0
+    start: str = ""
 
 
 def read_metrics(path: Path) -> list[Epoch]:
@@ -79,15 +85,43 @@ def read_metrics(path: Path) -> list[Epoch]:
     return [Epoch(int(number), *map(float, figures)) for number, *figures in rows]
 
 
+def read_outcome(name: str, folder: RunFolder, *, problem: str = "") -> Outcome:
+    """What a run has come to, from the files in its folder.
+
+    Args:
+        name: Name of the run in the table.
+        folder: Folder of the run.
+        problem: Reason for which it stopped early; "": it did not.
+
+    Raises:
+        RecipeError: Its recipe cannot be read.
+        CheckpointError: Its checkpoint cannot be read.
+    """
+    parameters = 0
+    if folder.last.exists():
+        parameters = sum(each.numel() for each in load_model(folder.last).parameters())
+    start = read_recipe(str(folder.recipe)).get("weights", "")
+    epochs = read_metrics(folder.path / "metrics.csv")
+    return Outcome(name, epochs, problem, parameters, start)
+
+
 def comparison_table(outcomes: Sequence[Outcome]) -> str:
-    """A table of all runs as markdown: the best accuracy first, runs without an epoch last."""
+    """A table of all runs as markdown: the best accuracy first, runs without an epoch last.
+
+    Where the models have different sizes, or started from different weights, two columns say so:
+    the accuracies then compare more than the settings.
+    """
     ordered = sorted(
         outcomes, key=lambda each: -_best(each.epochs).val_accuracy if each.epochs else 1
     )
-    rows = [
-        ("run", "best val. accuracy", "its epoch", "its val. loss", "last training loss", "time")
-    ]
-    for name, epochs, problem in ordered:
+    sizes = {each.parameters for each in outcomes if each.parameters}
+    differ = len(sizes) > 1 or len({each.start for each in outcomes}) > 1
+    models = ("parameters", "start") if differ else ()
+    figures_of = ("best val. accuracy", "its epoch", "its val. loss", "last training loss", "time")
+    rows = [("run", *models, *figures_of)]
+    for name, epochs, problem, parameters, start in ordered:
+        size = f"{parameters:,}" if parameters else "–"
+        model = (size, start.replace("|", "\\|") or "none given") if differ else ()
         figures = ("–",) * 5
         if epochs:
             best, last = _best(epochs), epochs[-1]
@@ -99,7 +133,7 @@ def comparison_table(outcomes: Sequence[Outcome]) -> str:
                 f"{last.train_loss:.3f}",
                 f"{minutes} min {seconds:02d} s",
             )
-        rows.append((f"{name} ({problem})" if problem else name, *figures))
+        rows.append((f"{name} ({problem})" if problem else name, *model, *figures))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| "

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
-from minivit.training.recipe_keys import attributes_of, keys_text, recipe_keys, recipes_text
-from minivit.training.recipe_toml import recipe_names
+import train
+from minivit.training.recipe_keys import (
+    UNITS,
+    attributes_of,
+    keys_page,
+    keys_text,
+    recipe_keys,
+    recipes_text,
+)
+from minivit.training.recipe_toml import FOLDER, read_recipe, recipe_names
 from minivit.training.recipes import CaptionRecipe, ClassifyRecipe, Recipe
 from minivit.training.settings import Settings
 
@@ -59,7 +68,54 @@ def test_the_text_has_a_line_for_each_key_and_is_not_wider_than_a_page() -> None
         for key in recipe_keys(kind):
             assert any(line.split()[:1] == [key.name] for line in lines)
     assert max(map(len, lines)) <= 100
-    assert "  lr                      required     Highest learning rate." in lines
+    at = lines.index("  warmup_share            number, share, default 0.0")
+    assert lines[at + 1].startswith(
+        "      Share of all steps in which the rate rises from 0. In the "
+    )
+    assert "  lr                      number, required" in lines
+    assert "  seed                    whole number, default 0" in lines
+
+
+def test_types_are_said_in_words_and_every_number_has_its_unit_or_none() -> None:
+    keys = {key.name: key for kind in KINDS for key in recipe_keys(kind)}
+    assert keys["schedule"].kind == 'one of "cosine", "step", "constant"'
+    assert keys["strict"].kind == "true or false" and keys["weights"].kind == "text"
+    assert keys["crop_scale"].kind == "list of numbers" and keys["phases"].kind == "tables"
+    assert keys["rotation"].unit == "degrees" and keys["strict"].unit == ""
+    numbers = {"number", "whole number", "list of numbers"}
+    assert set(UNITS) == {name for name, key in keys.items() if key.kind in numbers}
+
+
+def test_the_recipes_that_give_a_key_are_named() -> None:
+    """Also those that give it in a phase alone."""
+    used: dict[str, set[str]] = {}
+    for kind in KINDS:
+        for key in recipe_keys(kind):
+            used.setdefault(key.name, set()).update(key.recipes)
+    assert used["lr"] == set(recipe_names())
+    assert used["rotation"] == {"pets_adam_sgd", "pets_sgd"}
+    assert "pets_adam_sgd" in used["momentum"]  # of its second phase
+    assert used["recipe"] == set()
+    for name in recipe_names():
+        for key in read_recipe(name).keys() - {"task", "recipe"}:
+            assert name in used[key]
+
+
+def test_the_page_beside_the_recipes_is_that_of_the_code() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert page == keys_page(), "make it anew: train.py keys --markdown"
+    for kind in KINDS:
+        for key in recipe_keys(kind):
+            meaning = re.escape(key.meaning)
+            rows = re.findall(rf"^\| `{key.name}` \|.*\| {meaning} \|", page, re.MULTILINE)
+            assert len(rows) == 1
+
+
+def test_the_command_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["keys", "--markdown"]) == 0
+    assert capsys.readouterr().out == keys_page()
+    assert train.main(["keys"]) == 0
+    assert capsys.readouterr().out == keys_text() + "\n"
 
 
 def test_every_recipe_is_listed_with_its_purpose() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import time
@@ -123,9 +124,14 @@ def test_killed_right_after_a_state_was_saved(
     assert "holds an unfinished run: go on with it (--resume)" in refused.stderr
     other = call(*words, "--out", out, "--resume", "--lr", "0.5")
     assert other.returncode == 2 and "lr was 0.002 in that run" in other.stderr
+    state = torch.load(out / "state.pt")
+    assert state["run_seconds"] > state["seconds"] > 0  # the photos were read before the training
+    torch.save({**state, "run_seconds": state["run_seconds"] + 70 * 60}, out / "state.pt")
     done = call(*words, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resumed after step" in done.stdout
+    minutes = re.search(r"^- (\d+) min \d+ s in all", (out / "report.md").read_text(), re.MULTILINE)
+    assert minutes and 70 <= int(minutes[1]) < 75 and minutes[0][2:] in done.stdout
     same_run(whole, out)
     again = call(*words, "--out", out, "--resume")
     assert again.returncode == 0 and "this run is finished" in again.stdout

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minivit
 import train
 from minivit.commands.train_flags import make_parser
 from minivit.training.recipes import ClassifyRecipe, make_recipe
 from minivit.training.run_folder import RunFolder
-from minivit.training.sweep import Outcome, comparison_table, read_metrics
+from minivit.training.sweep import Outcome, comparison_table, read_metrics, read_outcome
 from minivit.training.task import Epoch
 from minivit.training.tensorboard import Events
 from tests.training.photo_runs import ROOT
@@ -94,6 +95,36 @@ def test_the_columns_stand_below_one_another(runs: tuple[Outcome, ...]) -> None:
 def test_runs_that_are_equally_good_keep_their_order() -> None:
     runs = [Outcome(name, [epoch(1, 0.5)]) for name in "cab"]
     assert [row[0] for row in cells(comparison_table(runs))[1:]] == ["c", "a", "b"]
+
+
+def test_models_that_differ_are_told_apart() -> None:
+    """By size and start; a run that left no checkpoint has no size and is no difference."""
+    first = Outcome("lr=1", [epoch(1, 0.25)], "", 224_000, "W.safetensors")
+    same, lost = first._replace(name="lr=2"), first._replace(name="lr=3", parameters=0, epochs=[])
+    assert cells(comparison_table([first, same, lost]))[0][1] == "best val. accuracy"
+    other = Outcome("weights=none", [epoch(1, 0.5)], "", 5_526_346)
+    head, *rows = cells(comparison_table([first, other, lost]))
+    assert head[:4] == ["run", "parameters", "start", "best val. accuracy"]
+    assert [row[:3] for row in rows] == [
+        ["weights=none", "5,526,346", "none given"],
+        ["lr=1", "224,000", "W.safetensors"],
+        ["lr=3", "–", "W.safetensors"],
+    ]
+    for changed in ({"start": ""}, {"parameters": 225_000}):
+        head, *_ = cells(comparison_table([first, first._replace(**changed)]))
+        assert head[1:3] == ["parameters", "start"]
+
+
+def test_an_outcome_is_read_from_the_run_folder(tmp_path: Path) -> None:
+    model = minivit.VisionTransformer(minivit.ViTConfig.from_name("debug_patch8_32"))
+    minivit.save_model(model, tmp_path / "last.safetensors")
+    (tmp_path / "recipe.toml").write_text('weights = "scenes"\n', encoding="utf-8")
+    RunFolder(tmp_path).write_metrics([epoch(1, 0.5)])
+    outcome = read_outcome("a", RunFolder(tmp_path), problem="the loss is nan")
+    size = sum(each.numel() for each in model.parameters())
+    assert outcome == Outcome("a", [epoch(1, 0.5)], "the loss is nan", size, "scenes")
+    (tmp_path / "last.safetensors").unlink()
+    assert read_outcome("a", RunFolder(tmp_path)).parameters == 0
 
 
 # ---- TensorBoard ---------------------------------------------------------------------------------

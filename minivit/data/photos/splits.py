@@ -2,6 +2,7 @@
 
 `minivit.data.photos.layouts` lists the layouts. Class names are those of the folders, names or
 lists, in natural order ("2" before "10"): for Oxford-IIIT Pets that is the order of its numbers.
+Where a file names these (`minivit.data.photos.class_names`), they are called so, in the same order.
 
 Where a data set does not say what to validate on, a part of each class is held out: the photos
 whose hashes of (seed, name) come first. So the split is the same wherever the folder lies and in
@@ -18,8 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from minivit.data.errors import BadDataError
+from minivit.data.errors import BadDataError, shown
 from minivit.data.photos.check import readable
+from minivit.data.photos.class_names import names_of_labels
 from minivit.data.photos.folders import files_in
 from minivit.data.photos.idx import has_idx, idx_part, split_idx
 from minivit.data.photos.layouts import Layout, read_layout
@@ -41,6 +43,7 @@ def read_photos(
     bar: Bar | None = None,
     held_out: float = 0.2,
     limit: int = 0,
+    labels: str = "",
 ) -> PhotoSplits:
     """Photos for training.
 
@@ -57,21 +60,27 @@ def read_photos(
         held_out: Fraction of each class that is held out, in (0, 1); of two photos or more at least
             one goes to each side, a single one is for training. Of IDX files, fraction of all.
         limit: Number of training photos to keep, for trying out; 0: all. See `PhotoSet.first`.
+        labels: Source of the names of the classes, see `names_of_labels`. The numbers of the
+            classes are those of their labels in natural order, whatever they are called.
 
     Raises:
-        BadDataError: Nothing recognised; fewer than two classes; a class that only validation or
-            test has; nothing to train or validate on; a class of the training photos, or a split,
-            of which no photo can be opened; with `strict`, the first photo that cannot. The rest as
-            `read_layout` and `read_idx` say.
+        BadDataError: Nothing recognised; names of classes that do not fit; fewer than two classes;
+            a class that only validation or test has; nothing to train or validate on; a class of
+            the training photos, or a split, of which no photo can be opened; with `strict`, the
+            first photo that cannot. The rest as `read_layout` and `read_idx` say.
         ValueError: A fraction outside of (0, 1).
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}, expected a number between 0 and 1")
     place, notes = Path(location), Counter[str]()
     if has_idx(place):
-        return split_idx(place, seed=seed, held_out=held_out, limit=limit)
+        splits = split_idx(place, seed=seed, held_out=held_out, limit=limit)
+        names, file = names_of_labels(place, splits.class_names, source=labels)
+        description = f"{splits.description}{_named_by(file)}"
+        return replace(splits, class_names=names, description=description)
     layout = read_layout(place, notes)
     class_names = _class_names(place, layout)
+    names, file = names_of_labels(place, class_names, source=labels)
     rows, unreadable = readable(layout.rows, strict=strict, workers=workers, bar=bar)
     _refuse_lost(place, layout, rows, unreadable)
     parts: dict[Split, list[PhotoRow]] = {"train": [], "validation": [], "test": []}
@@ -99,8 +108,9 @@ def read_photos(
     return PhotoSplits(
         train=photo_set(parts["train"], index).first(limit),
         validation=photo_set(parts["validation"], index),
-        class_names=class_names,
-        description=f"{layout.title}: {size}, {sizes}{left_out(notes, len(unreadable))}",
+        class_names=names,
+        description=f"{layout.title}: {size}, {sizes}{left_out(notes, len(unreadable))}"
+        f"{_named_by(file)}",
         test=photo_set(parts["test"], index) if parts["test"] else None,
         unreadable=tuple(reason for _, reason in unreadable),
     )
@@ -114,6 +124,7 @@ def read_labelled(
     strict: bool = False,
     workers: int = 0,
     bar: Bar | None = None,
+    labels: str = "",
 ) -> PhotoSet:
     """Labelled photos to measure a trained model by.
 
@@ -126,17 +137,22 @@ def read_labelled(
         strict: Refuse where a photo cannot be opened, instead of leaving it out.
         workers: Number of processes that check the photos; 0: this one.
         bar: Progress bar for the number of photos checked.
+        labels: Source of the names of the photos' labels, see `names_of_labels`; it is asked where
+            the labels themselves are no classes of the model.
 
     Raises:
-        BadDataError: No such split; a class that the model does not know, or has twice; nothing
-            that can be opened. The rest as `read_layout` and `read_idx` say.
+        BadDataError: No such split; names of labels that do not fit; a class that the model does
+            not know, or has twice; nothing that can be opened. The rest as `read_layout` and
+            `read_idx` say.
     """
     place, notes = Path(location), Counter[str]()
     if has_idx(place):
         photos, names = idx_part(place, split or "test")
         if class_names is None:
             return replace(photos, labels=())
-        numbers = _index_of(place, {names[label] for label in photos.labels}, class_names)
+        numbers, _ = _index_of(
+            place, names, {names[label] for label in photos.labels}, class_names, labels
+        )
         return replace(photos, labels=tuple(numbers[names[label]] for label in photos.labels))
     layout = read_layout(place, notes)
     order: tuple[Split, ...] = ("test", "validation", "train")
@@ -146,12 +162,15 @@ def read_labelled(
     if not rows:
         there = ", ".join(layout.where) or "no splits"
         raise BadDataError.about(place, f"no split {split}", f"found {there}")
-    labels = {row.label for row in rows}
-    index = None if class_names is None else _index_of(place, labels, class_names)
+    present, index, file = {row.label for row in rows}, None, None
+    if class_names is not None:
+        every = sorted({row.label for row in layout.rows}, key=natural)
+        index, file = _index_of(place, every, present, class_names, labels)
     rows, unreadable = _some_readable(place, rows, strict=strict, workers=workers, bar=bar)
     source = layout.where.get(split, "not split: all of it")
-    size = f"{many(len(rows), 'photo')} of {many(len(labels), 'class')}"
+    size = f"{many(len(rows), 'photo')} of {many(len(present), 'class')}"
     description = f"{layout.title}: {size}, {source}{left_out(notes, len(unreadable))}"
+    description += _named_by(file)
     return photo_set(rows, index, description, unreadable)
 
 
@@ -212,17 +231,44 @@ def _class_names(place: Path, layout: Layout) -> tuple[str, ...]:
     return names
 
 
-def _index_of(place: Path, labels: Iterable[str], class_names: Sequence[str]) -> dict[str, int]:
-    """The numbers of the model's classes by name; refuses labels that name none, or several."""
-    labels, counts = set(labels), Counter(class_names)
-    if wrong := sorted((label for label in labels if counts[label] != 1), key=natural):
-        number = f"{len(wrong)} of {many(len(labels), 'class')}"
+def _named_by(file: Path | None) -> str:
+    """The end of a description: the file that names the classes, where one does."""
+    return "" if file is None else f"; names of classes: {shown(file.name)}"
+
+
+def _index_of(
+    place: Path,
+    every: Sequence[str],
+    present: Iterable[str],
+    class_names: Sequence[str],
+    source: str,
+) -> tuple[dict[str, int], Path | None]:
+    """The numbers of the model's classes by label, and the file that names the labels, if one did.
+
+    Refuses labels that name no class, or several.
+
+    Args:
+        place: Place of the photos.
+        every: All labels of the data, in natural order.
+        present: Labels of the photos that are read.
+        class_names: Names of the model's classes.
+        source: Source of the names of labels, see `names_of_labels`.
+    """
+    present, counts, file = set(present), Counter(class_names), None
+    called = {label: label for label in every}
+    if not present <= counts.keys():
+        names, file = names_of_labels(place, every, source=source)
+        called = dict(zip(every, names, strict=True))
+    names_present = {called[label] for label in present}
+    if wrong := sorted((name for name in names_present if counts[name] != 1), key=natural):
+        number = f"{len(wrong)} of {many(len(names_present), 'class')}"
         problem = f"{number} not known to the model: {listed(wrong)}"
         if counts[wrong[0]] > 1:
             problem = f"the model has {counts[wrong[0]]} classes called {wrong[0]!r}"
         advice = f"expected names as {listed(class_names)}, which are the model's"
         raise BadDataError.about(place, problem, advice)
-    return {name: number for number, name in enumerate(class_names)}
+    numbers = {name: number for number, name in enumerate(class_names)}
+    return {label: numbers[called[label]] for label in present}, file
 
 
 def _refuse_lost(

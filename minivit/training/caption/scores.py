@@ -75,11 +75,16 @@ def caption_scores(
         candidates: Caption to judge, one for each picture.
 
     Returns:
-        "BLEU-1" to "BLEU-4" and "ROUGE-L" from 0 to 1, "CIDEr-D" from 0 to 10; papers give a
-        hundred times that. A ROUGE-L of 1 does not mean that a caption equals a reference: the best
+        "BLEU-1" to "BLEU-4" and "ROUGE-L" from 0 to 1, "CIDEr-D" from 0; papers give a hundred
+        times that. A ROUGE-L of 1 does not mean that a caption equals a reference: the best
         precision and the best recall may come from two of them (pycocoevalcap 1.2,
-        findings/caption_scores_several_references.sh). CIDEr-D stays below 10 for captions of
-        fewer than four words, and is 0 where all pictures are described alike.
+        findings/caption_scores_several_references.sh).
+
+        CIDEr-D is 10 for a caption that equals its only reference, has four words or more, and
+        some that not all pictures share. It is a mean over n-grams of one to four words and over
+        the references, so that the same caption gets 2.5, 5.0 or 7.5 with one, two or three words,
+        and 5.0 where a second reference shares nothing with the first. A word that all pictures
+        have weighs nothing: one picture alone, or pictures described alike, get 0.0.
 
     Raises:
         MissingPackageError: pycocoevalcap is not installed.

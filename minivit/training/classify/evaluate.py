@@ -20,6 +20,7 @@ from minivit.data.photos.class_names import (
     NUMBERS,
     ORDER_OF_FOLDERS,
     folder_order,
+    names_labels_only,
     names_of_classes,
 )
 from minivit.data.photos.layouts import class_folder
@@ -123,7 +124,13 @@ def evaluate_photos(
     labelled = recognise(location) != "flat"
     if labelled:
         photos = read_labelled(
-            location, class_names, split=split, strict=strict, workers=workers, bar=bar
+            location,
+            class_names,
+            split=split,
+            strict=strict,
+            workers=workers,
+            bar=bar,
+            labels=labels if labels and names_labels_only(labels) else "",
         )
     else:
         photos = read_unlabelled(location, strict=strict, workers=workers, bar=bar)
@@ -165,7 +172,7 @@ def _class_names(
             f"{weights}: a model without a head, which tells no classes; train one that starts "
             "from it, with train.py classify --weights"
         )
-    if labels is None:
+    if labels is None or (model.labels and names_labels_only(labels)):
         return model.labels, [] if model.labels else [_nameless(weights, count, location)]
     names = names_of_classes(labels, location=location, num_classes=count)
     if model.labels is None or model.labels == names:

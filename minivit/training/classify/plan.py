@@ -91,6 +91,7 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
         bar=bar,
         held_out=recipe.held_out,
         limit=recipe.limit,
+        labels=recipe.labels,
     )
     model, model_line = make_classifier(recipe, splits.class_names, start)
     augmentation = make_augmentation(recipe, model.preprocess)

@@ -49,6 +49,7 @@ def preview_figure(
         workers=recipe.workers,
         bar=bar,
         held_out=recipe.held_out,
+        labels=recipe.labels,
     )
     names, labels = splits.class_names, splits.train.labels
     model, _ = make_classifier(recipe, names, start)

@@ -286,3 +286,13 @@ def test_idx_files_that_do_not_fit_a_model(
 def test_a_part_of_idx_files_without_a_picture(clothes: Path, held_out: float, use: str) -> None:
     with pytest.raises(BadDataError, match=f"23 training pictures, none to {use} on; "):
         read_photos(clothes, seed=0, held_out=held_out)
+
+
+def test_a_file_names_the_classes_of_idx_files_too(clothes: Path) -> None:
+    before = read_photos(clothes, seed=0)
+    names = [f"class {number}" for number in range(len(before.class_names))]
+    (clothes / "classes.txt").write_text("\n".join(names))
+    after = read_photos(clothes, seed=0)
+    assert after.class_names == tuple(names) and after.train.labels == before.train.labels
+    assert "names of classes: classes.txt" in after.description
+    assert read_labelled(clothes, names).labels == read_labelled(clothes, before.class_names).labels

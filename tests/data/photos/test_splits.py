@@ -335,3 +335,39 @@ def test_a_flat_folder_without_photos(tmp_path: Path) -> None:
     assert "cannot be read" in message(read_unlabelled, tmp_path / "nothing")
     (tmp_path / "a.jpg").touch()
     assert "none of the photos can be opened; " in message(read_unlabelled, tmp_path)
+
+
+# ---- labels that a file names --------------------------------------------------------------------
+
+
+def named_pets(folder: Path) -> Path:
+    """Three classes whose names have another order than their numbers."""
+    photos(folder / "train", *[f"{label}_{n}.jpg" for label in (2, 9, 10) for n in range(3)])
+    photos(folder / "val", "10_7.jpg", "2_7.jpg", "9_7.jpg")
+    (folder / "classes.json").write_text('{"2": "Samoyed", "9": "Ragdoll", "10": "Beagle"}')
+    return folder
+
+
+def test_training_photos_have_names_and_keep_their_numbers(tmp_path: Path) -> None:
+    named = read_photos(named_pets(tmp_path), seed=0)
+    assert named.class_names == ("Samoyed", "Ragdoll", "Beagle")
+    assert named.description.endswith("; names of classes: classes.json")
+    plain = read_photos(tmp_path, seed=0, labels="folders")
+    assert plain.class_names == ("2", "9", "10") and "names of" not in plain.description
+    assert (named.train, named.validation) == (plain.train, plain.validation)
+    other = tmp_path / "names.txt"
+    other.write_text("a\nb\nc")
+    assert read_photos(tmp_path, seed=0, labels=str(other)).class_names == ("a", "b", "c")
+
+
+def test_a_model_is_measured_by_names_or_by_labels(tmp_path: Path) -> None:
+    place = named_pets(tmp_path)
+    order = ("Beagle", "Samoyed", "Ragdoll")
+    expected = [("2_7.jpg", 1), ("9_7.jpg", 2), ("10_7.jpg", 0)]
+    found = read_labelled(place, order)
+    assert pairs(found) == expected and "names of classes: classes.json" in found.description
+    found = read_labelled(place, ("10", "2", "9"))
+    assert pairs(found) == expected and "names of classes" not in found.description
+    (place / "classes.json").rename(tmp_path / "names.json")
+    assert "known to the model: '2', '9', '10'" in message(read_labelled, place, order)
+    assert pairs(read_labelled(place, order, labels=str(tmp_path / "names.json"))) == expected

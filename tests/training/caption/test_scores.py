@@ -79,3 +79,25 @@ def test_the_best_and_the_worst_scores() -> None:
     assert caption_scores([[text] for text in texts], texts)["CIDEr-D"] == pytest.approx(10)
     worst = caption_scores([[text] for text in texts], ["", "xyz", "."])
     assert max(worst.values()) < 1e-3
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("references", "expected"),
+    [
+        ([["cat"], ["dog"]], 2.5),
+        ([["a cat"], ["one dog"]], 5.0),
+        ([["a cat sleeps"], ["one dog runs"]], 7.5),
+        ([["a cat sleeps here"], ["one dog runs there"]], 10.0),
+        ([["a cat sleeps here"], ["a cat sleeps there"]], 10.0),
+        ([["a cat sleeps here", "it is so"], ["one dog runs there", "we see that"]], 5.0),
+        ([["a cat sleeps here"]], 0.0),
+        ([["a cat sleeps here"], ["a cat sleeps here"]], 0.0),
+    ],
+)
+def test_cider_of_a_caption_that_is_a_reference(
+    references: list[list[str]], expected: float
+) -> None:
+    pytest.importorskip("pycocoevalcap")
+    score = caption_scores(references, [texts[0] for texts in references])["CIDEr-D"]
+    assert score == pytest.approx(expected, abs=1e-6)

@@ -108,7 +108,8 @@ def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
     assert visualize.main([]) == 0
     out = Path("runs/visualize/scene.png")
     captured = capsys.readouterr()
-    assert captured.out == f"{out}\n" and captured.err == ""
+    remark = "drawn by small.safetensors, shipped with minivit"
+    assert captured.out == f"{out}: {remark}\n" and captured.err == ""
     assert os.listdir("runs/visualize") == ["scene.png"]
     with Image.open(out) as picture:
         picture.load()

@@ -7,11 +7,13 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minivit.training.recipe_toml import RecipeError, read_recipe, split_setting, values_of
 from minivit.training.recipes import CaptionRecipe, ClassifyRecipe, make_recipe
-from minivit.training.task import Epoch
+
+if TYPE_CHECKING:
+    from minivit.training.task import Epoch
 
 
 def combinations(
@@ -72,6 +74,8 @@ class Outcome(NamedTuple):
 
 def read_metrics(path: Path) -> list[Epoch]:
     """The epochs of a metrics.csv; an empty list where there is no such file."""
+    from minivit.training.task import Epoch  # here: it imports torch, and `combinations` does not
+
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:

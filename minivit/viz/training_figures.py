@@ -47,6 +47,7 @@ def curves_figure(
     chance: float | None = None,
     loss: str = "Loss of the class",
     accuracy: str = "right answers (%)",
+    heading: str = "",
 ) -> Figure:
     """Loss of both splits on the left, validation accuracy on the right.
 
@@ -55,8 +56,11 @@ def curves_figure(
         chance: Accuracy of guessing, drawn as a line; None: no line.
         loss: Title on the left.
         accuracy: Label of the axis on the right.
+        heading: Text above the figure, one line.
     """
-    figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(9, 3.9 if heading else 3.6), dpi=DPI, layout="constrained")
+    if heading:
+        figure.suptitle(one_line(heading), fontsize=TITLE_SIZE, parse_math=False)
     left, right = figure.subplots(1, 2)
     numbers = [epoch.epoch for epoch in epochs]
     marker = "o" if len(epochs) < 3 else None

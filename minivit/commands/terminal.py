@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -54,21 +54,24 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that complains in one line, and takes flags by their whole names only.
 
     Parsers of commands are of this class too. Each has --version.
+
+    Attributes:
+        commands: Parsers of the commands, by their names.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **options})
-        self._commands: Iterable[str] = ()
+        self.commands: Mapping[str, argparse.ArgumentParser] = {}
         version = f"minivit {minivit.__version__}"
         self.add_argument(
             "--version", action="version", version=version, help="print minivit's version and exit"
         )
 
     def add_subparsers(self, **options: Any) -> argparse._SubParsersAction[Any]:
-        """Adds commands, whose names are the choices of what is returned."""
-        commands = super().add_subparsers(**options)
-        self._commands = commands.choices
-        return commands
+        """Adds commands as usual, and keeps them in `commands`."""
+        added = super().add_subparsers(**options)
+        self.commands = added.choices
+        return added
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parses as usual, once no flag or command is mistyped.
@@ -88,9 +91,9 @@ class Parser(argparse.ArgumentParser):
                 name = word.partition("=")[0]
                 if not self._knows_flag(name):
                     self.error(no_such("flag", name, self._option_string_actions))
-            elif self._commands:  # the words after it are the command's own
-                if word not in self._commands:
-                    self.error(no_such("command", word, self._commands))
+            elif self.commands:  # the words after it are the command's own
+                if word not in self.commands:
+                    self.error(no_such("command", word, self.commands))
                 return
 
     def _knows_flag(self, name: str) -> bool:

@@ -87,7 +87,8 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str], *, heading: 
     matrix = Slot(left, top, side, side)
     bottom = matrix.top + side + names.height + 0.1
     page = Page(width, bottom + 0.95)
-    page.write_heading(one_line(heading))
+    if heading:
+        page.write_heading(one_line(heading))
 
     axes = page.axes(matrix)
     colours = _draw_matrix(axes, fractions, cell)
@@ -254,7 +255,8 @@ def mistakes_figure(
     )
     width = cols * (_PAIR + _BETWEEN) - _BETWEEN
     page = Page(max(width + 2 * MARGIN, 6.0), bottom + 0.65)
-    page.write_heading(one_line(heading))
+    if heading:
+        page.write_heading(one_line(heading))
 
     for index, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
         left = (page.width - width) / 2 + index % cols * (_PAIR + _BETWEEN)

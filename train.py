@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivit.commands.inputs import need_files, need_weights, refuse_several
 from minivit.commands.terminal import first_interrupt, pick_device, run, warn_of_slow_bf16
 from minivit.commands.train_flags import given_flags, make_parser
 from minivit.progress import progress_bars
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words of the command line without the program's name; None: those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+    whole = ("-h", "--help", "--version")  # flags of the program, not of a command
+    if not words or (words[0].startswith("-") and words[0] not in whole):
         words = ["classify", *words]  # the command that needs no name
     arguments = make_parser((__doc__ or "").split("\n\n")[0]).parse_args(words)
     commands: dict[str, Callable[[argparse.Namespace], int | None]] = {
@@ -100,7 +102,7 @@ def caption(arguments: argparse.Namespace) -> int:
 
 def classify_recipe(arguments: argparse.Namespace) -> ClassifyRecipe:
     """The recipe of --recipe, or the one that fits the data, with the flags laid over it."""
-    from minivit.data.photos.idx import has_idx
+    from minivit.data.photos.idx_files import has_idx
     from minivit.training.recipes import ClassifyRecipe, make_recipe
 
     given = given_values(arguments)
@@ -126,6 +128,31 @@ def given_values(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{given[names[0]]} is given too: leave out one of the two"
         )
     return given
+
+
+def refuse_missing(recipe: ClassifyRecipe | CaptionRecipe) -> None:
+    """Refuses a recipe whose files are not there, or that lacks a key, before torch is imported.
+
+    Raises:
+        OSError: A file or folder is not there.
+        ValueError: Scenes with a recipe for photos; captions of photos without a vocabulary.
+    """
+    from minivit.training.recipes import CaptionRecipe
+
+    if recipe.weights:
+        need_weights(recipe.weights)
+    need_files([recipe.data], known=["scenes"])
+    if recipe.data == "scenes":
+        recipe.num_training_scenes()
+    elif isinstance(recipe, CaptionRecipe):
+        need_files([recipe.vocab])
+        if not recipe.weights:  # which may be a captioner, with words of its own
+            recipe.vocabulary_file()
+
+
+def may_be_finished(out: Path, arguments: argparse.Namespace) -> bool:
+    """Whether --resume may meet a run that has ended, which needs no files any more."""
+    return bool(arguments.resume) and (out / "report.md").exists()
 
 
 @contextlib.contextmanager
@@ -160,6 +187,9 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
         The exit status: 0, or 130 where Ctrl-C stopped the training.
     """
     start = time.perf_counter()
+    if not may_be_finished(out, arguments):
+        refuse_missing(recipe)
+
     from minivit.training.distributed import make_repeatable, processes
     from minivit.training.memory import keep_freed_memory
     from minivit.training.run_folder import RunFolder
@@ -427,20 +457,17 @@ def report(
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Prints the accuracy of a checkpoint, and writes its answer for each photo."""
-    from minivit.training.classify.evaluate import evaluate_photos, evaluate_scenes
-    from minivit.training.distributed import refuse_several
-
     refuse_several("evaluate")
+    check_evaluation(arguments)
+
+    from minivit.training.classify.evaluate import evaluate_photos, evaluate_scenes
+
     device = pick_device(arguments.device, arguments.threads)
     if arguments.precision == "bf16":
         warn_of_slow_bf16(device)
     complaints: list[str] = []
     with progress_bars() as bar:
         if arguments.data == "scenes":
-            if arguments.predictions:
-                raise ValueError("--predictions is for photos, which have names; scenes have none")
-            if arguments.labels:
-                raise ValueError("--labels is for photos; the classes of scenes are known")
             lines = evaluate_scenes(
                 arguments.weights,
                 limit=arguments.limit,
@@ -470,14 +497,45 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 2 if complaints else 0
 
 
+def check_evaluation(arguments: argparse.Namespace) -> None:
+    """Refuses flags that do not go together, and files that are not there, before torch.
+
+    Raises:
+        ValueError: Flags of photos beside scenes; photos without labels, and no --predictions.
+        OSError: A file or folder is not there.
+    """
+    from minivit.data.errors import BadDataError
+    from minivit.data.photos.class_names import NUMBERS, ORDER_OF_FOLDERS
+    from minivit.data.photos.layouts import recognise
+
+    need_weights(arguments.weights)
+    if arguments.data == "scenes":
+        if arguments.predictions:
+            raise ValueError("--predictions is for photos, which have names; scenes have none")
+        if arguments.labels:
+            raise ValueError("--labels is for photos; the classes of scenes are known")
+        return
+    need_files([arguments.data])
+    need_files([arguments.labels], known=[NUMBERS, ORDER_OF_FOLDERS])
+    data = Path(arguments.data)
+    if not arguments.predictions and recognise(data) == "flat":
+        problem, advice = "photos without labels", "give --predictions OUT.csv for the answers"
+        raise BadDataError.about(data, problem, advice)
+
+
 def preview(arguments: argparse.Namespace) -> None:
     """Writes a contact sheet of augmented photos."""
-    from minivit.files import save_figure
-    from minivit.training.classify.preview import preview_figure
-    from minivit.training.distributed import refuse_several
-
     refuse_several("preview")
     recipe = classify_recipe(arguments)
+    if recipe.data == "scenes":
+        raise ValueError(
+            "scenes are turned and mirrored a batch at a time: give photos, --data DIR"
+        )
+    refuse_missing(recipe)
+
+    from minivit.files import save_figure
+    from minivit.training.classify.preview import preview_figure
+
     with progress_bars() as bar:
         figure, lines = preview_figure(recipe, bar, num_photos=arguments.photos)
     save_figure(figure, arguments.out)
@@ -487,12 +545,7 @@ def preview(arguments: argparse.Namespace) -> None:
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Trains with every combination of settings, and compares."""
-    from minivit.files import save_figure
-    from minivit.training.distributed import refuse_several
-    from minivit.training.loop import NotFiniteError
-    from minivit.training.run_folder import RunFolder, write_text
     from minivit.training.sweep import Outcome, combinations, comparison_table, read_outcome
-    from minivit.viz import comparison_figure
 
     refuse_several("sweep")
     out = arguments.out or Path("runs", "sweep")
@@ -501,6 +554,15 @@ def sweep(arguments: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     with old_names_on_stderr():
         runs = combinations(names, arguments.vary, given)
+    for name, recipe in runs:
+        if not may_be_finished(out / name, arguments):
+            refuse_missing(recipe)
+
+    from minivit.files import save_figure
+    from minivit.training.loop import NotFiniteError
+    from minivit.training.run_folder import RunFolder, write_text
+    from minivit.viz import comparison_figure
+
     for number, (name, recipe) in enumerate(runs, start=1):
         print(f"\nrun {number} of {len(runs)}: {name}", flush=True)
         problem = ""

@@ -1,6 +1,7 @@
 """Pictures of what a Vision Transformer, or a captioner, looks at.
 
     python visualize.py                                           # a built-in scene
+    python visualize.py IMAGE…                                    # attention, of photos or folders
     python visualize.py attention IMAGE… [--weights W] [--out DIR]
     python visualize.py positions [--weights W] [--out DIR]
     python visualize.py caption IMAGE… [--weights W] [--out DIR]
@@ -19,16 +20,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import minivit
+from minivit.commands.inputs import check_inputs
 from minivit.commands.pictures import Drawing, Picture, draw_pictures, write_figure
-from minivit.commands.seen import predicted_label, whole_photo
+from minivit.commands.seen import predicted_label, shipped_remark, whole_photo
 from minivit.commands.terminal import pick_device, run
-from minivit.commands.visualize_flags import make_parser
+from minivit.commands.visualize_flags import make_parser, with_command
+from minivit.weights import weights_title
 
 if TYPE_CHECKING:
     from minivit.captioner import Captioner
@@ -38,7 +41,7 @@ Model = TypeVar("Model")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; `argv` without the program's name."""
-    commands = {
+    commands: dict[str, Callable[[argparse.Namespace], int | None]] = {
         "attention": attention,
         "positions": positions,
         "caption": caption,
@@ -50,8 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "doctor": doctor,
     }
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = make_parser().parse_args(words or ["attention"])
-    return run(commands[arguments.command], arguments)
+    arguments = make_parser().parse_args(with_command(words, commands))
+
+    def command(arguments: argparse.Namespace) -> int | None:
+        check_inputs(arguments)  # before torch is imported
+        return commands[arguments.command](arguments)
+
+    return run(command, arguments)
 
 
 # ---- attention --------------------------------------------------------------------------------
@@ -108,10 +116,10 @@ def draw_attention(
         patch=arguments.patch,
         smooth=arguments.smooth,
         heading=f"Attention of {name} in block {arguments.block % (last + 1)} (of 0–{last})\n"
-        f"weights: {arguments.weights.name}",
+        f"weights: {weights_title(arguments.weights)}",
         photo_title=picture.name + predicted_label(model, logits[0]),
     )
-    return Drawing(figure)
+    return Drawing(figure, shipped_remark(arguments.weights))
 
 
 def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
@@ -162,10 +170,11 @@ def positions(arguments: argparse.Namespace) -> int:
     similarity = position_similarity(model)
     figure = positions_figure(
         similarity,
-        heading=f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
+        heading=f"Position embeddings, {rows} × {cols} patches\n"
+        f"weights: {weights_title(arguments.weights)}",
         all_patches=arguments.all,
     )
-    write_figure(figure, arguments.out / "positions.png")
+    write_figure(figure, arguments.out / "positions.png", shipped_remark(arguments.weights))
     if min(rows, cols) > 1:
         print(position_scores(similarity))
     return 0
@@ -176,9 +185,10 @@ def positions(arguments: argparse.Namespace) -> int:
 
 def caption(arguments: argparse.Namespace) -> int:
     """One figure a photo: the photo under its caption, and each word's map."""
+    drawing = sampling_options(arguments)
+
     from minivit.captioner import Captioner
 
-    drawing = sampling_options(arguments)
     captioner = load(arguments, Captioner)
     check_caption_flags(captioner, arguments)
     return draw_pictures(
@@ -227,7 +237,7 @@ def draw_caption(
         replace(sentence, box=picture.in_photo(sentence.box)),
         layout=arguments.layout,
         relative=arguments.relative,
-        heading=f"{picture.name}; weights: {arguments.weights.name}{how}\n"
+        heading=f"{picture.name}; weights: {weights_title(arguments.weights)}{how}\n"
         f"decoder block {arguments.block % depth} (of 0–{depth - 1}), {heads}, at the step that "
         f"{arguments.align} the word",
     )
@@ -281,6 +291,7 @@ def score(arguments: argparse.Namespace) -> None:
     """Tables and curves: how far the maps of each method can be trusted."""
     from minivit.commands import score as scoring
 
+    scoring.check_folders(arguments)
     scoring.score(load(arguments, minivit.VisionTransformer), arguments)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from minivit.preprocess import open_image as open_image
     from minivit.vit import VisionTransformer as VisionTransformer
 
+__version__ = "0.1.0"  # the only place: pyproject.toml reads it here
+
 # Where each public name lives. Names are imported when they are first used, so that a command can
 # answer --help without waiting for torch.
 _HOME = {

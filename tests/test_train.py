@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 import minivit
 import train as command
 from minivit.data.scenes.dataset import CLASS_NAMES
 from minivit.explain import position_scores, position_similarity
+from minivit.training import record
 from minivit.training.caption import plan as caption_plan
-from minivit.training.classify import evaluate
+from minivit.training.classify import evaluate, report
 from minivit.training.classify import plan as classify_plan
 from tests.training.photo_runs import make_photos, make_recipe_file
 
@@ -323,6 +326,32 @@ def test_a_sweep_compares(
     assert (out / "lr=0.001" / "best.safetensors").stat().st_mtime_ns == before
     assert (out / "comparison.md").read_text() == table
     assert "one run is no comparison" in refused(capsys, "sweep", "--recipe", recipe)
+
+
+def test_every_figure_of_a_run_names_the_run(
+    photos: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: dict[str, str] = {}
+
+    def record_words(figure: Figure, path: Path) -> None:
+        texts[path.name] = "\n".join(text.get_text() for text in figure.findobj(Text))
+
+    for module in (record, report):
+        monkeypatch.setattr(module, "save_figure", record_words)
+    short = ("--epochs", 1, "--limit", 9, "--workers", 0)
+    assert status(*short, "--out", tmp_path / "round scenes") == 0
+    assert set(texts) == {"curves.png", "attention.png", "positions.png"}
+    assert "run: round scenes" in texts["curves.png"]
+    for name in ("attention.png", "positions.png"):
+        assert "weights: round scenes/best.safetensors" in texts[name]
+    texts.clear()
+    monkeypatch.setattr(report, "most_confidently_wrong", lambda *_: [0])  # or none, by chance
+    words = ("--data", photos, "--recipe", recipe, *short)
+    assert status("classify", *words, "--out", tmp_path / "things") == 0
+    assert set(texts) == {"curves.png", "confusion.png", "mistakes.png"}
+    assert "run: things" in texts["curves.png"]
+    for name in ("confusion.png", "mistakes.png"):
+        assert "validation photos; weights: things/best.safetensors" in texts[name]
 
 
 # ---- what may go wrong ---------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def test_without_arguments_a_scene_is_drawn_with_the_shipped_weights(
     assert visualize.main([]) == 0
     out = Path("runs/visualize/scene.png")
     captured = capsys.readouterr()
-    assert captured.out == f"{out}\n" and captured.err == ""
+    remark = "drawn by small.safetensors, shipped with minivit"
+    assert captured.out == f"{out}: {remark}\n" and captured.err == ""
     assert os.listdir("runs/visualize") == ["scene.png"]
     with Image.open(out) as picture:
         picture.load()
@@ -315,6 +316,22 @@ def test_weights_may_be_the_name_of_shipped_ones(
     monkeypatch.chdir(tmp_path)
     assert attention(photo, "--weights", "./scenes", "--out", tmp_path / "out") == 2
     assert "scenes: no such file" in complaint(capsys)
+
+
+def test_titles_name_the_run_of_the_weights_and_those_that_are_shipped(
+    tmp_path: Path, photo: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = tmp_path / "pets" / "best.safetensors"
+    best.parent.mkdir()
+    best.write_bytes(weights.read_bytes())
+    out = tmp_path / "out"
+    assert attention(photo, "--weights", best, "--out", out) == 0
+    assert capsys.readouterr().out == f"{out / 'photo.png'}\n"
+    assert attention(photo, "--out", out) == 0
+    shipped = "scenes.safetensors, shipped with minivit"
+    assert capsys.readouterr().out == f"{out / 'photo.png'}: drawn by {shipped}\n"
+    ours, theirs = (call.heading.splitlines()[-1] for call in drawn)
+    assert ours == "weights: pets/best.safetensors" and theirs == f"weights: {shipped}"
 
 
 def test_titles_say_what_is_shown(tmp_path: Path, photo: Path, drawn: Calls, weights: Path) -> None:

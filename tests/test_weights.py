@@ -15,7 +15,7 @@ from minivit.explain.pointing import covered, pointing_game
 from minivit.training.caption.grounding import best, ground
 from minivit.training.caption.report import write_captions
 from minivit.training.caption.scene_truth import scene_scores
-from minivit.weights import SHIPPED, find_weights
+from minivit.weights import SHIPPED, find_weights, weights_title
 
 
 def test_every_file_in_the_package_has_a_name() -> None:
@@ -33,6 +33,18 @@ def test_each_loads_with_all_that_a_model_needs(name: str) -> None:
         assert isinstance(model, minivit.VisionTransformer)
         assert len(model.labels) == model.config.num_classes
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_the_title_of_weights_tells_the_runs_apart_and_says_what_is_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert weights_title(SHIPPED["scenes"]) == "scenes.safetensors, shipped with minivit"
+    assert weights_title(Path("runs/pets/best.safetensors")) == "pets/best.safetensors"
+    assert weights_title(Path("runs/pets/last.safetensors")) == "pets/last.safetensors"
+    assert weights_title(Path("weights/B_16.safetensors")) == "B_16.safetensors"
+    assert weights_title(Path("copy/scenes.safetensors")) == "scenes.safetensors"
+    monkeypatch.chdir(tmp_path)
+    assert weights_title(Path("best.safetensors")) == f"{tmp_path.name}/best.safetensors"
 
 
 def test_a_name_is_a_string_and_all_else_is_a_path() -> None:

@@ -8,7 +8,6 @@ solutions and without outputs.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from minivit.commands.terminal import Parser
 from minivit.files import replacing
 
 FOLDER = Path(__file__).parent
@@ -90,7 +90,7 @@ def _write(notebook: NotebookNode, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make what is not current, or what is named."""
-    parser = argparse.ArgumentParser(prog="python -m tutorials.make_notebooks")
+    parser = Parser(prog="python -m tutorials.make_notebooks")
     parser.add_argument(
         "lessons", nargs="*", metavar="NN", help="numbers of lessons (default: all)"
     )

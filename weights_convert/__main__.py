@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minivit.commands.terminal import Parser, run
+from minivit.commands.inputs import need_files
+from minivit.commands.terminal import Parser, program_name, run
 from weights_convert.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status.
     """
     parser = Parser(
-        prog="python -m weights_convert",
+        prog=program_name("python -m weights_convert"),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -151,14 +152,18 @@ def _convert(arguments: argparse.Namespace) -> int:
     from weights_convert.foreign_files import foreign_kind
 
     path = Path(arguments.input)
-    is_path = path.exists() or (path.suffix and "/" in arguments.input) or foreign_kind(path)
-    if not is_path:
+    is_there = path.exists() or foreign_kind(path)
+    need_files([arguments.labels, arguments.head, arguments.vocab])
+    if not is_there and not (path.suffix and "/" in arguments.input):
         return _convert_by_name(arguments)
+    if not is_there:
+        raise FileNotFoundError(f"{path}: no such file; check the path")
     output = Path(arguments.output or Path("weights") / f"{_name_of(path)}.safetensors")
     if arguments.to:
+        _refuse_options(arguments)
+
         from weights_convert.exporting import export
 
-        _refuse_options(arguments)
         tensors = export(path, output)
         _say(arguments, f"wrote {output}: {len(tensors)} tensors by {arguments.to}'s names")
         return 0
@@ -185,13 +190,15 @@ def _refuse_options(arguments: argparse.Namespace) -> None:
 
 def _convert_by_name(arguments: argparse.Namespace) -> int:
     from weights_convert.catalogue import catalogue, find
-    from weights_convert.download import cache_folder, download
 
     if Path(arguments.input).suffix in (".safetensors", ".pth", ".pt", ".bin", ".npz"):
         known = Path(arguments.input).stem in catalogue()
         hint = f", or give {Path(arguments.input).stem} to download it" if known else ""
         raise FileNotFoundError(f"{arguments.input}: no such file; check the path{hint}")
     entry = find(arguments.input)
+
+    from weights_convert.download import cache_folder, download
+
     folder = cache_folder() / entry.name
     path = download(
         entry.address, folder / entry.file_name, sha256=entry.sha256, progress=not arguments.quiet

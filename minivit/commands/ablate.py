@@ -11,8 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.seen import shipped_remark
 from minivit.commands.target import class_number, word_number
 from minivit.progress import Bar, progress_bars
+from minivit.weights import weights_title
 
 if TYPE_CHECKING:
     from minivit.captioner import Captioner
@@ -202,7 +204,7 @@ def _drawing(
         picture.in_photo(model.preprocess.crop_box(*picture.seen.size)),
         blocks,
         heading=f"Change of a log-probability when a part is replaced by {replacement}\n"
-        f"weights: {arguments.weights.name}",
+        f"weights: {weights_title(arguments.weights)}",
         photo_title=f"{picture.name}\n{target}\n"
         f"log-probability {before:.4f}, probability {math.exp(before):.3g}",
     )
@@ -210,7 +212,8 @@ def _drawing(
     strongest = sorted(own, key=lambda change: -abs(change.change))[:NUM_PRINTED]
     lines = [f"{target}: log-probability {before:.4f}"]
     lines += [f"  {change.change:+.4f}  {change.part}" for change in strongest]
-    return Drawing(figure, table=_table(changes), lines=lines)
+    remark = shipped_remark(arguments.weights)
+    return Drawing(figure, remark, table=_table(changes), lines=lines)
 
 
 def _table(changes: Sequence[Change]) -> str:

@@ -7,6 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.seen import shipped_remark
+from minivit.weights import weights_title
 
 if TYPE_CHECKING:
     import torch
@@ -76,9 +78,9 @@ def _draw(
         symptoms,
         block=block,
         heading=f"{picture.name}: what may be wrong with its maps\nweights: "
-        f"{arguments.weights.name}",
+        f"{weights_title(arguments.weights)}",
     )
     lines = []
     for title, text in symptom_lines(symptoms):
         lines += [title, f"  {text}"] if text else [title]
-    return Drawing(figure, lines=lines)
+    return Drawing(figure, shipped_remark(arguments.weights), lines=lines)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from minivit.commands.explain_flags import DEFAULT_METHODS
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
-from minivit.commands.seen import predicted_label, whole_photo
+from minivit.commands.seen import predicted_label, shipped_remark, whole_photo
 from minivit.commands.target import class_number
 from minivit.commands.terminal import one_line
+from minivit.weights import weights_title
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,11 +151,11 @@ def _draw(
         maps,
         signed=SIGNED,
         smooth=arguments.smooth,
-        heading=f"{explained}\nweights: {arguments.weights.name}",
+        heading=f"{explained}\nweights: {weights_title(arguments.weights)}",
         photo_title=picture.name + label,
         notes="\n".join(remarks),
     )
-    return Drawing(figure, lines=lines)
+    return Drawing(figure, shipped_remark(arguments.weights), lines=lines)
 
 
 def _describe_class(model: VisionTransformer, logits: Tensor, target: int | None) -> str:

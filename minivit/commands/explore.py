@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from minivit.commands.pictures import complaint
 from minivit.commands.score_words import read_scores
 from minivit.commands.seen import whole_photo
+from minivit.weights import weights_title
 
 if TYPE_CHECKING:
     from minivit.captioner import Captioner
@@ -57,7 +58,7 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
             pictures,
             arguments.out,
             methods=methods,
-            name=arguments.weights.name,
+            name=weights_title(arguments.weights),
             **options,
         )
     except OSError as error:

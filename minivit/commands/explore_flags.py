@@ -26,7 +26,10 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         epilog="Example: visualize.py explore PHOTO.jpg --weights W --out page.html",
     )
     command.add_argument(
-        "pictures", metavar="IMAGE", nargs="*", help="photos; none: built-in scenes"
+        "pictures",
+        metavar="IMAGE",
+        nargs="*",
+        help="photos, or folders of them; none: built-in scenes",
     )
     command.add_argument(
         "--weights",

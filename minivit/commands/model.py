@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minivit.commands.model_flags import NUM_SCENES
 from minivit.commands.pictures import write_figure
+from minivit.commands.seen import shipped_remark
+from minivit.weights import weights_title
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,10 +49,10 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
         num_tokens=heads.num_tokens if heads else 1,
         positions={"learned": "learned", "sine": "sine, fixed"}[config.pos_embed],
         heading=f"{config.depth} blocks of {config.num_heads} heads, patches of {patch} pixels\n"
-        f"weights: {arguments.weights.name}",
+        f"weights: {weights_title(arguments.weights)}",
         notes=_notes(heads) if heads else "",
     )
-    write_figure(figure, target)
+    write_figure(figure, target, shipped_remark(arguments.weights))
     for line in _lines(heads) if heads else ():
         print(line)
 

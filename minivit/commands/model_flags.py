@@ -27,8 +27,9 @@ def add_model(commands: argparse._SubParsersAction[Parser]) -> None:
         "pictures",
         metavar="IMAGE",
         nargs="*",
-        help="photos over which distance and entropy are averaged; all have to be usable (default: "
-        f"{NUM_SCENES} built-in scenes that were held out from training, from number --seed on)",
+        help="photos, or folders of them, over which distance and entropy are averaged; all have "
+        f"to be usable (default: {NUM_SCENES} built-in scenes that were held out from training, "
+        "from number --seed on)",
     )
     add_model_flags(command)
     add_common_flags(command)

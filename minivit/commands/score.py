@@ -14,6 +14,7 @@ from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
 from minivit.commands.terminal import one_line
 from minivit.files import replacing
 from minivit.progress import Bar, progress_bars
+from minivit.weights import weights_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,6 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     from minivit.explain.scoring.score import usable_methods
     from minivit.viz import scores_figure
 
-    _check_folders(arguments)
     if arguments.crop_fraction is not None:
         model.preprocess = replace(model.preprocess, crop_fraction=arguments.crop_fraction)
     with progress_bars() as bar:
@@ -60,13 +60,20 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
             bar=bar,
         )
     heading = _heading(model, arguments, description)
-    figure = scores_figure(rows, heading=f"{description}\nweights: {arguments.weights.name}")
+    figure = scores_figure(
+        rows, heading=f"{description}\nweights: {weights_title(arguments.weights)}"
+    )
     text = markdown(rows, heading=heading, draws=arguments.draws)
     for path in _write(arguments.out, text, rows, figure):
         print(path)
 
 
-def _check_folders(arguments: argparse.Namespace) -> None:
+def check_folders(arguments: argparse.Namespace) -> None:
+    """Compares the folders in the flags with each other; imports no torch.
+
+    Raises:
+        ValueError: Masks of scenes, or figures among the pictures.
+    """
     if arguments.data == "scenes":
         if arguments.masks is not None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What a model is shown of a picture, and what it says of it, for the commands that draw photos.
+"""What a model is shown of a picture, and what is said of both, for the commands that draw photos.
 
 Nothing here imports torch before it is needed.
 """
@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from minivit.weights import SHIPPED, weights_title
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +27,12 @@ def whole_photo(model: VisionTransformer) -> Preprocess:
         crop_fraction=1.0,
         multiple_of=math.lcm(*model.config.patch_size),
     )
+
+
+def shipped_remark(weights: Path) -> str:
+    """Words behind the name of a figure that the shipped weights drew; "" for other weights."""
+    shipped = weights in SHIPPED.values()
+    return f"drawn by {weights_title(weights)}" if shipped else ""
 
 
 def predicted_label(model: VisionTransformer, logits: Tensor) -> str:

@@ -17,7 +17,8 @@ def add_pictures(command: argparse.ArgumentParser) -> None:
         "pictures",
         metavar="IMAGE",
         nargs="*",
-        help="photos; none: a built-in scene that was held out from training, number --seed",
+        help="photos, or folders, which stand for the photos in them (those of folders inside are "
+        "left out); none: a built-in scene that was held out from training, number --seed",
     )
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import minivit
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +51,87 @@ def add_common_flags(parser: argparse.ArgumentParser, *, seed: int | None = 0) -
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that complains in one line."""
+    """An argument parser that complains in one line, and takes flags by their whole names only.
+
+    Parsers of commands are of this class too. Each has --version.
+
+    Attributes:
+        commands: Parsers of the commands, by their names.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+        self.commands: Mapping[str, argparse.ArgumentParser] = {}
+        version = f"minivit {minivit.__version__}"
+        self.add_argument(
+            "--version", action="version", version=version, help="print minivit's version and exit"
+        )
+
+    def add_subparsers(self, **options: Any) -> argparse._SubParsersAction[Any]:
+        """Adds commands as usual, and keeps them in `commands`."""
+        added = super().add_subparsers(**options)
+        self.commands = added.choices
+        return added
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Parses as usual, once no flag or command is mistyped.
+
+        argparse would first ask for what is missing, such as the flag that was mistyped.
+        """
+        words = sys.argv[1:] if args is None else list(args)
+        self._check_names(words)
+        return super().parse_known_args(words, namespace)
+
+    def _check_names(self, words: Sequence[str]) -> None:
+        """Ends with status 2 at the first flag that this parser does not know, or command."""
+        for word in words:
+            if word == "--":
+                return
+            if _looks_like_flag(word):
+                name = word.partition("=")[0]
+                if not self._knows_flag(name):
+                    self.error(no_such("flag", name, self._option_string_actions))
+            elif self.commands:  # the words after it are the command's own
+                if word not in self.commands:
+                    self.error(no_such("command", word, self.commands))
+                return
+
+    def _knows_flag(self, name: str) -> bool:
+        """Whether it is one of the flags, or a short one with its value behind it: -oFILE."""
+        flags = self._option_string_actions
+        return name in flags or (not name.startswith("--") and name[:2] in flags)
 
     def error(self, message: str) -> NoReturn:
         """Ends with status 2 and the message alone."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _looks_like_flag(word: str) -> bool:
+    """Whether argparse takes a word for a flag: not "-", a negative number, or several words."""
+    return len(word) > 1 and word[0] == "-" and " " not in word and not re.match(r"-[\d.]", word)
+
+
+def no_such(what: str, word: str, known: Iterable[str]) -> str:
+    """ "--epoch: no such flag; did you mean --epochs?"
+
+    Args:
+        what: Kind of thing, such as "flag".
+        word: Word that is none.
+        known: Words that there are; those that begin so are the nearest, else the most alike.
+    """
+    from difflib import get_close_matches
+
+    known = list(known)
+    nearest = [name for name in known if len(word) > 2 and name.startswith(word)]
+    nearest = nearest[:3] or get_close_matches(word, known, n=1)
+    hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+    return f"{word}: no such {what}{hint}"
+
+
+def program_name(script: str) -> str:
+    """Name by which the program was started: minivit-… where it is installed, else the script's."""
+    started = Path(sys.argv[0]).name
+    return started if started.startswith("minivit-") else script
 
 
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
@@ -85,6 +165,11 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
         if arguments.debug:
             raise
         print(one_line(error), file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if arguments.debug or (error.name or "minivit").partition(".")[0] in _OUR_PACKAGES:
+            raise
+        print(missing_package(error), file=sys.stderr)
         return 2
     finally:
         if is_usual:
@@ -142,6 +227,19 @@ def one_line(error: BaseException) -> str:
         file = f"{error.filename}: " if error.filename else ""
         return f"error: {file}{error.strerror}"
     return "error: " + " ".join(str(error).split())
+
+
+_OUR_PACKAGES = ("minivit", "weights_convert", "tutorials")
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """One line about a package that is not installed, and what to do."""
+    package = {"PIL": "pillow"}.get(error.name or "", error.name)
+    return (
+        f"error: the package {package} is not installed for {sys.executable}: run `source "
+        ".venv/bin/activate` in the clone where make demo or make test has made .venv, or `pip "
+        "install .` in an environment of your own"
+    )
 
 
 def at_least_one(text: str) -> int:

@@ -10,7 +10,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from minivit.commands.terminal import Parser, add_common_flags
+from minivit.commands.terminal import Parser, add_common_flags, program_name
+from minivit.weights import find_weights
 
 Commands = argparse._SubParsersAction
 
@@ -18,7 +19,7 @@ Commands = argparse._SubParsersAction
 def make_parser(description: str) -> Parser:
     """All commands and flags; `command` of what it parses is the command's name."""
     parser = Parser(
-        prog="train.py",
+        prog=program_name("train.py"),
         description=description,
         epilog="Without a command: classify, on the built-in scenes.",
     )
@@ -115,7 +116,13 @@ def _add_evaluate(commands: Commands[Parser]) -> None:
         "then only the CSV of --predictions is written. What can be opened is a photo, whatever "
         "its ending; what cannot is named, with exit status 2.",
     )
-    command.add_argument("--weights", type=Path, required=True, metavar="W", help=".safetensors")
+    command.add_argument(
+        "--weights",
+        type=find_weights,
+        required=True,
+        metavar="W",
+        help=".safetensors, or the name of shipped weights",
+    )
     _add_data(command)
     command.add_argument(
         "--labels",

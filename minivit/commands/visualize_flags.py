@@ -6,6 +6,8 @@ Nothing here imports torch, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Collection, Sequence
 
 from minivit.commands.explain_flags import add_explain
 from minivit.commands.explore_flags import add_explore
@@ -13,14 +15,16 @@ from minivit.commands.inspect_flags import add_ablate, add_doctor
 from minivit.commands.model_flags import add_model
 from minivit.commands.score_flags import add_score
 from minivit.commands.shared_flags import add_model_flags, add_pictures, add_shape
-from minivit.commands.terminal import Parser, add_common_flags
+from minivit.commands.terminal import Parser, add_common_flags, program_name
 
 
 def make_parser() -> Parser:
     """A parser of all commands and flags; its `command` is the name of the command."""
     parser = Parser(
+        prog=program_name("visualize.py"),
         description="Pictures of what a Vision Transformer, or a captioner, looks at.",
-        epilog="Without arguments: attention on a built-in scene, with the shipped weights.",
+        epilog="Without a command: attention, of the photos that are given, or of a built-in "
+        "scene with the shipped weights.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_attention(commands)
@@ -33,6 +37,20 @@ def make_parser() -> Parser:
     add_ablate(commands)
     add_doctor(commands)
     return parser
+
+
+def with_command(words: Sequence[str], commands: Collection[str]) -> list[str]:
+    """The words, with `attention` before them where they begin with a photo, a folder or a flag.
+
+    Args:
+        words: Words of the command line.
+        commands: Names of the commands; a folder that is called like one is `./model`.
+    """
+    first = words[0] if words else "-"
+    if first in commands or first in ("-h", "--help", "--version"):
+        return list(words)
+    is_image = "." in first or os.sep in first or os.path.exists(first)
+    return ["attention"] * (is_image or first.startswith("-")) + list(words)
 
 
 # ---- commands ------------------------------------------------------------------------------------

@@ -117,19 +117,6 @@ def _leave() -> None:
     dist.destroy_process_group()
 
 
-def refuse_several(command: str) -> None:
-    """Refuses a command that has to be one process.
-
-    Args:
-        command: Name of the command.
-
-    Raises:
-        ValueError: torchrun has started several processes.
-    """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ValueError(f"{command} is one process: start it without torchrun")
-
-
 def make_repeatable(device: torch.device) -> None:
     """Has a GPU give the same bits for the same inputs, as a CPU does by itself."""
     if device.type == "cuda":

@@ -20,6 +20,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from minivit.fields import is_number, renamed_fields, require, require_choice
@@ -233,6 +234,18 @@ class CaptionRecipe(Recipe):
                         f"{name} is {getattr(phase, name)!r}: a captioner has {value!r}; how its "
                         "backbone moves is said by backbone_lr"
                     )
+
+    def vocabulary_file(self) -> Path:
+        """The word-pieces of a new captioner of photos.
+
+        Raises:
+            ValueError: None are given.
+        """
+        if not self.vocab:
+            raise ValueError(
+                "captions of photos need a vocabulary: give BERT's with --vocab vocab.txt"
+            )
+        return Path(self.vocab)
 
 
 AnyRecipe = TypeVar("AnyRecipe", ClassifyRecipe, CaptionRecipe)

@@ -56,5 +56,11 @@ class Record:
     def _write_figures(self, epochs: Sequence[Epoch]) -> None:
         loss, accuracy = self.plan.axes
         self.folder.write_metrics(epochs)
-        curves = curves_figure(epochs, chance=self.plan.chance, loss=loss, accuracy=accuracy)
+        curves = curves_figure(
+            epochs,
+            chance=self.plan.chance,
+            loss=loss,
+            accuracy=accuracy,
+            heading=f"run: {self.folder.path.absolute().name}",
+        )
         save_figure(curves, self.folder.path / "curves.png")

@@ -7,13 +7,14 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minivit.checkpoint import load_model
 from minivit.training.recipe_toml import RecipeError, read_recipe, split_setting, values_of
 from minivit.training.recipes import CaptionRecipe, ClassifyRecipe, make_recipe
-from minivit.training.run_folder import RunFolder
-from minivit.training.task import Epoch
+
+if TYPE_CHECKING:
+    from minivit.training.run_folder import RunFolder
+    from minivit.training.task import Epoch
 
 
 def combinations(
@@ -78,6 +79,8 @@ class Outcome(NamedTuple):
 
 def read_metrics(path: Path) -> list[Epoch]:
     """The epochs of a metrics.csv; an empty list where there is no such file."""
+    from minivit.training.task import Epoch  # here: it imports torch, and `combinations` does not
+
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -97,6 +100,8 @@ def read_outcome(name: str, folder: RunFolder, *, problem: str = "") -> Outcome:
         RecipeError: Its recipe cannot be read.
         CheckpointError: Its checkpoint cannot be read.
     """
+    from minivit.checkpoint import load_model  # here: it imports torch
+
     parameters = 0
     if folder.last.exists():
         parameters = sum(each.numel() for each in load_model(folder.last).parameters())

@@ -23,6 +23,7 @@ from torch import Tensor
 from minivit.fields import renamed_arguments
 from minivit.preprocess import to_rgb
 from minivit.viz.page import (
+    HEADING_SIZE,
     MARGIN,
     NOTE_SIZE,
     PAGE_WIDTH,
@@ -52,7 +53,7 @@ _LONGEST_NAME = 2.6  # inches
 _BAR = 2.4
 
 
-def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
+def confusion_figure(confusion: Tensor, class_names: Sequence[str], *, heading: str = "") -> Figure:
     """How often photos of each class (row) were called which (column).
 
     Colours are fractions of a row, on a scale that rises as the square root does, so that a few
@@ -62,6 +63,7 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
     Args:
         confusion: Photos (K, K) by [truth, answer].
         class_names: Names of the K classes.
+        heading: Text above the figure, one line.
 
     Raises:
         ValueError: Another shape, or another number of names.
@@ -81,9 +83,12 @@ def confusion_figure(confusion: Tensor, class_names: Sequence[str]) -> Figure:
     names = _Names.beside(class_names, cell)
     before = names.room + 0.4  # of the matrix: its names and the word "truth"
     width = max(before + side + 2 * MARGIN, 2 * MARGIN + _BAR + 3.6)
-    matrix = Slot((width - before - side) / 2 + before, 0.25, side, side)
+    left, top = (width - before - side) / 2 + before, 0.25 + _room_for(heading)
+    matrix = Slot(left, top, side, side)
     bottom = matrix.top + side + names.height + 0.1
     page = Page(width, bottom + 0.95)
+    if heading:
+        page.write_heading(one_line(heading))
 
     axes = page.axes(matrix)
     colours = _draw_matrix(axes, fractions, cell)
@@ -198,6 +203,11 @@ def _explain_colours(page: Page, colours: AxesImage, top: float, notes: str) -> 
     page.write(text, (left, top), room=room, size=NOTE_SIZE, align="left")
 
 
+def _room_for(heading: str) -> float:
+    """Height in inches of a heading of one line."""
+    return 0.1 + line_height(HEADING_SIZE) if heading else 0.0
+
+
 # ---- mistakes ------------------------------------------------------------------------------------
 
 _GAP, _BETWEEN = 0.08, 0.24  # inches, between photo and overlay, and between pairs
@@ -209,7 +219,9 @@ _SCALE, _NOTES = 1.6, 2.2  # width of the bar of colours, and where the notes be
 
 
 @renamed_arguments(images="pictures")
-def mistakes_figure(pictures: Sequence[Image.Image], maps: Tensor, titles: Sequence[str]) -> Figure:
+def mistakes_figure(
+    pictures: Sequence[Image.Image], maps: Tensor, titles: Sequence[str], *, heading: str = ""
+) -> Figure:
     """Photos, each beside what the class token looked at, in rows of three pairs.
 
     Panels are `figure.axes`, photo and overlay of the first picture first, the bar of colours last.
@@ -219,6 +231,7 @@ def mistakes_figure(pictures: Sequence[Image.Image], maps: Tensor, titles: Seque
         pictures: Pictures whole as the model saw them, `Preprocess.view`; of any sizes.
         maps: Maps (n, rows, cols), one a picture.
         titles: Titles, one a picture; at most three lines of each are shown.
+        heading: Text above the figure, one line.
 
     Raises:
         ValueError: No picture, not as many of each, or maps that are not finite.
@@ -237,11 +250,13 @@ def mistakes_figure(pictures: Sequence[Image.Image], maps: Tensor, titles: Seque
         [len(title) * line_height(_PAIR_TITLE_SIZE) for title in lines],
         [height for _, height in sizes],
         columns=cols,
-        top=0.15,
+        top=0.15 + _room_for(heading),
         gap=0.15,
     )
     width = cols * (_PAIR + _BETWEEN) - _BETWEEN
     page = Page(max(width + 2 * MARGIN, 6.0), bottom + 0.65)
+    if heading:
+        page.write_heading(one_line(heading))
 
     for index, (picture, size) in enumerate(zip(pictures, sizes, strict=True)):
         left = (page.width - width) / 2 + index % cols * (_PAIR + _BETWEEN)

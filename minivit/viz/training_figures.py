@@ -24,6 +24,7 @@ from minivit.viz.page import (
     line_height,
     one_line,
     text_width,
+    wrap_lines,
 )
 from minivit.viz.panels import overlay, show_photo, whole_box
 
@@ -47,6 +48,7 @@ def curves_figure(
     chance: float | None = None,
     loss: str = "Loss of the class",
     accuracy: str = "right answers (%)",
+    heading: str = "",
 ) -> Figure:
     """Loss of both splits on the left, validation accuracy on the right.
 
@@ -55,8 +57,12 @@ def curves_figure(
         chance: Accuracy of guessing, drawn as a line; None: no line.
         loss: Title on the left.
         accuracy: Label of the axis on the right.
+        heading: Text above the figure, at most three lines.
     """
-    figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(9, 3.9 if heading else 3.6), dpi=DPI, layout="constrained")
+    if heading:
+        lines = wrap_lines(heading, 8.6, TITLE_SIZE, 3)
+        figure.suptitle("\n".join(lines), fontsize=TITLE_SIZE, parse_math=False)
     left, right = figure.subplots(1, 2)
     numbers = [epoch.epoch for epoch in epochs]
     marker = "o" if len(epochs) < 3 else None

@@ -14,6 +14,15 @@ SHIPPED = {
 """Path of each shipped file: a ViT that classifies scenes, and a captioner of scenes."""
 
 
+def weights_title(path: Path) -> str:
+    """Words by which a figure names the weights that drew it: a file, of a run the run too."""
+    if path in SHIPPED.values():
+        return f"{path.name}, shipped with minivit"
+    if path.stem in ("best", "last"):  # as the checkpoints of every run are called
+        return f"{path.absolute().parent.name}/{path.name}"
+    return path.name
+
+
 def find_weights(name: str | os.PathLike[str]) -> Path:
     """The path of shipped weights by their name, else the path as given; `./scenes` is a file."""
     if isinstance(name, str) and name in SHIPPED:

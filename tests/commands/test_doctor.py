@@ -43,7 +43,8 @@ def test_a_healthy_scene_is_called_so_with_all_numbers(
 ) -> None:
     assert visualize_("doctor", "--out", tmp_path) == 0
     path, first, second, numbers = capsys.readouterr().out.splitlines()
-    assert path == str(tmp_path / "scene.png") and first == "Nothing found"
+    remark = "drawn by scenes.safetensors, shipped with minivit"
+    assert path == f"{tmp_path / 'scene.png'}: {remark}" and first == "Nothing found"
     assert second == "Looked at and below the threshold (in brackets)"
     assert len(numbers.split("; ")) == 8 and "outlier tokens 1.3" in numbers
     with Image.open(tmp_path / "scene.png") as picture:

@@ -80,7 +80,8 @@ def test_all_methods_are_drawn_for_the_shipped_model(
     words = ["--methods", "all", "--steps", 4, "--out", out]
     assert explain(*words) == 0
     captured = capsys.readouterr()
-    assert captured.err == "" and captured.out.splitlines()[0] == str(out / "scene.png")
+    remark = "drawn by scenes.safetensors, shipped with minivit"
+    assert captured.err == "" and captured.out.splitlines()[0] == f"{out / 'scene.png'}: {remark}"
     before = (out / "scene.png").read_bytes()
     with Image.open(out / "scene.png") as picture:
         assert picture.format == "PNG" and picture.width > 1000

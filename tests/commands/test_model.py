@@ -59,7 +59,8 @@ def test_the_figure_is_written_and_numbers_are_printed(
     assert model("--out", tmp_path / "out") == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert captured.err == "" and lines[0] == str(tmp_path / "out" / "model.png")
+    remark = "drawn by scenes.safetensors, shipped with minivit"
+    assert captured.err == "" and lines[0] == f"{tmp_path / 'out' / 'model.png'}: {remark}"
     assert "32 built-in scenes that no training has seen in 96 × 96 pixels" in lines[1]
     assert [line.split(":")[0] for line in lines[2:]] == [f"block {n}" for n in range(4)]
     assert os.listdir(tmp_path / "out") == ["model.png"]
@@ -141,7 +142,7 @@ def test_every_kind_of_model_is_drawn(
     figures: list[Figure] = []
     monkeypatch.setattr("minivit.commands.model.NUM_SCENES", 1)
     monkeypatch.setattr(
-        "minivit.commands.model.write_figure", lambda figure, _: figures.append(figure)
+        "minivit.commands.model.write_figure", lambda figure, *_: figures.append(figure)
     )
     assert model("--weights", path, "--out", tmp_path / "out") == 0
     (figure,) = figures

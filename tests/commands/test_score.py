@@ -160,7 +160,7 @@ def test_bad_input_is_answered_in_one_line_and_nothing_is_written(
         (["--data", photos, "--masks", fewer], "1 photo of 5 without a mask: '3.png'"),
         (["--data", empty], "no photos in this folder"),
         (["--data", empty, "--masks", masks], "no photos in this folder"),
-        (["--data", tmp_path / "nowhere"], "the folder cannot be read"),
+        (["--data", tmp_path / "nowhere"], "nowhere: no such file or folder"),
         (["--masks", masks], "the objects of scenes are known"),
         (["--methods", "rolout"], "no method is called 'rolout': choose from attention"),
         (["--weights", plain, "--methods", "attention"], "method attention: the model has no"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import errno
+import importlib
 import re
 import signal
 import subprocess
@@ -187,6 +188,86 @@ def test_a_wrong_flag_is_one_line_and_status_2(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("thing.py: ") and err.count("\n") == 1
     assert flags[0] in err and "--help" in err
+
+
+def parser_of_commands() -> Parser:
+    parser = Parser(prog="thing.py")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    begin = commands.add_parser("begin")
+    begin.add_argument("pictures", nargs="*")
+    begin.add_argument("--epochs", type=int, required=True)
+    begin.add_argument("--batch-size", type=int)
+    begin.add_argument("--backbone-lr", type=float)
+    begin.add_argument("-o", "--out")
+    commands.add_parser("evaluate")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("begin --epoch 3", "begin: --epoch: no such flag; did you mean --epochs?"),
+        ("begin --epoch=3", "begin: --epoch: no such flag; did you mean --epochs?"),
+        (
+            "begin a.jpg --batch_size 3",
+            "begin: --batch_size: no such flag; did you mean --batch-size?",
+        ),
+        ("begin --b 3", "begin: --b: no such flag; did you mean --batch-size or --backbone-lr?"),
+        ("begin -epochs 3", "begin: -epochs: no such flag; did you mean --epochs?"),
+        ("begin --vers", "begin: --vers: no such flag; did you mean --version?"),
+        ("begin --qqq", "begin: --qqq: no such flag"),
+        ("begin -x", "begin: -x: no such flag"),
+        ("--epochs 3 begin", " --epochs: no such flag"),
+        ("evalate", " evalate: no such command; did you mean evaluate?"),
+        ("eval", " eval: no such command; did you mean evaluate?"),
+        ("other", " other: no such command"),
+    ],
+)
+def test_what_is_mistyped_is_named_with_the_nearest_word_before_what_is_missing(
+    line: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--epochs is required, and would be asked for."""
+    with pytest.raises(SystemExit) as stopped:
+        parser_of_commands().parse_args(line.split())
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.count("\n") == 1
+    command = " begin" if complaint.startswith("begin") else ""
+    begin = f"thing.py{command}:{complaint.removeprefix('begin:')}"
+    assert error == f"{begin} (see thing.py{command} --help)\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("begin --epochs -3", {"epochs": -3}),
+        ("begin --epochs=-3 -ofile", {"epochs": -3, "out": "file"}),
+        ("begin --backbone-lr -.5 --epochs 1", {"backbone_lr": -0.5}),
+        ("begin --epochs 1 -- --epoch", {"pictures": ["--epoch"]}),
+        ("begin - --epochs 1", {"pictures": ["-"]}),
+    ],
+)
+def test_numbers_below_0_and_names_behind_two_dashes_are_no_flags(
+    line: str, expected: dict[str, Any]
+) -> None:
+    assert expected.items() <= vars(parser_of_commands().parse_args(line.split())).items()
+
+
+@pytest.mark.parametrize("module", ["train", "visualize"])
+def test_no_command_takes_the_beginning_of_a_flag(
+    module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_parser = importlib.import_module(f"minivit.commands.{module}_flags").make_parser
+    parser = make_parser("") if module == "train" else make_parser()
+    assert len(parser.commands) > 5
+    for name, command in parser.commands.items():
+        flags = [flag for action in command._actions for flag in action.option_strings]
+        long = [flag for flag in flags if flag.startswith("--")]
+        assert {"--version", "--debug"} <= set(long)
+        for flag in long:
+            if flag[:-1] not in long:
+                with pytest.raises(SystemExit):
+                    parser.parse_args([name, flag[:-1]])
+                assert f"{flag[:-1]}: no such flag; did you mean " in capsys.readouterr().err
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,9 +203,9 @@ def test_nothing_is_lost_by_being_zero_or_empty() -> None:
         (["classify", "--limit", "0"], "argument --limit: 0 is less than 1"),
         (["classify", "--workers", "-1"], "argument --workers: -1 is less than 0"),
         (["classify", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
-        (["classify", "--vocab", "v"], "unrecognized arguments: --vocab v"),
+        (["classify", "--vocab", "v"], "--vocab: no such flag"),
         (["evaluate"], "required: --weights"),
-        (["other"], "invalid choice: 'other'"),
+        (["other"], "other: no such command"),
         ([], "required: COMMAND"),
     ],
 )

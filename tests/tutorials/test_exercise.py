@@ -80,7 +80,7 @@ def test_what_is_solved_is_remembered_and_told(
         "99.1 solved: Double a tensor"
     )
     monkeypatch.setitem(EXERCISES, "99.1", DOUBLE)
-    __main__.main()
+    assert __main__.main([]) == 0
     out = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["solved", "99.1", "Double", "a", "tensor"] for line in out)
     assert out[-1].startswith(f"1 of {len(EXERCISES)} solved")

@@ -103,6 +103,20 @@ def test_confusions_that_do_not_fit_are_refused() -> None:
         confusion_figure(torch.zeros(3, 3), ["a", "b"])
 
 
+@pytest.mark.parametrize("number", [2, 10])
+@pytest.mark.parametrize("long", [True, False])
+def test_headings_stand_above_the_figure_and_overlap_nothing(number: int, long: bool) -> None:
+    heading = f"validation photos; weights: {LONG * long} pets/best.safetensors"
+    names = [f"class {index}" for index in range(number)]
+    confusions = confusion_figure(torch.eye(number), names, heading=heading)
+    pictures = [Image.new("RGB", (60, 40))] * number
+    mistakes = mistakes_figure(pictures, torch.rand(number, 2, 3), [LONG] * number, heading=heading)
+    for figure in (confusions, mistakes):
+        assert_words_fit(figure)
+        top = max(figure.texts, key=lambda text: text.get_window_extent().y1)
+        assert top.get_text().startswith("validation photos; weights: ")
+
+
 @pytest.mark.parametrize("number", [1, 5, 12])
 def test_mistakes_keep_their_shape_and_their_titles(number: int) -> None:
     sizes = [(60, 40), (40, 60), (50, 50)]

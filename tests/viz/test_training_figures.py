@@ -30,6 +30,16 @@ def test_one_epoch_is_drawn_too() -> None:
     assert loss.lines[0].get_marker() == "o"  # a line of one point would not be seen
 
 
+@pytest.mark.parametrize("name", ["pets", LONG.replace(" ", "-") * 4, "a $x$_b"])
+def test_curves_name_their_run_whatever_it_is_called(name: str) -> None:
+    figure = curves_figure(EPOCHS, heading=f"run: {name}")
+    figure.savefig(io.BytesIO())  # lays the page out
+    heading = figure.get_suptitle()
+    assert heading.replace("\n", "").replace(" ", "") == f"run:{name}".replace(" ", "")
+    assert_all_words_are_on_the_page(figure)
+    assert all(axes.get_window_extent().height > 150 for axes in figure.axes)
+
+
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_gallery_keeps_the_shape_of_the_pictures_and_the_order_of_the_maps(count: int) -> None:
     images = [Image.new("RGB", (90, 60), (40 * index, 0, 0)) for index in range(count)]

@@ -1,17 +1,22 @@
 """Checks of the exercises: what is wrong with an answer, and why.
 
-`python -m tutorials.checks` prints which are solved.
+`python -m tutorials.checks` prints which are solved. The lessons' checks are imported when the
+first of them, or `EXERCISES`, is asked for, so that this command can say what is not installed.
 """
 
-from tutorials.checks.exercise import EXERCISES as EXERCISES
-from tutorials.checks.lesson_00 import *  # noqa: F403
-from tutorials.checks.lesson_01 import *  # noqa: F403
-from tutorials.checks.lesson_02 import *  # noqa: F403
-from tutorials.checks.lesson_03 import *  # noqa: F403
-from tutorials.checks.lesson_04 import *  # noqa: F403
-from tutorials.checks.lesson_05 import *  # noqa: F403
-from tutorials.checks.lesson_06 import *  # noqa: F403
-from tutorials.checks.lesson_07 import *  # noqa: F403
-from tutorials.checks.lesson_08 import *  # noqa: F403
-from tutorials.checks.lesson_09 import *  # noqa: F403
-from tutorials.checks.lesson_10 import *  # noqa: F403
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+_LESSONS = sorted(path.stem for path in Path(__file__).parent.glob("lesson_*.py"))
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        modules = [importlib.import_module(f"{__name__}.{lesson}") for lesson in _LESSONS]
+        for module in [importlib.import_module(f"{__name__}.exercise"), *modules]:
+            if name == "EXERCISES" or name in getattr(module, "__all__", ()):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

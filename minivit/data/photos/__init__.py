@@ -6,7 +6,7 @@
 - `folders`: which files in a folder are photos
 - `class_names`: what the outputs mean of weights that do not name their classes
 - `readers`: photos from a CSV file, from the lists of Oxford-IIIT Pets
-- `idx`: pictures from IDX files, as of MNIST and Fashion-MNIST
+- `idx_files`, `idx`: pictures from IDX files, as of MNIST and Fashion-MNIST
 - `sets`: photos in order, with a line that describes them
 - `masks`: where the object of a photo is, and the part of a cell that it covers
 - `check`: the check that photos can be opened

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from minivit.data.errors import BadDataError
 from minivit.data.photos.readers import natural
-from minivit.preprocess import is_picture
 
 _PICTURES = {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".png", ".webp", ".avif"}
 _PICTURES |= {".gif", ".tif", ".tiff", ".bmp", ".ico", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -77,13 +76,19 @@ def files_in(folder: Path) -> FolderFiles:
         if not path.is_file() and (path.exists() or not path.is_symlink()):
             continue
         ending = path.suffix.lower()
-        if ending in _PICTURES or is_picture(path):
+        if ending in _PICTURES or _begins_as_picture(path):
             files.pictures.append(path)
         elif ending in _OTHER_THINGS:
             num_others += 1
         else:
             files.unknown.append(path)
     return files._replace(num_others=num_others)
+
+
+def _begins_as_picture(path: Path) -> bool:
+    from minivit.preprocess import is_picture  # here: it imports torch, and endings mostly decide
+
+    return is_picture(path)
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 
 from minivit.data.errors import BadDataError
+from minivit.data.photos.idx_files import PARTS, file_name, find_idx
+from minivit.data.photos.idx_files import has_idx as has_idx
 from minivit.data.photos.sets import PhotoSet, PhotoSplits
 from minivit.data.text_files import Split
 
@@ -33,7 +35,6 @@ FASHION_NAMES = (*_CLOTHES, "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 # SHA-256 of the 10,000 test labels, by which Fashion-MNIST differs from the digits: the shapes of
 # the two are the same.
 _FASHION_LABELS = "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9"
-_PARTS = {"train": "train", "test": "t10k"}
 
 
 class IdxData(NamedTuple):
@@ -54,11 +55,6 @@ class IdxData(NamedTuple):
         return tuple(str(label) for label in range(highest + 1))
 
 
-def has_idx(folder: Path) -> bool:
-    """Whether one of the files that `read_idx` reads is there."""
-    return any(_find(folder, part, what) for part in _PARTS for what in ("images", "labels"))
-
-
 def read_idx(folder: Path) -> IdxData:
     """Reads `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two of `t10k`.
 
@@ -70,7 +66,7 @@ def read_idx(folder: Path) -> IdxData:
             test images in size; there are no images.
     """
     tensors: list[Tensor] = []
-    for part in _PARTS:
+    for part in PARTS:
         images_file, images = _part(folder, part, "images")
         labels_file, labels = _part(folder, part, "labels")
         if len(images) != len(labels):
@@ -122,8 +118,8 @@ def idx_part(folder: Path, split: Split) -> tuple[PhotoSet, tuple[str, ...]]:
         BadDataError: As `read_idx`; another split than train and test.
     """
     data = read_idx(folder)
-    if split not in _PARTS:
-        raise BadDataError.about(folder, f"no split {split}", f"found {', '.join(_PARTS)}")
+    if split not in PARTS:
+        raise BadDataError.about(folder, f"no split {split}", f"found {', '.join(PARTS)}")
     images, labels = (data.train_images, data.train_labels)
     if split == "test":
         images, labels = data.test_images, data.test_labels
@@ -147,22 +143,11 @@ def _photo_set(
 # ---- the files -----------------------------------------------------------------------------------
 
 
-def _name(part: str, what: str) -> str:
-    return f"{_PARTS[part]}-{what}-idx{3 if what == 'images' else 1}-ubyte"
-
-
-def _find(folder: Path, part: str, what: str) -> Path | None:
-    name = _name(part, what)
-    names = (name, name.replace("-idx", ".idx"))
-    paths = (folder / f"{stem}{ending}" for stem in names for ending in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
-
-
 def _part(folder: Path, part: str, what: str) -> tuple[Path, Tensor]:
     """The file and its values, uint8."""
-    path = _find(folder, part, what)
+    path = find_idx(folder, part, what)
     if path is None:
-        problem = f"no {_name(part, what)}, plain or as .gz"
+        problem = f"no {file_name(part, what)}, plain or as .gz"
         raise BadDataError.about(folder, problem, "expected all four files of a data set")
     try:
         data = path.read_bytes()

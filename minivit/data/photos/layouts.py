@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 
 from minivit.data.errors import BadDataError, shown
 from minivit.data.photos.folders import FolderFiles, files_in, folders_in, pictures_in
-from minivit.data.photos.idx import has_idx
+from minivit.data.photos.idx_files import has_idx
 from minivit.data.photos.readers import (
     PETS_LISTS,
     PETS_WHOLE_LIST,

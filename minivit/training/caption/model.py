@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from minivit.captioner import Captioner
 from minivit.checkpoint import load_model
 from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
@@ -35,10 +33,8 @@ def make_captioner(recipe: CaptionRecipe) -> Captioner:
     if scenes:
         tokenizer = WordLevel(CAPTION_WORDS)
         longest = SceneCaptions(0, 1, tokenizer).max_length
-    elif not recipe.vocab:
-        raise ValueError("captions of photos need a vocabulary: give BERT's with --vocab vocab.txt")
     else:
-        tokenizer, longest = WordPiece.from_file(Path(recipe.vocab)), 128
+        tokenizer, longest = WordPiece.from_file(recipe.vocabulary_file()), 128
     max_length = recipe.max_length or longest
     if start is not None:
         kind = "vit" if isinstance(start, VisionTransformer) else f"resnet{start.config.depth}"

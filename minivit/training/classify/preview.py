@@ -27,7 +27,7 @@ def preview_figure(
     erasing come after them, and are not shown.
 
     Args:
-        recipe: Recipe with the photos and their augmentation.
+        recipe: Recipe with photos, no scenes, and their augmentation.
         bar: Progress bar of the check of photos.
         num_photos: Number of rows, of each class in turn.
 
@@ -35,12 +35,8 @@ def preview_figure(
         The figure, and lines for the user.
 
     Raises:
-        ValueError: As `plan_classifier`; scenes, which are not augmented photo by photo.
+        ValueError: As `plan_classifier`.
     """
-    if recipe.data == "scenes":
-        raise ValueError(
-            "scenes are turned and mirrored a batch at a time: give photos, --data DIR"
-        )
     start = load_start(recipe)
     splits = read_photos(
         recipe.data,

@@ -36,6 +36,7 @@ from minivit.training.classify.scores import (
 from minivit.training.task import Report
 from minivit.vit import VisionTransformer
 from minivit.viz import confusion_figure, gallery_figure, mistakes_figure, positions_figure
+from minivit.weights import weights_title
 
 DIFFICULTIES = ("full", "easy")  # the recipes train on full; both are reported
 NUM_MISTAKES = 12
@@ -82,13 +83,14 @@ def scene_report(
         "class token, last block, mean over heads: its strongest patch shows the main object in "
         f"{100 * hits:.1f} % of the full scenes; a random patch, {100 * share:.1f} %"
     )
-    save_figure(gallery(model, full, device), folder / "attention.png")
+    weights = f"weights: {weights_title(folder / 'best.safetensors')}"
+    save_figure(gallery(model, full, device, weights), folder / "attention.png")
     pictures = "![class-token attention over held-out scenes](attention.png)\n"
     rows, cols = model.grid_size
     if min(rows, cols) > 1:
         similarity = position_similarity(model)
         lines.append(f"position embeddings: {position_scores(similarity)}")
-        heading = f"Position embeddings, {rows} × {cols} patches"
+        heading = f"Position embeddings, {rows} × {cols} patches\n{weights}"
         save_figure(positions_figure(similarity, heading=heading), folder / "positions.png")
         pictures += "\n![similarity of position embeddings](positions.png)\n"
     return Report(lines, pictures)
@@ -116,8 +118,10 @@ def pointing(
 
 
 @torch.no_grad()
-def gallery(model: VisionTransformer, data: LabelledImages, device: torch.device) -> Figure:
-    """Class-token attention over the first held-out scenes."""
+def gallery(
+    model: VisionTransformer, data: LabelledImages, device: torch.device, weights: str
+) -> Figure:
+    """Class-token attention over the first held-out scenes, under a line that names the weights."""
     images = data.images[:16]
     inputs = model.preprocess.normalize(images.to(device))
     answers = model(inputs).argmax(dim=1).tolist()
@@ -131,7 +135,7 @@ def gallery(model: VisionTransformer, data: LabelledImages, device: torch.device
         attention_maps(model, inputs),
         titles,
         heading="Held-out scenes and what the class token looks at: last block, mean over heads; "
-        "title: what the model says",
+        f"title: what the model says\n{weights}",
     )
 
 
@@ -170,7 +174,9 @@ def photo_report(
         )
         scores = class_scores(logits, labels)
         lines.append(f"{len(labels):,} {name} photos: {summary(scores)}")
-    save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png")
+    weights = f"{name} photos; weights: {weights_title(folder / 'best.safetensors')}"
+    figure = confusion_figure(scores.confusion, model.labels, heading=weights)
+    save_figure(figure, folder / "confusion.png")
     more = "".join(f"- {note}\n" for note in notes)
     more += f"\nThe rest is about the {name} photos.\n\n![confusions](confusion.png)\n\n"
     if pairs := most_confused(scores, model.labels, 10):
@@ -181,7 +187,7 @@ def photo_report(
             for truth, answer, count, share in pairs
         )
     if wrong := most_confidently_wrong(logits, labels, NUM_MISTAKES):
-        figure = mistakes(model, photos, logits, labels, wrong, device)
+        figure = mistakes(model, photos, logits, labels, wrong, device, heading=weights)
         save_figure(figure, folder / "mistakes.png")
         more += "\n## Most sure, and wrong\n\n![mistakes](mistakes.png)\n\n"
         more += "".join(f"- {escaped(photos.name(index))}\n" for index in wrong)
@@ -196,6 +202,8 @@ def mistakes(
     labels: Tensor,
     wrong: Sequence[int],
     device: torch.device,
+    *,
+    heading: str,
 ) -> Figure:
     """Photos beside the attention of the class token."""
     assert model.labels is not None
@@ -208,4 +216,4 @@ def mistakes(
         answer, truth = int(probabilities.argmax()), int(labels[index])
         certainty = f"{100 * probabilities[answer]:.0f} %"
         titles.append(f"says {model.labels[answer]} ({certainty}), is {model.labels[truth]}")
-    return mistakes_figure(views, attention_maps(model, inputs), titles)
+    return mistakes_figure(views, attention_maps(model, inputs), titles, heading=heading)

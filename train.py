@@ -124,6 +124,18 @@ def given_values(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def inputs_of(
+    recipe: ClassifyRecipe | CaptionRecipe, arguments: argparse.Namespace
+) -> list[str | Path]:
+    """The files, and the folder of photos, that a command reads."""
+    from minivit.weights import find_weights
+
+    named = [recipe.data if recipe.data != "scenes" else "", getattr(recipe, "vocab", "")]
+    recipes = (arguments.recipe or "").split(",")  # a name of the package is no file here
+    inputs: list[str | Path] = [name for name in (*named, *recipes) if name]
+    return [*inputs, find_weights(recipe.weights)] if recipe.weights else inputs
+
+
 @contextlib.contextmanager
 def old_names_on_stderr() -> Iterator[None]:
     """Prints one line for each key that a recipe or the command line has by its old name."""
@@ -460,15 +472,22 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> None:
     """Writes a contact sheet of augmented photos."""
+    from minivit.commands.outputs import Outputs
     from minivit.files import save_figure
     from minivit.training.classify.preview import preview_figure
     from minivit.training.distributed import refuse_several
 
     refuse_several("preview")
     recipe = classify_recipe(arguments)
+    outputs = Outputs(
+        {**recipe.to_dict(), "photos": arguments.photos, "command": "preview"},
+        inputs=inputs_of(recipe, arguments),
+        overwrite=arguments.overwrite,
+    )
+    outputs.claim({arguments.out: outputs.mark()})
     with progress_bars() as bar:
-        figure, lines = preview_figure(recipe, bar, num_photos=arguments.photos)
-    save_figure(figure, arguments.out)
+        figure, lines = preview_figure(recipe, bar, num_photos=arguments.photos, out=arguments.out)
+    save_figure(figure, arguments.out, mark=outputs.mark())
     print("\n".join(lines))
     print(arguments.out)
 

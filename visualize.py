@@ -25,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import minivit
+from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures, write_figure
 from minivit.commands.seen import predicted_label, whole_photo
 from minivit.commands.terminal import pick_device, run
@@ -65,6 +66,7 @@ def attention(arguments: argparse.Namespace) -> int:
         arguments.pictures,
         arguments.out,
         partial(draw_attention, model, arguments),
+        outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
         debug=arguments.debug,
@@ -158,6 +160,8 @@ def positions(arguments: argparse.Namespace) -> int:
     from minivit.viz import positions_figure
 
     model = load(arguments, minivit.VisionTransformer)
+    target, outputs = arguments.out / "positions.png", outputs_of(arguments)
+    outputs.claim({target: outputs.mark()})
     rows, cols = model.grid_size
     similarity = position_similarity(model)
     figure = positions_figure(
@@ -165,7 +169,7 @@ def positions(arguments: argparse.Namespace) -> int:
         heading=f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
         all_patches=arguments.all,
     )
-    write_figure(figure, arguments.out / "positions.png")
+    write_figure(figure, target, mark=outputs.mark())
     if min(rows, cols) > 1:
         print(position_scores(similarity))
     return 0
@@ -185,6 +189,7 @@ def caption(arguments: argparse.Namespace) -> int:
         arguments.pictures,
         arguments.out,
         partial(draw_caption, captioner, arguments, drawing),
+        outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=captioner.preprocess.image_size,
         debug=arguments.debug,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.terminal import Parser, run
+from minivit.files import refuse_inputs
 from weights_convert.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Turns a public ViT checkpoint into a minivit .safetensors file: weights, architecture,
 preprocessing and class names in one. The format is recognised from the file."""
+
+_ADVICE = "name another file with -o"
 
 _EXAMPLES = """\
 examples:
@@ -159,6 +162,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         from weights_convert.exporting import export
 
         _refuse_options(arguments)
+        refuse_inputs([output], [path], advice=_ADVICE)
         tensors = export(path, output)
         _say(arguments, f"wrote {output}: {len(tensors)} tensors by {arguments.to}'s names")
         return 0
@@ -227,6 +231,8 @@ def _run(
 ) -> None:
     from weights_convert.conversion import convert
 
+    inputs = [path, *(each for each in (head, vocabulary, arguments.labels) if each)]
+    refuse_inputs([output], inputs, advice=_ADVICE)
     converted = convert(
         path,
         output,

@@ -75,8 +75,8 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("; ".join(["interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
         if _interrupted.is_set():  # torch made an error of its own of the KeyboardInterrupt
@@ -137,11 +137,15 @@ def first_interrupt(call: Callable[[], object], line: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks; for a system error its file and reason."""
+    """The message of an error without line breaks, with its notes.
+
+    Of a system error the message is its file and reason.
+    """
+    message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         file = f"{error.filename}: " if error.filename else ""
-        return f"error: {file}{error.strerror}"
-    return "error: " + " ".join(str(error).split())
+        message = f"{file}{error.strerror}"
+    return "; ".join([f"error: {message}", *getattr(error, "__notes__", ())])
 
 
 def at_least_one(text: str) -> int:

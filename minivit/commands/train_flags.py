@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from minivit.commands.outputs import add_overwrite
 from minivit.commands.terminal import Parser, add_common_flags
 
 Commands = argparse._SubParsersAction
@@ -154,6 +155,7 @@ def _add_preview(commands: Commands[Parser]) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="default: %(default)s"
     )
+    add_overwrite(command)
     command.add_argument(
         "--photos", type=positive, default=6, metavar="N", help="rows (default: %(default)s)"
     )

@@ -194,7 +194,7 @@ def test_a_caption_is_ranked_with_all_its_words(
         changes[:10], abs=1e-4
     )
     text = caption.words[0].text  # the first of equal words
-    assert visualize_(*words, "--target", text) == 0
+    assert visualize_(*words, "--overwrite", "--target", text) == 0
     assert read(out / "noise.csv")[0]["target"] == f"0 {text}"
 
 

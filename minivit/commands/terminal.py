@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from minivit.commands.streams import lasting_streams
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,6 +59,9 @@ class Parser(argparse.ArgumentParser):
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
     """Calls a command and turns its result, or its error, into an exit status.
 
+    When the reader of a pipe, such as `head`, goes away, the command goes on: its files come out
+    all the same, and its status says how it ended.
+
     Args:
         command: Function of the parsed arguments; returns the exit status, None meaning 0.
         arguments: Parsed arguments, with a `debug` field.
@@ -64,17 +69,18 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
     Returns:
         The exit status.
     """
+    with lasting_streams():
+        return _run(command, arguments)
+
+
+def _run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
+    """The command and its status."""
     _interrupted.clear()
     is_usual = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_usual:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        status = command(arguments) or 0
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return command(arguments) or 0
     except KeyboardInterrupt as error:
         print("; ".join(["interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 130

@@ -163,11 +163,13 @@ def is_passed_on(path: str | os.PathLike[str]) -> bool:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if stat.S_ISREG(mode):
+        streams = []
         for stream in (1, 2):
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(stream), found):
-                    reason = "the output of this command goes there; give another name"
-                    raise FileExistsError(errno.EEXIST, reason, os.fspath(path))
+            with contextlib.suppress(OSError):  # closed
+                streams.append(os.fstat(stream))
+        if any(os.path.samestat(stream, found) for stream in streams):
+            reason = "the output of this command goes there; give another name"
+            raise FileExistsError(errno.EEXIST, reason, os.fspath(path))
         return False
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import minivit
 import train
 import visualize
 from minivit.commands.outputs import KEPT
+from minivit.data.photos.dataset import PhotoDataset
 from weights_convert.__main__ import main as convert
 
 
@@ -220,3 +223,58 @@ def test_the_rule_stands_in_the_help_of_every_command_that_draws(
         with pytest.raises(SystemExit):
             program.main([command, "--help"])
         assert KEPT in " ".join(capsys.readouterr().out.split()), command
+
+
+# ---- answers of evaluate -------------------------------------------------------------------------
+
+
+def test_answers_so_far_are_kept_when_a_photo_goes_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two photos a batch; the fifth goes away between the check and its turn."""
+    real = PhotoDataset.__getitem__
+
+    def get(self: PhotoDataset, index: int) -> object:
+        if index == 4:
+            raise OSError("gone")
+        return real(self, index)
+
+    monkeypatch.setattr(PhotoDataset, "__getitem__", get)
+    Path("o.csv").write_text("of before")
+    assert call(f"{EVALUATE} --data data --batch-size 2 --predictions o.csv") == 2
+    assert complaint(capsys).endswith("gone; the first 4 answers are in o.partial.csv")
+    assert Path("o.csv").read_text() == "of before"
+    rows = Path("o.partial.csv").read_text().splitlines()
+    assert rows[0] == "filename,label" and [row.split(",")[0] for row in rows[1:]] == [
+        *("cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png"),
+    ]
+
+
+def test_a_killed_evaluation_leaves_its_answers(place: Path) -> None:
+    """kill -9 before the third batch."""
+    code = (
+        "import os, sys, train\n"
+        "from minivit.training.classify import evaluate\n"
+        "real, batches = evaluate._write_answers, []\n"
+        "def write(*words):\n"
+        "    real(*words); batches.append(1)\n"
+        "    if len(batches) == 2: os.kill(os.getpid(), 9)\n"
+        "evaluate._write_answers = write\n"
+        "train.main(sys.argv[1:])\n"
+    )
+    words = f"{EVALUATE} --data data --batch-size 2 --predictions o.csv".split()[1:]
+    root = Path(train.__file__).parent
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, check=False)
+    assert done.returncode == -9 and not Path("o.csv").exists()
+    assert len(Path("o.partial.csv").read_text().splitlines()) == 1 + 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_answers_go_through_a_named_pipe(place: Path) -> None:
+    os.mkfifo("pipe")
+    reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE, text=True)
+    assert call(f"{EVALUATE} --data data --predictions pipe") == 0
+    printed, _ = reader.communicate(timeout=60)
+    assert call(f"{EVALUATE} --data data --predictions o.csv") == 0
+    assert printed == Path("o.csv").read_text() and Path("pipe").is_fifo()

@@ -235,11 +235,19 @@ def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> argparse.
 def _add_run_flags(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("the run folder")
     group.add_argument(
-        "--out", type=Path, metavar="RUN", help="default: runs/ and the recipe's name"
+        "--out",
+        type=Path,
+        metavar="RUN",
+        help="new or empty folder, or that of a run; of a sweep the folder of its runs (default: "
+        "runs/ and the recipe's name)",
     )
     either = group.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true", help="go on with the run that is there")
-    either.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    either.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the run that is there; no file is removed but those that it wrote",
+    )
 
 
 def _add_minutes(group: argparse._ArgumentGroup) -> None:

@@ -278,3 +278,17 @@ def test_answers_go_through_a_named_pipe(place: Path) -> None:
     printed, _ = reader.communicate(timeout=60)
     assert call(f"{EVALUATE} --data data --predictions o.csv") == 0
     assert printed == Path("o.csv").read_text() and Path("pipe").is_fifo()
+
+
+def test_a_comparison_of_other_runs_is_kept(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first of the runs begins."""
+    words = "train sweep --data data --weights w.safetensors --recipe pets_sgd --vary lr=1e-3,1e-2"
+    for name in ("comparison.png", "comparison.md"):
+        Path("out").mkdir()
+        Path("out", name).write_text("mine")
+        assert call(f"{words} --out out") == 2
+        assert f"out/{name}: is there" in complaint(capsys)
+        assert os.listdir("out") == [name]
+        shutil.rmtree("out")

@@ -182,13 +182,13 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
         with processes(device) as team:
             state, goes_on = None, False
             finished = resume and folder.is_finished()
-            if team.is_first and not finished:  # the others ask it: they may not see the folder
-                until_the_end.enter_context(folder.locked())
-                state = folder.load_state() if resume else None
+            if team.is_first:  # the others ask it: they may not see the folder
+                if not finished:
+                    until_the_end.enter_context(folder.locked())
+                    state = folder.load_state() if resume else None
                 goes_on = resume and (state is not None or folder.recipe.exists())
                 if goes_on:
                     recipe = with_schedule_before(recipe, folder, state, arguments)
-            if team.is_first:
                 folder.check(
                     recipe.to_dict(),
                     resume=resume,

@@ -12,6 +12,8 @@
 
 A run folder holds recipe.toml, environment.toml, metrics.csv, curves.png, report.md with pictures,
 and the checkpoints best.safetensors and last.safetensors; --resume goes on with an unfinished run.
+minivit-run.json marks it: no other folder is taken unless it is empty, no file is removed but those
+of the run, and one process at a time trains in it.
 Ctrl-C while it trains stops it and leaves all of these of what was learned so far; once more ends
 at once. Exit status: 0 done, 2 bad input, 130 Ctrl-C.
 """

@@ -11,8 +11,11 @@
     python visualize.py ablate IMAGE… [--target LABEL|NUMBER] [--weights W] [--out DIR]
     python visualize.py doctor IMAGE… [--weights W] [--out DIR]
 
-Every file that was written is named on standard output. Exit status: 0 all done, 2 bad input
-(one line each on standard error; good pictures beside bad ones still come out), 130 Ctrl-C.
+Every file that was written is named on standard output. A file that is there is drawn anew where it
+is the same drawing, by the same flags; any other is kept unless --overwrite is given.
+
+Exit status: 0 all done, 2 bad input (one line each on standard error; good pictures beside bad ones
+still come out), 130 Ctrl-C.
 """
 
 from __future__ import annotations

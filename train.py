@@ -14,6 +14,8 @@
 
 A run folder holds recipe.toml, environment.toml, metrics.csv, curves.png, report.md with pictures,
 and the checkpoints best.safetensors and last.safetensors; --resume goes on with an unfinished run.
+minivit-run.json marks it: no other folder is taken unless it is empty, no file is removed but those
+of the run, and one process at a time trains in it.
 Ctrl-C while it trains stops it and leaves all of these of what was learned so far; once more ends
 at once. Exit status: 0 done, 2 bad input, 130 Ctrl-C.
 """
@@ -22,15 +24,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from minivit.commands.inputs import need_files, need_weights, refuse_several
+from minivit.commands.outputs import Outputs
 from minivit.commands.terminal import first_interrupt, pick_device, run, warn_of_slow_bf16
 from minivit.commands.train_flags import given_flags, make_parser
 from minivit.progress import progress_bars
@@ -38,6 +42,7 @@ from minivit.progress import progress_bars
 if TYPE_CHECKING:
     import torch
 
+    from minivit.captioner import Captioner
     from minivit.training.distributed import Processes
     from minivit.training.loop import Trainer
     from minivit.training.minutes import SomeRecipe
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
     from minivit.training.recipes import CaptionRecipe, ClassifyRecipe
     from minivit.training.run_folder import RunFolder
     from minivit.training.task import Bar, Epoch, Plan
+    from minivit.vit import VisionTransformer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,6 +161,18 @@ def may_be_finished(out: Path, arguments: argparse.Namespace) -> bool:
     return bool(arguments.resume) and (out / "report.md").exists()
 
 
+def inputs_of(
+    recipe: ClassifyRecipe | CaptionRecipe, arguments: argparse.Namespace
+) -> list[str | Path]:
+    """The files, and the folder of photos, that a command reads."""
+    from minivit.weights import find_weights
+
+    named = [recipe.data if recipe.data != "scenes" else "", getattr(recipe, "vocab", "")]
+    recipes = (arguments.recipe or "").split(",")  # a name of the package is no file here
+    inputs: list[str | Path] = [name for name in (*named, *recipes) if name]
+    return [*inputs, find_weights(recipe.weights)] if recipe.weights else inputs
+
+
 @contextlib.contextmanager
 def old_names_on_stderr() -> Iterator[None]:
     """Prints one line for each key that a recipe or the command line has by its old name."""
@@ -197,20 +215,24 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
     keep_freed_memory()
     folder, stopped = RunFolder(out), ""
     device, resume = pick_device(arguments.device, arguments.threads), arguments.resume
-    with progress_bars() as bar:
+    with progress_bars() as bar, contextlib.ExitStack() as until_the_end:
         with processes(device) as team:
-            state, goes_on = None, resume and folder.recipe.exists()
-            if team.is_first:  # the others ask the first: they may not see the folder
-                state = folder.load_state() if resume else None
+            state, goes_on = None, False
+            finished = resume and folder.is_finished()
+            if team.is_first:  # the others ask it: they may not see the folder
+                if not finished:
+                    until_the_end.enter_context(folder.locked())
+                    state = folder.load_state() if resume else None
+                goes_on = resume and (state is not None or folder.recipe.exists())
                 if goes_on:
-                    recipe = with_schedule_before(recipe, folder, arguments)
+                    recipe = with_schedule_before(recipe, folder, state, arguments)
                 folder.check(
                     recipe.to_dict(),
                     resume=resume,
                     overwrite=arguments.overwrite,
-                    data_known="data" in (state or ()),
+                    state=state,
+                    inputs=inputs_of(recipe, arguments),
                 )
-            finished = resume and folder.is_finished()
             finished, state, recipe, goes_on = team.agree((finished, state, recipe, goes_on))
             if finished:
                 if team.is_first:
@@ -223,7 +245,7 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
             if team.is_first:
                 print("\n".join(plan.lines), flush=True)
             if state is not None:
-                refuse_other_data(plan, folder, team, state)
+                refuse_other_inputs(recipe, plan, folder, team, state)
             if arguments.minutes and not goes_on:
                 recipe = fit_to_time(recipe, plan, team, arguments.minutes, start)
             if team.is_first:
@@ -231,29 +253,31 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
                     warn_of_slow_bf16(team.device)
                 if state is None:
                     folder.begin(recipe.to_dict(), recipe.seed, team.device)
-                elif before := folder.go_on(recipe.to_dict()):
+                elif before := folder.go_on(recipe.to_dict(), state):
                     print(
                         f"{recipe.data}: names and labels are those of {before}, as the run began"
                     )
             stopped = train(recipe, plan, folder, team, state, start)
-        if team.is_first:
+        if team.is_first:  # the folder is held until the report is there
             report(plan, folder, recipe, team.device, start, stopped)
     return 130 if stopped else 0
 
 
 def with_schedule_before(
-    recipe: SomeRecipe, folder: RunFolder, arguments: argparse.Namespace
+    recipe: SomeRecipe,
+    folder: RunFolder,
+    state: dict[str, Any] | None,
+    arguments: argparse.Namespace,
 ) -> SomeRecipe:
     """The recipe of a run that goes on: one that --minutes began is not measured again."""
     from minivit.training.minutes import with_schedule_of
-    from minivit.training.recipe_toml import read_recipe
     from minivit.training.recipes import with_new_names
 
     if {"epochs", "steps"} & given_values(arguments).keys():
         return recipe
     if arguments.minutes:
         print(f"--minutes {arguments.minutes:g}: the run goes on with the steps that it began with")
-    return with_schedule_of(recipe, with_new_names(read_recipe(str(folder.recipe))))
+    return with_schedule_of(recipe, with_new_names(folder.recipe_before(state)))
 
 
 def fit_to_time(
@@ -279,10 +303,14 @@ def fit_to_time(
     return recipe
 
 
-def refuse_other_data(
-    plan: Plan, folder: RunFolder, team: Processes, state: dict[str, Any]
+def refuse_other_inputs(
+    recipe: ClassifyRecipe | CaptionRecipe,
+    plan: Plan,
+    folder: RunFolder,
+    team: Processes,
+    state: dict[str, Any],
 ) -> None:
-    """Compares the data with those of the run that is to go on; the first process decides.
+    """Compares data and model with those of the run that is to go on; the first process decides.
 
     Raises:
         RunFolderError: They are others, in the first process.
@@ -297,10 +325,20 @@ def refuse_other_data(
             changes = plan.digest.changes_since(DataDigest.from_dict(state["data"]))
         else:
             print("an earlier minivit saved this state: it cannot tell whether the data changed")
+        if state.get("model", description := model_description(plan)) != description:
+            cause = f"the weights {recipe.weights} hold" if recipe.weights else "this minivit makes"
+            changes = f"{cause} another model than the one that the run began with"
+            changes += "; put the first back, or begin anew with --overwrite"
     if changes := team.agree(changes):
         if not team.is_first:
             raise SystemExit(2)
         raise RunFolderError(f"{folder.state}: {changes}")
+
+
+def model_description(plan: Plan) -> str:
+    """Architecture and preprocessing of the model to train, which a state is compared by."""
+    model = cast("VisionTransformer | Captioner", plan.task.model)
+    return json.dumps([model.config.to_dict(), model.preprocess.to_dict()])
 
 
 def train(
@@ -325,9 +363,16 @@ def train(
 
     from minivit.training.loop import NotFiniteError, Trainer
     from minivit.training.pace import FIRST_STEPS, Pace
+    from minivit.training.recipe_toml import to_toml
     from minivit.training.record import Record
+    from minivit.training.run_folder import RunFolderError
+    from minivit.training.state_file import StateError
 
-    data = plan.digest.to_dict()
+    about = {
+        "data": plan.digest.to_dict(),
+        "recipe": to_toml(recipe.to_dict()),
+        "model": model_description(plan),
+    }
     trainer = Trainer(
         plan.task.to(team.device),
         plan.train,
@@ -336,11 +381,16 @@ def train(
         processes=team,
         evaluation_batch=plan.evaluation_batch,
         save=lambda state: folder.save_state(
-            {**state, "data": data, "run_seconds": time.perf_counter() - start}
+            {**state, **about, "run_seconds": time.perf_counter() - start}
         ),
     )
     if state is not None:
-        trainer.load_state(state)
+        try:
+            trainer.load_state(state)
+        except StateError as error:
+            if not team.is_first:
+                raise SystemExit(2) from None
+            raise RunFolderError(f"{folder.state}: {error}: begin anew with --overwrite") from error
         if team.is_first:
             print(f"resumed after step {trainer.step:,} of {trainer.num_steps:,}", flush=True)
     record = Record(folder, plan, trainer) if team.is_first else None
@@ -532,13 +582,19 @@ def preview(arguments: argparse.Namespace) -> None:
             "scenes are turned and mirrored a batch at a time: give photos, --data DIR"
         )
     refuse_missing(recipe)
+    outputs = Outputs(
+        {**recipe.to_dict(), "photos": arguments.photos, "command": "preview"},
+        inputs=inputs_of(recipe, arguments),
+        overwrite=arguments.overwrite,
+    )
+    outputs.claim({arguments.out: outputs.mark()})
 
     from minivit.files import save_figure
     from minivit.training.classify.preview import preview_figure
 
     with progress_bars() as bar:
-        figure, lines = preview_figure(recipe, bar, num_photos=arguments.photos)
-    save_figure(figure, arguments.out)
+        figure, lines = preview_figure(recipe, bar, num_photos=arguments.photos, out=arguments.out)
+    save_figure(figure, arguments.out, mark=outputs.mark())
     print("\n".join(lines))
     print(arguments.out)
 
@@ -557,6 +613,13 @@ def sweep(arguments: argparse.Namespace) -> int:
     for name, recipe in runs:
         if not may_be_finished(out / name, arguments):
             refuse_missing(recipe)
+    outputs = Outputs(
+        {"command": "sweep", "runs": [recipe.to_dict() for _, recipe in runs]},
+        inputs=[place for _, recipe in runs for place in inputs_of(recipe, arguments)],
+        overwrite=arguments.overwrite or arguments.resume,
+    )
+    figure_path, table_path = out / "comparison.png", out / "comparison.md"
+    outputs.claim({figure_path: outputs.mark()}, beside=[table_path])
 
     from minivit.files import save_figure
     from minivit.training.loop import NotFiniteError
@@ -575,9 +638,9 @@ def sweep(arguments: argparse.Namespace) -> int:
         outcomes.append(read_outcome(name, RunFolder(out / name), problem=problem))
     table = comparison_table(outcomes)
     figure = comparison_figure([(each.name, each.epochs) for each in outcomes if each.epochs])
-    save_figure(figure, out / "comparison.png")
-    write_text(out / "comparison.md", f"{table}\n![curves](comparison.png)\n")
-    print(f"\n{table}\n{out / 'comparison.md'}")
+    save_figure(figure, figure_path, mark=outputs.mark())
+    write_text(table_path, f"{table}\n![curves](comparison.png)\n")
+    print(f"\n{table}\n{table_path}")
     return 0
 
 

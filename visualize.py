@@ -12,8 +12,11 @@
     python visualize.py ablate IMAGE… [--target LABEL|NUMBER] [--weights W] [--out DIR]
     python visualize.py doctor IMAGE… [--weights W] [--out DIR]
 
-Every file that was written is named on standard output. Exit status: 0 all done, 2 bad input
-(one line each on standard error; good pictures beside bad ones still come out), 130 Ctrl-C.
+Every file that was written is named on standard output. A file that is there is drawn anew where it
+is the same drawing, by the same flags; any other is kept unless --overwrite is given.
+
+Exit status: 0 all done, 2 bad input (one line each on standard error; good pictures beside bad ones
+still come out), 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import minivit
 from minivit.commands.inputs import check_inputs
+from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures, write_figure
 from minivit.commands.seen import predicted_label, shipped_remark, whole_photo
 from minivit.commands.terminal import pick_device, run
@@ -73,6 +77,7 @@ def attention(arguments: argparse.Namespace) -> int:
         arguments.pictures,
         arguments.out,
         partial(draw_attention, model, arguments),
+        outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
         debug=arguments.debug,
@@ -166,6 +171,8 @@ def positions(arguments: argparse.Namespace) -> int:
     from minivit.viz import positions_figure
 
     model = load(arguments, minivit.VisionTransformer)
+    target, outputs = arguments.out / "positions.png", outputs_of(arguments)
+    outputs.claim({target: outputs.mark()})
     rows, cols = model.grid_size
     similarity = position_similarity(model)
     figure = positions_figure(
@@ -174,7 +181,7 @@ def positions(arguments: argparse.Namespace) -> int:
         f"weights: {weights_title(arguments.weights)}",
         all_patches=arguments.all,
     )
-    write_figure(figure, arguments.out / "positions.png", shipped_remark(arguments.weights))
+    write_figure(figure, target, shipped_remark(arguments.weights), mark=outputs.mark())
     if min(rows, cols) > 1:
         print(position_scores(similarity))
     return 0
@@ -195,6 +202,7 @@ def caption(arguments: argparse.Namespace) -> int:
         arguments.pictures,
         arguments.out,
         partial(draw_caption, captioner, arguments, drawing),
+        outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=captioner.preprocess.image_size,
         debug=arguments.debug,

@@ -52,7 +52,7 @@ def demo(tmp_path: Path, **values: object) -> subprocess.Popen[str]:
 def press(process: subprocess.Popen[str], out: Path) -> None:
     """Ctrl-C while it trains, as a terminal sends it: to all processes of the group."""
     deadline = time.monotonic() + 60
-    while not (out / "begun").exists() and time.monotonic() < deadline:
+    while not (out / "run" / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
 
@@ -63,14 +63,14 @@ def commands(printed: str, out: Path) -> list[str]:
 
 
 SHIPPED = [
-    "visualize.py attention --out OUT/shipped",
-    "visualize.py positions --out OUT/shipped",
-    "visualize.py caption --out OUT/shipped/caption",
+    "visualize.py attention --out OUT/shipped --overwrite",
+    "visualize.py positions --out OUT/shipped --overwrite",
+    "visualize.py caption --out OUT/shipped/caption --overwrite",
 ]
-TRAINING = "train.py --out OUT --overwrite --minutes 2"
+TRAINING = "train.py --out OUT/run --overwrite --minutes 2"
 TRAINED = [
-    "visualize.py attention --weights OUT/best.safetensors --out OUT",
-    "visualize.py positions --weights OUT/best.safetensors --out OUT",
+    "visualize.py attention --weights OUT/run/best.safetensors --out OUT --overwrite",
+    "visualize.py positions --weights OUT/run/best.safetensors --out OUT --overwrite",
 ]
 
 
@@ -101,8 +101,8 @@ def test_a_training_that_learned_nothing_ends_the_demo(
 ) -> None:
     """Also where the report of an earlier demo is there."""
     out = tmp_path / "demo"
-    out.mkdir()
-    (out / "report.md").write_text("of an earlier demo")
+    (out / "run").mkdir(parents=True)
+    (out / "run" / "report.md").write_text("of an earlier demo")
     process = demo(tmp_path, **values)
     if "seconds" in values:
         press(process, out)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from minivit.files import replacing, save_figure
+from minivit.files import OutputIsInputError, growing, refuse_inputs, replacing, save_figure
 
 
 def names(folder: Path) -> list[str]:
@@ -167,3 +169,161 @@ def test_letters_that_the_font_does_not_have_are_no_warning(tmp_path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save_figure(figure, tmp_path / "cat.png")
+
+
+# ---- links, pipes and devices ------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="links, pipes and devices are POSIX's")
+
+
+@posix
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path, existing: bool) -> None:
+    real, link = tmp_path / "store" / "a.txt", tmp_path / "b.txt"
+    real.parent.mkdir()
+    if existing:
+        real.write_text("old")
+    link.symlink_to(Path("store", "a.txt"))
+    for error in (ValueError, None):
+        with contextlib.suppress(ValueError), replacing(link) as temporary:
+            assert temporary.parent == real.parent.resolve()
+            temporary.write_text("new")
+            if error:
+                raise error
+        assert link.is_symlink() and names(real.parent) == ["a.txt"] * (existing or not error)
+        if real.exists():
+            assert real.read_text() == ("old" if error else "new")
+
+
+@posix
+def test_a_link_in_a_circle_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError) as error, replacing(tmp_path / "a"):
+        raise AssertionError("the body must not run")
+    assert error.value.errno == errno.ELOOP and error.value.filename == str(tmp_path / "a")
+
+
+@posix
+@pytest.mark.parametrize("write", [replacing, growing])
+def test_a_pipe_gets_the_content_and_stays_a_pipe(tmp_path: Path, write: Any) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    with write(pipe) as out:
+        if isinstance(out, Path):
+            out.write_text("a,b\n")
+        else:
+            out.write("a,b\n")
+    content, _ = reader.communicate(timeout=30)
+    assert content == b"a,b\n" and names(tmp_path) == ["pipe.csv"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@posix
+def test_a_pipe_whose_reader_goes_away_is_named(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["head", "-c1", str(pipe)], stdout=subprocess.DEVNULL)
+    with pytest.raises(BrokenPipeError) as error, replacing(pipe) as temporary:
+        temporary.write_bytes(bytes(1 << 20))
+    reader.wait(30)
+    assert error.value.filename == str(pipe)
+
+
+@posix
+@pytest.mark.parametrize("write", [replacing, growing])
+def test_devices_take_what_is_written(write: Any) -> None:
+    for name in ("/dev/null", "/dev/full"):
+        before = os.stat(name)
+        with contextlib.ExitStack() as expected:
+            if name == "/dev/full":
+                expected.enter_context(pytest.raises(OSError, match="No space left"))
+            with write(name) as out:
+                if isinstance(out, Path):
+                    out.write_text("a")
+                else:
+                    out.write("a")
+        assert os.stat(name).st_rdev == before.st_rdev
+
+
+@posix
+@pytest.mark.parametrize("write", [replacing, growing])
+def test_what_is_no_file_is_refused(
+    tmp_path: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind("socket")
+        with pytest.raises(OSError, match="a block device or a socket"), write("socket"):
+            raise AssertionError("the body must not run")
+    assert names(tmp_path) == ["socket"]
+
+
+@posix
+@pytest.mark.parametrize("name", ["log.txt", "/dev/stdout"])
+def test_the_file_that_takes_the_output_is_refused(tmp_path: Path, name: str) -> None:
+    """As in `train.py evaluate --predictions log.txt > log.txt`."""
+    code = "import sys\nfrom minivit.files import replacing\nprint('a', flush=True)\n"
+    code += "try:\n    with replacing(sys.argv[1]): pass\nexcept OSError as error: print(error)\n"
+    root = Path(__file__).parents[1]
+    with (tmp_path / "log.txt").open("w") as log:
+        subprocess.run(
+            [sys.executable, "-c", code, name],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            stdout=log,
+            check=True,
+        )
+    text = (tmp_path / "log.txt").read_text()
+    assert text.startswith("a\n") and "the output of this command goes there" in text
+
+
+# ---- files that grow ---------------------------------------------------------------------------
+
+
+def test_a_file_grows_beside_its_name_and_gets_it_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("old")
+    (tmp_path / "a.partial.csv").write_text("of an earlier one")
+    with growing(tmp_path / "a.csv") as file:
+        file.write("new")
+        file.flush()
+        assert Path(file.name) == tmp_path / "a.partial-2.csv"
+        assert Path(file.name).read_text() == "new"
+        assert (tmp_path / "a.csv").read_text() == "old"
+    assert names(tmp_path) == ["a.csv", "a.partial.csv"]
+    assert (tmp_path / "a.csv").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("text", ["", "half"])
+def test_what_has_grown_is_kept_when_the_rest_fails(
+    tmp_path: Path, error: type[BaseException], text: str
+) -> None:
+    with pytest.raises(error), growing(tmp_path / "a.csv") as file:
+        file.write(text)
+        raise error
+    assert names(tmp_path) == ["a.partial.csv"] * bool(text)
+
+
+# ---- inputs ------------------------------------------------------------------------------------
+
+
+@posix
+def test_a_file_is_an_input_by_all_its_names(tmp_path: Path) -> None:
+    photo = tmp_path / "data" / "cat" / "0.png"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"photo")
+    (tmp_path / "data" / "round").symlink_to(tmp_path / "data")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "1.png").write_bytes(b"photo")
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "far")
+    (tmp_path / "soft").symlink_to(photo)
+    os.link(photo, tmp_path / "hard")
+    data = tmp_path / "data"
+    for output in (photo, tmp_path / "soft", tmp_path / "hard", tmp_path / "far" / "1.png"):
+        with pytest.raises(OutputIsInputError, match=rf"^{output}: is an input.*; give another$"):
+            refuse_inputs([tmp_path / "new", output], [data], advice="give another")
+    refuse_inputs([data / "new.png", tmp_path], [data, tmp_path / "gone"])
+    with pytest.raises(OutputIsInputError):
+        refuse_inputs([photo], [tmp_path / "hard"])

@@ -35,6 +35,7 @@ FILES = {
     "environment.toml",
     "last.safetensors",
     "metrics.csv",
+    "minivit-run.json",
     "recipe.toml",
     "report.md",
 }

@@ -194,7 +194,9 @@ def test_attention_to_a_bright_patch_is_painted_on_that_patch(
     figures = []
     write = pictures.write_figure
     monkeypatch.setattr(
-        pictures, "write_figure", lambda f, *rest: (figures.append(f), write(f, *rest))
+        pictures,
+        "write_figure",
+        lambda f, *rest, **more: (figures.append(f), write(f, *rest, **more)),
     )
     words = [tmp_path / "bright.png", "--weights", looks_at_bright, "--out", tmp_path / "out"]
     assert attention(*words, *flags) == 0
@@ -229,7 +231,7 @@ def test_the_maps_are_those_of_the_block_and_the_patch_that_are_given(
     minivit.save_model(model, path)
     words = [photo, "--weights", path, "--out", tmp_path / "out", "--block", block, *flags]
     assert attention(*words) == 0
-    assert attention(*words, "--patch", "3,6") == 0
+    assert attention(*words, "--patch", "3,6", "--overwrite") == 0
 
     # The photo is 3:2, so that the whole of it is 8 × 12 patches.
     cols = 12 if flags else 8
@@ -271,7 +273,7 @@ def test_real_photos_are_shown_whole_and_their_maps_where_they_lie(
 ) -> None:
     path = Path(visualize.__file__).parent / "tutorials" / "photos" / f"{name}.jpg"
     assert attention(path, "--weights", weights, "--out", tmp_path) == 0
-    assert attention(path, "--weights", weights, "--out", tmp_path, "--whole") == 0
+    assert attention(path, "--weights", weights, "--out", tmp_path / "whole", "--whole") == 0
     cropped, whole = drawn
     assert cropped.photo.size == whole.photo.size == size
     assert cropped.box == pytest.approx(region) and cropped.maps.shape == (2, 8, 8)
@@ -306,7 +308,7 @@ def test_weights_may_be_the_name_of_shipped_ones(
     ):
         path = SHIPPED[name]
         for given in (name, path):
-            assert command(photo, "--weights", given, "--out", tmp_path / "out") == 0
+            assert command(photo, "--weights", given, "--out", tmp_path / command.__name__) == 0
         by_name, by_path = calls
         assert by_name.heading == by_path.heading and path.name in by_name.heading
     assert torch.equal(drawn[0].maps, drawn[1].maps)
@@ -335,7 +337,7 @@ def test_titles_name_the_run_of_the_weights_and_those_that_are_shipped(
 
 
 def test_titles_say_what_is_shown(tmp_path: Path, photo: Path, drawn: Calls, weights: Path) -> None:
-    words = [photo, "--weights", weights, "--out", tmp_path / "out"]
+    words = [photo, "--weights", weights, "--out", tmp_path / "out", "--overwrite"]
     assert attention(*words, "--heads", "1,0", "--smooth") == 0
     assert attention(*words, "--heads", "all", "--block", "0", "--patch", "3,5") == 0
     model = minivit.load_model(weights)
@@ -401,7 +403,13 @@ def test_all_positions_of_a_large_grid(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("minivit.viz.positions_figure", positions_figure)
     config = minivit.ViTConfig.from_name(DEBUG, image_size=(128, 32))
     minivit.save_model(minivit.VisionTransformer(config), tmp_path / "w.safetensors")
-    words = ["--weights", str(tmp_path / "w.safetensors"), "--out", str(tmp_path / "out")]
+    words = [
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+        "--out",
+        str(tmp_path / "out"),
+        "--overwrite",
+    ]
     for extra in ([], ["--all"]):
         assert visualize.main(["positions", *words, *extra]) == 0
     assert [(call.grid, call.all_patches) for call in calls] == [((16, 4), False), ((16, 4), True)]
@@ -457,7 +465,7 @@ def test_what_was_there_stays_when_writing_fails(
     out = tmp_path / "out"
     out.mkdir()
     (out / "photo.png").write_bytes(b"before")
-    assert attention(photo, "--weights", weights, "--out", out) == status
+    assert attention(photo, "--weights", weights, "--out", out, "--overwrite") == status
     assert os.listdir(out) == ["photo.png"] and (out / "photo.png").read_bytes() == b"before"
     line = complaint(capsys)
     assert status == 130 or ("photo.png" in line and "No space left" in line)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from minivit.commands.inputs import need_files
 from minivit.commands.terminal import Parser, program_name, run
+from minivit.files import refuse_inputs
 from weights_convert.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Turns a public ViT checkpoint into a minivit .safetensors file: weights, architecture,
 preprocessing and class names in one. The format is recognised from the file."""
+
+_ADVICE = "name another file with -o"
 
 _EXAMPLES = """\
 examples:
@@ -164,6 +167,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
         from weights_convert.exporting import export
 
+        refuse_inputs([output], [path], advice=_ADVICE)
         tensors = export(path, output)
         _say(arguments, f"wrote {output}: {len(tensors)} tensors by {arguments.to}'s names")
         return 0
@@ -234,6 +238,8 @@ def _run(
 ) -> None:
     from weights_convert.conversion import convert
 
+    inputs = [path, *(each for each in (head, vocabulary, arguments.labels) if each)]
+    refuse_inputs([output], inputs, advice=_ADVICE)
     converted = convert(
         path,
         output,

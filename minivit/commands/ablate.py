@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
 from minivit.commands.seen import shipped_remark
 from minivit.commands.target import class_number, word_number
@@ -75,8 +76,10 @@ def ablate(model: VisionTransformer | Captioner, arguments: argparse.Namespace) 
             arguments.pictures,
             arguments.out,
             draw,
+            outputs=outputs_of(arguments),
             scene=arguments.seed,
             scene_size=model.preprocess.image_size,
+            with_tables=True,
             debug=arguments.debug,
         )
 

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
+from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
 from minivit.commands.seen import shipped_remark
 from minivit.weights import weights_title
@@ -31,6 +32,7 @@ def doctor(model: VisionTransformer, arguments: argparse.Namespace) -> int:
         arguments.pictures,
         arguments.out,
         partial(_draw, model, arguments, _half_precision(arguments)),
+        outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
         debug=arguments.debug,

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minivit.commands.explain_flags import DEFAULT_METHODS
+from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
 from minivit.commands.seen import predicted_label, shipped_remark, whole_photo
 from minivit.commands.target import class_number
@@ -42,6 +43,7 @@ def explain(model: VisionTransformer, arguments: argparse.Namespace) -> int:
         arguments.pictures,
         arguments.out,
         partial(_draw, model, arguments, methods, target),
+        outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
         debug=arguments.debug,

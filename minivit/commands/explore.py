@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivit.commands.outputs import outputs_of, unwritable
 from minivit.commands.pictures import complaint
 from minivit.commands.score_words import read_scores
 from minivit.commands.seen import whole_photo
@@ -26,7 +27,7 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
 
     Raises:
         ValueError: No such method, a flag of the other kind of model, no photo can be used, the
-            page would overwrite an input, or --scores is no table of scores.
+            page would overwrite an input or another page, or --scores is no table of scores.
         OSError: The page cannot be written.
     """
     from minivit.explain import METHODS
@@ -41,13 +42,9 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
                 f"--methods {name}: no method is called so; choose from {', '.join(METHODS)}, or "
                 "give all"
             )
-    inputs = {Path(path).resolve() for path in (*arguments.pictures, arguments.weights)}
-    if arguments.scores is not None:
-        inputs.add(arguments.scores.resolve())
-    if arguments.out.resolve() in inputs:
-        raise ValueError(
-            f"{arguments.out}: is an input and would be overwritten; choose another --out"
-        )
+    outputs = outputs_of(arguments)
+    mark = outputs.mark(*arguments.pictures)
+    outputs.claim({arguments.out: mark})
     options = _options(model, arguments)
     status, pictures = _pictures(model, arguments)
     if not pictures:
@@ -59,12 +56,11 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
             arguments.out,
             methods=methods,
             name=weights_title(arguments.weights),
+            mark=mark,
             **options,
         )
     except OSError as error:
-        raise OSError(
-            f"{arguments.out}: cannot be written ({error.strerror or error}); choose another --out"
-        ) from error
+        raise unwritable(arguments.out, error) from error
     print(arguments.out)
     return status
 

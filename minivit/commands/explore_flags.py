@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from minivit.commands.outputs import add_overwrite
 from minivit.commands.shared_flags import method_names
 from minivit.commands.terminal import Parser, add_common_flags, at_least_one
 from minivit.weights import SHIPPED, find_weights
@@ -46,6 +47,7 @@ def add_explore(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="PAGE",
         help="the page; folders above it are made (default: %(default)s)",
     )
+    add_overwrite(command)
     command.add_argument(
         "--methods",
         type=method_names,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from minivit.commands.model_flags import NUM_SCENES
+from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import write_figure
 from minivit.commands.seen import shipped_remark
 from minivit.weights import weights_title
@@ -30,9 +30,9 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     from minivit.explain import filter_components, position_similarity
     from minivit.viz import model_figure
 
-    target = arguments.out / "model.png"
-    if target.resolve() in {Path(path).resolve() for path in arguments.pictures}:
-        raise ValueError(f"{target}: is an input and would be overwritten; choose another --out")
+    target, outputs = arguments.out / "model.png", outputs_of(arguments)
+    mark = outputs.mark(*arguments.pictures)
+    outputs.claim({target: mark})
     heads = _measure_heads(model, arguments)
     weight = model.patch_embed.proj.weight  # (D, C, height, width)
     count = min(NUM_COMPONENTS, weight.shape[0], weight[0].numel())
@@ -52,7 +52,7 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
         f"weights: {weights_title(arguments.weights)}",
         notes=_notes(heads) if heads else "",
     )
-    write_figure(figure, target, shipped_remark(arguments.weights))
+    write_figure(figure, target, shipped_remark(arguments.weights), mark=mark)
     for line in _lines(heads) if heads else ():
         print(line)
 

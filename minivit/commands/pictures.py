@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minivit.commands.outputs import Outputs, unwritable
 from minivit.commands.terminal import one_line
 
 if TYPE_CHECKING:
@@ -68,8 +69,10 @@ def draw_pictures(
     folder: Path,
     draw: Draw,
     *,
+    outputs: Outputs,
     scene: int,
     scene_size: tuple[int, int],
+    with_tables: bool = False,
     debug: bool = False,
 ) -> int:
     """Writes DIR/<image stem>.png for each photo, or DIR/scene.png of a built-in scene.
@@ -78,33 +81,42 @@ def draw_pictures(
         paths: Files of photos; none: a built-in scene.
         folder: Folder of the figures; made when it is not there.
         draw: Makes a figure.
+        outputs: Rule that says which files may be written.
         scene: Number of the built-in scene.
         scene_size: Height and width of a scene as the model sees it.
+        with_tables: Whether drawings have a table, which lies beside its figure.
         debug: Whether a photo that cannot be used raises its error.
 
     Returns:
         The exit status.
 
     Raises:
-        ValueError: A figure would overwrite a photo, or there is no such scene.
+        ValueError: A figure would overwrite an input or another drawing, or there is no such
+            scene.
         OSError: A figure cannot be written.
     """
+    targets = name_targets(paths, folder) if paths else [folder / "scene.png"]
+    marks = [outputs.mark(path) for path in paths] or [outputs.mark()]
+    for target, mark in zip(targets, marks, strict=True):
+        outputs.claim({target: mark}, beside=[target.with_suffix(".csv")] * with_tables)
     if paths:
-        return _draw_photos(paths, folder, draw, debug=debug)
-    _write(draw(built_in_scene(scene_size, scene)), folder / "scene.png")
+        return _draw_photos(paths, targets, marks, draw, debug=debug)
+    _write(draw(built_in_scene(scene_size, scene)), targets[0], marks[0])
     return 0
 
 
-def _draw_photos(paths: Sequence[str], folder: Path, draw: Draw, *, debug: bool) -> int:
+def _draw_photos(
+    paths: Sequence[str], targets: Sequence[Path], marks: Sequence[str], draw: Draw, *, debug: bool
+) -> int:
     from tqdm import tqdm
 
     from minivit.preprocess import BadImageError, open_image
 
-    pairs = list(zip(paths, name_targets(paths, folder), strict=True))
+    jobs = list(zip(paths, targets, marks, strict=True))
     status = 0
     # disable=None: a bar on a terminal only; a log gets nothing but the lines that matter.
-    quiet = True if len(pairs) < 2 else None
-    for path, target in tqdm(pairs, unit="picture", disable=quiet, leave=False):
+    quiet = True if len(jobs) < 2 else None
+    for path, target, mark in tqdm(jobs, unit="picture", disable=quiet, leave=False):
         try:
             photo = open_image(path)
             drawing = draw(Picture(Path(path).name, photo, photo))
@@ -114,11 +126,11 @@ def _draw_photos(paths: Sequence[str], folder: Path, draw: Draw, *, debug: bool)
             tqdm.write(complaint(path, error), file=sys.stderr)
             status = 2
         else:
-            _write(drawing, target)
+            _write(drawing, target, mark)
     return status
 
 
-def _write(drawing: Drawing, path: Path) -> None:
+def _write(drawing: Drawing, path: Path, mark: str) -> None:
     """Writes the figure, with the table where there is one, or neither; then prints the rest."""
     from tqdm import tqdm
 
@@ -130,9 +142,9 @@ def _write(drawing: Drawing, path: Path) -> None:
             try:
                 temporary = files.enter_context(replacing(table))
             except OSError as error:
-                raise _unwritable(table, error) from error
+                raise unwritable(table, error) from error
             temporary.write_text(drawing.table, encoding="utf-8", newline="")
-        write_figure(drawing.figure, path, drawing.remark)
+        write_figure(drawing.figure, path, drawing.remark, mark=mark)
     for line in [str(table)] * bool(drawing.table) + list(drawing.lines):
         tqdm.write(line if line.isprintable() else repr(line))
 
@@ -163,12 +175,7 @@ def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
 
 
 def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
-    """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …
-
-    Raises:
-        ValueError: A picture would be overwritten by a figure.
-    """
-    inputs = {Path(path).resolve() for path in paths}
+    """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …"""
     taken: set[str] = set()
     targets = []
     for path in paths:
@@ -178,17 +185,12 @@ def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())
-        target = folder / f"{name}.png"
-        if target.resolve() in inputs:
-            raise ValueError(
-                f"{target}: is an input and would be overwritten; choose another --out"
-            )
-        targets.append(target)
+        targets.append(folder / f"{name}.png")
     return targets
 
 
-def write_figure(figure: Figure, path: Path, remark: str = "") -> None:
-    """Saves a figure as PNG, completely or not at all, and says where.
+def write_figure(figure: Figure, path: Path, remark: str = "", *, mark: str) -> None:
+    """Saves a figure as PNG with its mark, completely or not at all, and says where.
 
     Raises:
         OSError: It cannot be written; the message advises another --out.
@@ -198,12 +200,8 @@ def write_figure(figure: Figure, path: Path, remark: str = "") -> None:
     from minivit.files import save_figure
 
     try:
-        save_figure(figure, path)
+        save_figure(figure, path, mark=mark)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     parts = [str(path), remark] if remark else [str(path)]
     tqdm.write(": ".join(part if part.isprintable() else repr(part) for part in parts))
-
-
-def _unwritable(path: Path, error: OSError) -> OSError:
-    return OSError(f"{path}: cannot be written ({error.strerror or error}); choose another --out")

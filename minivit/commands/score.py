@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minivit.commands.outputs import outputs_of
 from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
 from minivit.commands.terminal import one_line
 from minivit.files import replacing
@@ -37,6 +38,10 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     from minivit.explain.scoring.score import usable_methods
     from minivit.viz import scores_figure
 
+    outputs = outputs_of(arguments)
+    mark = outputs.mark()
+    tables = [arguments.out / name for name in ("scores.md", "scores.csv", "curves.csv")]
+    outputs.claim({arguments.out / "curves.png": mark}, beside=tables)
     if arguments.crop_fraction is not None:
         model.preprocess = replace(model.preprocess, crop_fraction=arguments.crop_fraction)
     with progress_bars() as bar:
@@ -64,7 +69,7 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
         rows, heading=f"{description}\nweights: {weights_title(arguments.weights)}"
     )
     text = markdown(rows, heading=heading, draws=arguments.draws)
-    for path in _write(arguments.out, text, rows, figure):
+    for path in _write(arguments.out, text, rows, figure, mark):
         print(path)
 
 
@@ -120,7 +125,9 @@ def _heading(model: VisionTransformer, arguments: argparse.Namespace, descriptio
     )
 
 
-def _write(folder: Path, text: str, rows: Sequence[MethodScores], figure: Figure) -> list[Path]:
+def _write(
+    folder: Path, text: str, rows: Sequence[MethodScores], figure: Figure, mark: str
+) -> list[Path]:
     """Writes all four files, or none of them."""
     texts = {"scores.md": text, "scores.csv": scores_csv(rows), "curves.csv": curves_csv(rows)}
     targets = [folder / name for name in (*texts, "curves.png")]
@@ -128,5 +135,5 @@ def _write(folder: Path, text: str, rows: Sequence[MethodScores], figure: Figure
         paths = [files.enter_context(replacing(target)) for target in targets]
         for path, content in zip(paths, texts.values(), strict=False):
             path.write_text(content, encoding="utf-8", newline="")
-        figure.savefig(paths[-1], format="png", dpi="figure")
+        figure.savefig(paths[-1], format="png", dpi="figure", metadata={"Keywords": mark})
     return targets

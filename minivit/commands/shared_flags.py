@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from minivit.commands.outputs import add_overwrite
 from minivit.weights import SHIPPED, find_weights
 
 
@@ -25,7 +26,7 @@ def add_pictures(command: argparse.ArgumentParser) -> None:
 def add_model_flags(
     command: argparse.ArgumentParser, weights: str = "scenes", *, kinds: str = ""
 ) -> None:
-    """Adds --weights, with shipped ones as the default, and --out.
+    """Adds --weights, with shipped ones as the default, --out and --overwrite.
 
     Args:
         command: Parser that gets the flags.
@@ -47,6 +48,7 @@ def add_model_flags(
         metavar="DIR",
         help="folder of the files; made when it is not there (default: %(default)s)",
     )
+    add_overwrite(command)
 
 
 def add_shape(command: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import minivit
+from minivit.commands.streams import lasting_streams
 
 if TYPE_CHECKING:
     import torch
@@ -137,6 +138,9 @@ def program_name(script: str) -> str:
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
     """Calls a command and turns its result, or its error, into an exit status.
 
+    When the reader of a pipe, such as `head`, goes away, the command goes on: its files come out
+    all the same, and its status says how it ended.
+
     Args:
         command: Function of the parsed arguments; returns the exit status, None meaning 0.
         arguments: Parsed arguments, with a `debug` field.
@@ -144,19 +148,20 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
     Returns:
         The exit status.
     """
+    with lasting_streams():
+        return _run(command, arguments)
+
+
+def _run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
+    """The command and its status."""
     _interrupted.clear()
     is_usual = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_usual:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        status = command(arguments) or 0
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        return command(arguments) or 0
+    except KeyboardInterrupt as error:
+        print("; ".join(["interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
         if _interrupted.is_set():  # torch made an error of its own of the KeyboardInterrupt
@@ -222,11 +227,15 @@ def first_interrupt(call: Callable[[], object], line: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks; for a system error its file and reason."""
+    """The message of an error without line breaks, with its notes.
+
+    Of a system error the message is its file and reason.
+    """
+    message = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         file = f"{error.filename}: " if error.filename else ""
-        return f"error: {file}{error.strerror}"
-    return "error: " + " ".join(str(error).split())
+        message = f"{file}{error.strerror}"
+    return "; ".join([f"error: {message}", *getattr(error, "__notes__", ())])
 
 
 _OUR_PACKAGES = ("minivit", "weights_convert", "tutorials")

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from minivit.commands.outputs import add_overwrite
 from minivit.commands.terminal import Parser, add_common_flags, program_name
 from minivit.weights import find_weights
 
@@ -171,6 +172,7 @@ def _add_preview(commands: Commands[Parser]) -> None:
     command.add_argument(
         "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="default: %(default)s"
     )
+    add_overwrite(command)
     command.add_argument(
         "--photos", type=positive, default=6, metavar="N", help="rows (default: %(default)s)"
     )
@@ -277,11 +279,19 @@ def _add_recipe_flags(command: argparse.ArgumentParser, help_: str) -> argparse.
 def _add_run_flags(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("the run folder")
     group.add_argument(
-        "--out", type=Path, metavar="RUN", help="default: runs/ and the recipe's name"
+        "--out",
+        type=Path,
+        metavar="RUN",
+        help="new or empty folder, or that of a run; of a sweep the folder of its runs (default: "
+        "runs/ and the recipe's name)",
     )
     either = group.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true", help="go on with the run that is there")
-    either.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    either.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the run that is there; no file is removed but those that it wrote",
+    )
 
 
 def _add_minutes(group: argparse._ArgumentGroup) -> None:

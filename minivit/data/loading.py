@@ -102,7 +102,7 @@ def load_all(
     chunks = [indices[start : start + 256] for start in range(0, len(indices), 256)]
     batches: list[list[torch.Tensor]] = []
     for batch in load_batches(dataset, chunks, workers=workers):
-        batches.append(batch)
+        batches.append([part.clone() for part in batch])  # out of the worker's shared memory
         if on_batch is not None:
             on_batch(len(batch[0]))
     return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))

@@ -79,6 +79,7 @@ def write_page(
     scores: Mapping[str, str] | None = None,
     beam_size: int = 1,
     max_length: int | None = None,
+    mark: str = "",
 ) -> None:
     """Writes a page in which the attention of a model on pictures can be explored, offline.
 
@@ -103,6 +104,7 @@ def write_page(
             greedy.
         max_length: Greatest number of tokens of a caption, the start token counted; None: all that
             the captioner has.
+        mark: Word that is kept at the end of the page (see `minivit.commands.outputs`).
 
     Raises:
         OSError: The page cannot be written, or a picture cannot be read.
@@ -120,6 +122,8 @@ def write_page(
         beam_size=beam_size,
         max_length=max_length,
     )
+    if mark:
+        text += f"<!-- {mark} -->\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 

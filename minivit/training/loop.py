@@ -36,6 +36,7 @@ from minivit.training.distributed import Processes
 from minivit.training.evaluation import evaluate
 from minivit.training.optimizers import make_optimizers, set_rates
 from minivit.training.settings import Settings, lr_fraction
+from minivit.training.state_file import StateError
 from minivit.training.task import Data, Epoch, Piece, Task, divide, epoch_order
 
 
@@ -310,7 +311,32 @@ class Trainer:
 
         Args:
             state: Result of `state`.
+
+        Raises:
+            StateError: It is none, or that of another model or of other phases.
         """
+        try:
+            self._load_state(state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            if isinstance(error, KeyError):
+                reason = f"{reason} is missing"
+            if len(reason) > 200:  # torch lists every tensor
+                reason = f"{reason[:200]} …"
+            raise StateError(f"is no state of this model and recipe ({reason})") from error
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        phase, epoch, step, all_steps = state["place"]
+        for name, value, most in (
+            ("phase", phase, len(self.phases) - 1),
+            ("step", all_steps, self.num_steps),
+            ("epoch", epoch, all_steps),
+            ("step of its epoch", step, all_steps),
+        ):
+            if type(value) is not int or not 0 <= value <= most:
+                raise ValueError(f"{name} {value!r}, expected 0 to {most}")
+        if state["sums"].shape != self._sums.shape:
+            raise ValueError(f"sums of shape {tuple(state['sums'].shape)}, expected (2,)")
         self._phase, self._epoch, self._step, self._all_steps = state["place"]
         self.epochs = [Epoch(*values) for values in state["epochs"]]
         self._sums, self._earlier = state["sums"], state["seconds"]

@@ -54,6 +54,11 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise RecipeError(f"{path}: not a TOML file ({error})") from None
 
 
+def parse_recipe(text: str) -> dict[str, Any]:
+    """The table of a recipe that `to_toml` wrote."""
+    return dict(tomllib.loads(text))
+
+
 def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Keys and values of KEY=VALUE texts; a value is written as in TOML, a text also unquoted.
 

@@ -29,7 +29,9 @@ class Record:
 
     def __init__(self, folder: RunFolder, plan: Plan, trainer: Trainer) -> None:
         self.folder, self.plan, self.trainer = folder, plan, trainer
+        before = folder.event_files()
         self.events = Events(folder.path / "tensorboard", len(trainer.epochs))
+        folder.add_files(folder.event_files() - before)
 
     def write(self) -> None:
         """Writes everything that is known after an epoch; the model also as the best, if it is."""

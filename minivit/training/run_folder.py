@@ -8,36 +8,43 @@
     best.safetensors    the best epoch          last.safetensors   the last one
     report.md           results, with pictures beside it        tensorboard/    event files
     state.pt            only while the run is unfinished: everything that --resume needs
+    minivit-run.json    the mark of a run folder: the files that it wrote, who is at work there
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import glob
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minivit.files import replacing
-from minivit.training.recipe_toml import read_recipe, to_toml
+from minivit.files import TEMPORARY, refuse_inputs, replacing
+from minivit.training.recipe_toml import parse_recipe, read_recipe, to_toml
 from minivit.training.recipes import defaults, with_new_names
+from minivit.training.run_mark import RunFolderError as RunFolderError
+from minivit.training.run_mark import RunMark
+from minivit.training.state_file import StateError, read_state, write_state
 from minivit.training.task import Epoch
 
 INDIFFERENT = frozenset({"about", "recipe", "workers", "save_every"})  # they change no result
 _PICTURES = ("curves.png", "attention.png", "positions.png", "confusion.png", "mistakes.png")
+_NAMES = (
+    *("recipe.toml", "environment.toml", "metrics.csv", *_PICTURES),
+    *("state.pt", "report.md", "best.safetensors", "last.safetensors"),
+)
 _EVENTS = "tensorboard/events.out.tfevents.*"
-
-
-class RunFolderError(ValueError):
-    """A run folder that cannot be used; the message says in one line what to do instead."""
 
 
 class RunFolder:
@@ -50,13 +57,70 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.best, self.last = path / "best.safetensors", path / "last.safetensors"
-        self.state, self.report, self.recipe = (
-            path / name for name in ("state.pt", "report.md", "recipe.toml")
+        self.state, self.report, self.recipe, self._environment = (
+            path / name for name in ("state.pt", "report.md", "recipe.toml", "environment.toml")
         )
+        self._mark = RunMark(path)
 
     def is_finished(self) -> bool:
         """Whether the run of this folder has ended."""
         return self.report.exists() and not self.state.exists()
+
+    # ---- what may begin --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for this process; what a killed one was writing there is removed.
+
+        Raises:
+            RunFolderError: A folder of somebody else, or another process is at work there.
+            OSError: The folder cannot be made or written to.
+        """
+        self._refuse_foreign()
+        with self._mark.locked():
+            for name in self._mark.files() or ():
+                pattern = TEMPORARY.format(
+                    stem=glob.escape(Path(name).stem), chance="????????", suffix=Path(name).suffix
+                )
+                for path in self.path.glob(pattern):
+                    path.unlink()
+            yield
+
+    def _refuse_foreign(self) -> None:
+        """Refuses what is no folder, or a folder in which something lies that is no run.
+
+        Raises:
+            RunFolderError: Says what to do instead.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: a file, expected a folder; give another --out")
+        if self.path.exists() and not self._files():
+            others = sorted(each.name for each in self.path.iterdir() if each != self._mark.path)
+            if others:
+                raise RunFolderError(
+                    f"{self.path}: is no run folder, and {others[0]!r} lies in it; give a new or "
+                    "an empty folder with --out"
+                )
+
+    def _files(self) -> set[str]:
+        """Names of the files that the run here wrote; none where there is no run.
+
+        Runs of before have no mark. All of them have a recipe, and an environment or a state.
+        """
+        if files := self._mark.files():
+            return {name for name in files if name in _NAMES or fnmatch(name, _EVENTS)}
+        if self.recipe.exists() and (self.state.exists() or self._environment.exists()):
+            return {*_NAMES, *self.event_files()}
+        return set()
+
+    def event_files(self) -> set[str]:
+        """Names of the files of TensorBoard that lie here."""
+        return {path.relative_to(self.path).as_posix() for path in self.path.glob(_EVENTS)}
+
+    def add_files(self, names: Iterable[str]) -> None:
+        """Adds names of files to those that the run wrote."""
+        if names := set(names):
+            self._mark.write(names | self._files())
 
     def check(
         self,
@@ -64,7 +128,8 @@ class RunFolder:
         *,
         resume: bool,
         overwrite: bool,
-        data_known: bool = False,
+        state: Mapping[str, Any] | None = None,
+        inputs: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         """Refuses a folder in which a run with this recipe may neither begin nor go on.
 
@@ -72,60 +137,100 @@ class RunFolder:
             recipe: Recipe as `Recipe.to_dict` gives it.
             resume: Whether a run that is there goes on.
             overwrite: Whether a run that is there is replaced.
-            data_known: Whether the state recognises its data by a digest, so that these, and the
-                file that names their classes, may lie elsewhere now.
+            state: State from which the run goes on, or None. Where it recognises its data by a
+                digest, these, and the file that names their classes, may lie elsewhere now.
+            inputs: Files and folders that the run reads.
 
         Raises:
             RunFolderError: A run is there, and `resume` and `overwrite` are false; or it had
-                another recipe; or this is no folder.
+                another recipe; or this is no run folder; or a file lies in it that a new run would
+                write over.
+            OutputIsInputError: A new run would remove one of its inputs.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise RunFolderError(f"{self.path}: a file, expected a folder; give another --out")
-        if not self.recipe.exists():
+        self._refuse_foreign()
+        files = self._files()
+        there = {name for name in files if (self.path / name).exists()}
+        if resume and (state is not None or "recipe.toml" in there):
+            self._compare(recipe, state)
             return
-        if resume:
-            now = with_new_names(read_text_recipe(recipe))
-            # A run by older code knows fewer keys: they had the values that are the defaults now.
-            added = {key: value for key, value in defaults(recipe).items() if key in now}
-            before = read_text_recipe(added) | with_new_names(read_recipe(str(self.recipe)))
-            indifferent = INDIFFERENT | ({"data", "labels"} if data_known else set())
-            keys = (set(before) | set(now)) - indifferent
-            for key in sorted(key for key in keys if before.get(key) != now.get(key)):
-                raise RunFolderError(
-                    f"{self.recipe}: {key} was {before.get(key)!r} in that run and is "
-                    f"{now.get(key)!r} now: --resume goes on with the same settings only"
-                )
-        elif not overwrite:
+        if there and not overwrite and not resume:
             run, more = "an unfinished run", "go on with it (--resume), "
             if self.is_finished():
                 run, more = "a finished run", ""
             raise RunFolderError(
                 f"{self.path}: holds {run}: {more}replace it (--overwrite), or give another --out"
             )
+        refuse_inputs((self.path / name for name in sorted(there)), inputs)
+        for name in _NAMES:
+            if name not in files and (self.path / name).exists():
+                raise RunFolderError(
+                    f"{self.path / name}: the run that is there did not write it, and a new one "
+                    "would write over it; move it elsewhere, or give another --out"
+                )
+
+    def _compare(self, recipe: Mapping[str, Any], state: Mapping[str, Any] | None) -> None:
+        """Compares a recipe with that of the run; the state's is the one that it began with."""
+        now = with_new_names(read_text_recipe(recipe))
+        # A run by older code knows fewer keys: they had the values that are the defaults now.
+        added = {key: value for key, value in defaults(recipe).items() if key in now}
+        before = read_text_recipe(added) | with_new_names(self.recipe_before(state))
+        data_known = "data" in (state or ())
+        indifferent = INDIFFERENT | ({"data", "labels"} if data_known else set())
+        keys = (set(before) | set(now)) - indifferent
+        for key in sorted(key for key in keys if before.get(key) != now.get(key)):
+            raise RunFolderError(
+                f"{self.recipe}: {key} was {before.get(key)!r} in that run and is "
+                f"{now.get(key)!r} now: --resume goes on with the same settings only"
+            )
+
+    def recipe_before(self, state: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The recipe that the run began with: the state's, or of older states recipe.toml.
+
+        Raises:
+            RunFolderError: Neither has one.
+            RecipeError: recipe.toml is damaged.
+        """
+        if state is not None and isinstance(text := state.get("recipe"), str):
+            return parse_recipe(text)
+        if self.recipe.exists():
+            return read_recipe(str(self.recipe))
+        raise RunFolderError(
+            f"{self.recipe}: is gone, and the state of that run, by an earlier minivit, does not "
+            "tell its settings: put it back, or begin anew with --overwrite"
+        )
 
     def begin(self, recipe: Mapping[str, Any], seed: int, device: torch.device) -> None:
         """Writes recipe and environment; removes the files of an earlier run, and no others."""
-        self._remove_half_written()
-        files = [self.path / name for name in ("metrics.csv", *_PICTURES)]
-        files += [self.state, self.report, self.best, self.last, *self.path.glob(_EVENTS)]
-        for path in files:
-            path.unlink(missing_ok=True)
+        before = self._files()
+        self._mark.write({*_NAMES, *before})
+        for name in before:
+            (self.path / name).unlink(missing_ok=True)
+        self._mark.write(_NAMES)
         write_text(self.recipe, to_toml(recipe))
-        write_text(self.path / "environment.toml", to_toml(environment(seed, device)))
+        write_text(self._environment, to_toml(environment(seed, device)))
 
-    def go_on(self, recipe: Mapping[str, Any]) -> str | None:
+    def go_on(
+        self, recipe: Mapping[str, Any], state: Mapping[str, Any] | None = None
+    ) -> str | None:
         """Has the recipe say where the data lie now, if they were moved since the run began.
+
+        Args:
+            recipe: Recipe as `Recipe.to_dict` gives it.
+            state: State from which the run goes on.
 
         Returns:
             Where they lay before; None if they are where they were.
         """
-        if not self.recipe.exists():
+        if not self._mark.files():  # a run of before there was one
+            self._mark.write(self._files())
+        if state is None and not self.recipe.exists():
             return None
-        before: str = read_recipe(str(self.recipe))["data"]
-        if before == recipe["data"]:
-            return None
-        write_text(self.recipe, to_toml(recipe))
-        return before
+        before: str = self.recipe_before(state)["data"]
+        if not self.recipe.exists() or before != recipe["data"]:
+            write_text(self.recipe, to_toml(recipe))
+        return before if before != recipe["data"] else None
+
+    # ---- what it writes --------------------------------------------------------------------------
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Writes the state to resume from.
@@ -133,47 +238,20 @@ class RunFolder:
         Raises:
             OSError: It cannot be written, as on a full disk; the one before it stays.
         """
-        try:
-            with replacing(self.state) as temporary, temporary.open("wb") as file:
-                torch.save(state, file)
-        except (OSError, RuntimeError) as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, OSError):
-                cause = cause.__context__  # torch's error about a short file comes after the cause
-            if cause is None:
-                raise
-            kept = "; the one before it is whole" if self.state.exists() else ""
-            raise OSError(
-                cause.errno or 0,
-                f"{cause.strerror or cause}{kept}: make room, then --resume",
-                str(self.state),
-            ) from None
+        write_state(self.state, state)
 
     def load_state(self) -> dict[str, Any] | None:
         """The state of an unfinished run; None where none was saved yet.
 
-        Files that the run was writing when it was killed are removed.
-
         Raises:
             RunFolderError: The file is damaged.
         """
-        self._remove_half_written()
         if not self.state.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
-        except Exception as error:  # unpickling and unzipping can raise anything
-            raise RunFolderError(
-                f"{self.state}: cannot be read ({type(error).__name__}): begin anew with "
-                "--overwrite"
-            ) from None
-        return state
-
-    def _remove_half_written(self) -> None:
-        """Removes the temporary files of `minivit.files.replacing` that a killed process left."""
-        for kind in ("toml", "csv", "png", "safetensors", "md", "pt"):
-            for path in self.path.glob(f".*-????????.{kind}"):
-                path.unlink()
+            return read_state(self.state)
+        except StateError as error:
+            raise RunFolderError(f"{self.state}: {error}: begin anew with --overwrite") from None
 
     def write_report(self, report: str) -> None:
         """Writes the report; the state stays, so that the run can go on."""

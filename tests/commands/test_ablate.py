@@ -121,7 +121,7 @@ def test_the_ten_strongest_are_printed_and_chosen_parts_ranked(
     assert len(capsys.readouterr().out.splitlines()) == 2 + 1 + 10
     assert len(read(tmp_path / "scene.csv")) == 16
     for parts, count in (("heads", 12), ("mlps", 4)):
-        assert visualize_("ablate", "--parts", parts, "--out", tmp_path) == 0
+        assert visualize_("ablate", "--parts", parts, "--out", tmp_path, "--overwrite") == 0
         rows = read(tmp_path / "scene.csv")
         assert [row["part"] for row in rows] == [parts.removesuffix("s")] * count
 
@@ -129,7 +129,7 @@ def test_the_ten_strongest_are_printed_and_chosen_parts_ranked(
 def test_a_part_is_replaced_by_its_mean(weights: Path, tmp_path: Path) -> None:
     photo = save_photo(tmp_path / "noise.png")
     words = ["--weights", weights, "--replace", "mean", "--target", "dog"]
-    assert visualize_("ablate", photo, *words, "--out", tmp_path / "out") == 0
+    assert visualize_("ablate", photo, *words, "--out", tmp_path / "out", "--overwrite") == 0
     model = minivit.load_model(weights)
     before, _ = log_probability(model, photo, 3)
     rows = read(tmp_path / "out" / "noise.csv")
@@ -186,7 +186,7 @@ def test_a_caption_is_ranked_with_all_its_words(
     assert len(printed) == 2 + 1 + 10
 
     chosen = f"{len(caption.words) - 1} {caption.words[-1].text}"
-    assert visualize_(*words, "--target", len(caption.words) - 1) == 0
+    assert visualize_(*words, "--overwrite", "--target", len(caption.words) - 1) == 0
     assert read(out / "noise.csv")[0]["target"] == chosen
     printed = capsys.readouterr().out.splitlines()
     changes = sorted(abs(changes[chosen]) for changes in places.values())[::-1]
@@ -194,7 +194,7 @@ def test_a_caption_is_ranked_with_all_its_words(
         changes[:10], abs=1e-4
     )
     text = caption.words[0].text  # the first of equal words
-    assert visualize_(*words, "--target", text) == 0
+    assert visualize_(*words, "--overwrite", "--target", text) == 0
     assert read(out / "noise.csv")[0]["target"] == f"0 {text}"
 
 

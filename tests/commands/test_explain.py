@@ -59,7 +59,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 def explain(*words: object) -> int:
-    return visualize.main(["explain", *map(str, words)])
+    return visualize.main(["explain", "--overwrite", *map(str, words)])
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
@@ -137,7 +137,7 @@ def test_panels_lie_where_those_of_attention_lie(
     Image.effect_noise(size, 80).convert("RGB").save(path, exif=exif)
     figures: list[Figure] = []
     monkeypatch.setattr(
-        "minivit.commands.pictures.write_figure", lambda figure, *_: figures.append(figure)
+        "minivit.commands.pictures.write_figure", lambda figure, *_, **__: figures.append(figure)
     )
     words = [str(path), "--weights", str(weights), "--out", str(tmp_path / "out"), *flags]
     assert visualize.main(["attention", *words]) == 0

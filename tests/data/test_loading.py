@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from minivit.data.loading import load_all, load_batches
 from minivit.preprocess import BadImageError
@@ -274,3 +274,17 @@ def test_ctrl_c_while_a_batch_is_fetched_is_no_error_of_the_worker() -> None:
         [sys.executable, "-c", HUNG_UP], cwd=root, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
+def test_what_is_drawn_into_memory_keeps_no_descriptors() -> None:
+    """Shared memory is one each, and a process may have 1,024."""
+    samples = TensorDataset(torch.arange(256 * 24), torch.arange(256 * 24))
+    descriptors: list[int] = []
+    first, second = load_all(
+        samples,
+        workers=1,
+        on_batch=lambda _: descriptors.append(len(os.listdir("/proc/self/fd"))),
+    )
+    assert torch.equal(first, samples.tensors[0]) and torch.equal(second, first)
+    assert max(descriptors[12:]) <= max(descriptors[:12]) + 2

@@ -497,7 +497,8 @@ def test_the_command_and_a_notebook_make_the_same_page(
         "name": "scenes_captioner.safetensors",
     }
     shown = show(captioner, [photo], **options)._repr_html_()
-    assert html.escape(path.read_text(encoding="utf-8")) in shown
+    page, _, mark = path.read_text(encoding="utf-8").rpartition("<!-- minivit:")
+    assert html.escape(page) in shown and mark.endswith(" -->\n")
     with opened(browser, path) as here:  # the sentence was cut, so that it has no end
         assert len(here.page.query_selector_all("#words button")) == 4
         assert "(cut)" in here.text("#beams")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
+import json
 import os
+import random
 import shlex
 import subprocess
 import sys
@@ -18,7 +20,8 @@ import pytest
 import torch
 
 from minivit.commands.terminal import one_line
-from minivit.training.recipe_toml import read_recipe
+from minivit.files import OutputIsInputError
+from minivit.training.recipe_toml import read_recipe, to_toml
 from minivit.training.recipes import ClassifyRecipe, make_recipe
 from minivit.training.run_folder import RunFolder, RunFolderError, environment
 from minivit.training.task import Epoch
@@ -57,9 +60,61 @@ WAYS = ({}, {"resume": True}, {"overwrite": True})
 def test_an_empty_folder_takes_a_run(folder: RunFolder, how: dict[str, bool]) -> None:
     check(folder, **how)
     folder.path.mkdir()
-    (folder.path / "notes.txt").write_text("my own")
     check(folder, **how)
+    with folder.locked():
+        check(folder, **how)
     assert folder.load_state() is None and not folder.is_finished()
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize(
+    "names",
+    [["notes.txt"], [".hidden"], ["report.md", "best.safetensors", "state.pt"], ["recipe.toml"]],
+)
+def test_a_folder_of_somebody_else_is_refused(
+    folder: RunFolder, names: list[str], how: dict[str, bool]
+) -> None:
+    """A file that is called as one of a run makes no run."""
+    folder.path.mkdir()
+    for name in names:
+        (folder.path / name).write_text("my own")
+    for refused in (lambda: check(folder, **how), lambda: folder.locked().__enter__()):
+        with pytest.raises(RunFolderError, match=r"run: is no run folder, and '.*' lies in it"):
+            refused()
+    assert sorted(path.name for path in folder.path.iterdir()) == sorted(names)
+
+
+def test_what_a_new_run_would_write_over_is_named_before_anything(folder: RunFolder) -> None:
+    begin(folder)
+    mark = json.loads((folder.path / "minivit-run.json").read_text())
+    mark["files"].remove("mistakes.png")
+    (folder.path / "minivit-run.json").write_text(json.dumps(mark))
+    (folder.path / "mistakes.png").write_text("my own")
+    folder.finish("# done\n")
+    with pytest.raises(RunFolderError, match=r"mistakes.png: the run that is there did not write"):
+        check(folder, overwrite=True)
+    check(folder, resume=True)
+
+
+def test_an_input_that_the_new_run_would_remove_is_named(folder: RunFolder, tmp_path: Path) -> None:
+    begin(folder)
+    folder.best.write_bytes(b"weights")
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(folder.best)
+    for given in (folder.best, link, folder.path):
+        with pytest.raises(OutputIsInputError, match=r"(best.safetensors|environment.toml): is an"):
+            folder.check(recipe(), resume=False, overwrite=True, inputs=[given])
+    folder.check(recipe(), resume=True, overwrite=False, inputs=[folder.best])
+
+
+def test_a_name_outside_of_the_folder_is_never_removed(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    begin(folder)
+    (folder.path / "notes.txt").write_text("mine")
+    text = json.dumps({"files": ["../precious", "notes.txt", str(tmp_path / "precious")]})
+    (folder.path / "minivit-run.json").write_text(text)
+    begin(folder)
+    assert (tmp_path / "precious").exists() and (folder.path / "notes.txt").exists()
 
 
 def test_an_unfinished_run_is_not_touched_unasked(folder: RunFolder) -> None:
@@ -156,23 +211,27 @@ def test_a_file_is_no_folder(folder: RunFolder, how: dict[str, bool]) -> None:
 
 
 def test_a_run_takes_away_all_of_the_run_before_it_and_nothing_else(folder: RunFolder) -> None:
+    begin(folder)
     names = (
         "metrics.csv", "curves.png", "attention.png", "positions.png", "confusion.png",
         "mistakes.png", "best.safetensors", "last.safetensors", "report.md", "state.pt",
         "recipe.toml", "environment.toml", "tensorboard/events.out.tfevents.1.vm.2.0",
-        ".state-abc_1234.pt", ".last-00000000.safetensors",
     )  # fmt: skip
-    own = ("notes.txt", "photo.png", "best of all.safetensors", "tensorboard/notes.txt", ".hidden")
+    own = (
+        "notes.txt", "photo.png", "best of all.safetensors", "tensorboard/notes.txt", ".hidden",
+        ".report-20261127.md", "tensorboard/events.out.tfevents.9.copied",
+    )  # fmt: skip
     (folder.path / "tensorboard").mkdir(parents=True)
     for name in (*names, *own):
         (folder.path / name).write_text("old")
+    folder.add_files(["tensorboard/events.out.tfevents.1.vm.2.0"])
     begin(folder)
     found = {
         str(path.relative_to(folder.path)): path.read_text()
         for path in folder.path.rglob("*")
         if path.is_file()
     }
-    assert set(found) == {*own, "recipe.toml", "environment.toml"}
+    assert set(found) == {*own, "recipe.toml", "environment.toml", "minivit-run.json"}
     assert all(found[name] == "old" for name in own)
     assert "old" not in (found["recipe.toml"], found["environment.toml"])
 
@@ -287,7 +346,7 @@ def test_a_damaged_state_is_refused_in_one_line(folder: RunFolder, damage: str) 
     else:
         damaged = {"cut": whole[:2000], "empty": b"", "noise": b"\x93" * 999}
         folder.state.write_bytes(damaged[damage])
-    said = r"state.pt: cannot be read \(\w+\): .*--overwrite"
+    said = r"state.pt: (cannot be read \(\w+\)|holds a \w+): .*--overwrite"
     with pytest.raises(RunFolderError, match=said) as error:
         folder.load_state()
     assert "\n" not in str(error.value)
@@ -297,10 +356,62 @@ def test_what_a_killed_process_left_half_written_is_taken_away(folder: RunFolder
     begin(folder)
     folder.save_state({"value": 1})
     before = {path.name for path in folder.path.iterdir()}
-    for name in (".state-a_b1c2d3.pt", ".best-00000000.safetensors", ".curves-zzzzzzzz.png"):
+    own = ".report-20261127.md"
+    half = (".state.minivit-a_b1c2d3.pt", ".best.minivit-00000000.safetensors")
+    for name in (*half, own):
         (folder.path / name).write_bytes(b"half")
-    assert folder.load_state() == {"value": 1}
-    assert {path.name for path in folder.path.iterdir()} == before
+    assert folder.load_state() == {"value": 1}  # takes nothing away: another may be at work
+    assert {path.name for path in folder.path.iterdir()} == {*before, *half, own}
+    with folder.locked():
+        assert {path.name for path in folder.path.iterdir()} == {*before, own}
+
+
+def test_a_process_that_dies_while_it_writes_leaves_what_is_taken_away(folder: RunFolder) -> None:
+    begin(folder)
+    before = {path.name for path in folder.path.iterdir()}
+    script = (
+        "import os, sys\nfrom minivit.files import replacing\n"
+        "with replacing(sys.argv[1]) as temporary:\n    os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(folder.best)], cwd=ROOT, check=False)
+    assert len(list(folder.path.iterdir())) == len(before) + 1
+    with folder.locked():
+        assert {path.name for path in folder.path.iterdir()} == before
+
+
+def test_any_bit_that_is_turned_is_noticed(folder: RunFolder) -> None:
+    """In the tensors, where torch.load sees none, in the zip's own bytes, and in the digest."""
+    state = {"value": torch.arange(50.0), "recipe": "lr = 0.1\n"}
+    folder.save_state(state)
+    whole = folder.state.read_bytes()
+    rng = random.Random(0)
+    places = [rng.randrange(len(whole)) for _ in range(150)] + list(range(-85, 0))
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.randrange(8)
+        folder.state.write_bytes(damaged)
+        with pytest.raises(RunFolderError, match=r"state.pt: cannot be read .*--overwrite"):
+            folder.load_state()
+    folder.state.write_bytes(whole)
+    assert folder.load_state() is not None
+
+
+def test_the_recipe_of_the_state_is_the_one_that_the_run_began_with(folder: RunFolder) -> None:
+    """Also where recipe.toml is gone, or was changed since."""
+    asked = recipe(data="a")
+    begin(folder, asked)
+    state = {"recipe": to_toml(asked), "data": {}}
+    text = folder.recipe.read_text()
+    for change in (folder.recipe.unlink, lambda: folder.recipe.write_text("lr = 7.0\n")):
+        change()
+        with pytest.raises(RunFolderError, match=r"lr was 0.0003 in that run and is 0.5 now"):
+            folder.check(recipe(data="a", lr=0.5), resume=True, overwrite=False, state=state)
+        folder.check(asked, resume=True, overwrite=False, state=state)
+    folder.recipe.unlink()
+    assert folder.go_on(asked, state) is None and folder.recipe.read_text() == text
+    folder.recipe.unlink()
+    with pytest.raises(RunFolderError, match=r"recipe.toml: is gone, and the state of that run"):
+        folder.check(asked, resume=True, overwrite=False, state={"value": 1})
 
 
 # ---- figures -------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ LEFT = {
     "environment.toml",
     "last.safetensors",
     "metrics.csv",
+    "minivit-run.json",
     "recipe.toml",
     "report.md",
     "state.pt",

@@ -6,8 +6,10 @@ bits of a logit, and are the same each time.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,12 +34,19 @@ from minivit.data.photos.splits import (
 )
 from minivit.data.scenes.dataset import CLASS_NAMES, NUM_HELD_OUT, TEST_SEED
 from minivit.data.text_files import Split
+from minivit.files import refuse_inputs
 from minivit.training.classify.data import PhotoData, draw_scenes, plain_photos
-from minivit.training.classify.predictions import predict_all, write_predictions
+from minivit.training.classify.predictions import (
+    growing_predictions,
+    predict,
+    predict_all,
+)
 from minivit.training.classify.report import DIFFICULTIES
 from minivit.training.classify.scores import class_scores, summary
-from minivit.training.task import Bar
+from minivit.training.task import Bar, consecutive
 from minivit.vit import VisionTransformer
+
+_ADVICE = "choose another --predictions"
 
 
 def evaluate_scenes(
@@ -119,6 +128,11 @@ def evaluate_photos(
         ValueError: Data or names that cannot be used; a model without classes; no file for
             predictions, and no labels or nobody who says which output means which class.
     """
+    if predictions:
+        inputs: list[str | Path] = [weights, *([labels] if labels else [])]
+        if predictions.suffix.lower() != ".csv" or location.is_file():
+            inputs.append(location)  # a CSV file within a folder of photos is none of them
+        refuse_inputs([predictions], inputs, advice=_ADVICE)
     model = load_model(weights, device=device, expected=VisionTransformer)
     class_names, remarks = _class_names(model, weights, labels, location)
     labelled = recognise(location) != "flat"
@@ -140,26 +154,42 @@ def evaluate_photos(
             raise ValueError(f"{remarks[-1]}; or give --predictions OUT.csv for the numbers")
         problem = f"{photos.description}, without labels"
         raise BadDataError.about(location, problem, "give --predictions OUT.csv for the answers")
-    start = time.perf_counter()
-    logits, truth = predict_all(
-        model,
-        PhotoData(plain_photos(photos, model.preprocess), workers),
-        device=device,
-        batch_size=batch_size,
-        bf16=bf16,
-        on_batch=bar("classifying", len(photos)),
-    )
+    start, on_batch = time.perf_counter(), bar("classifying", len(photos))
+    data = PhotoData(plain_photos(photos, model.preprocess), workers)
+    with contextlib.ExitStack() as files:
+        write = None
+        if predictions:
+            refuse_inputs([predictions], photos.paths, advice=_ADVICE)
+            write = files.enter_context(growing_predictions(predictions))
+        logits, truth = predict(
+            model,
+            data.load(0, consecutive(range(len(photos)), batch_size)),
+            device=device,
+            bf16=bf16,
+            on_batch=on_batch,
+            on_logits=write and partial(_write_answers, write, iter(photos.names), class_names),
+            count=len(photos),
+        )
     seconds = time.perf_counter() - start
     lines = [photos.description, *remarks]
     if photos.labels and class_names:
         lines += _scores(logits, truth, class_names)
     if predictions:
-        numbers = logits.argmax(dim=1).tolist()
-        answers = [class_names[number] if class_names else str(number) for number in numbers]
-        write_predictions(predictions, photos.names, answers)
-        lines.append(f"{len(answers):,} answers: {predictions}")
+        lines.append(f"{len(photos):,} answers: {predictions}")
     lines.append(f"{len(photos) / seconds:.1f} photos a second, {seconds:.1f} s")
     return lines, list(photos.unreadable)
+
+
+def _write_answers(
+    write: Callable[[Sequence[str], Sequence[str]], None],
+    names: Iterator[str],
+    class_names: Sequence[str] | None,
+    logits: Tensor,
+) -> None:
+    """Writes the answers for the next photos, whose logits are (photos, classes)."""
+    numbers = logits.argmax(dim=1).tolist()
+    answers = [class_names[number] if class_names else str(number) for number in numbers]
+    write(list(itertools.islice(names, len(answers))), answers)
 
 
 def _class_names(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -9,6 +11,7 @@ from minivit.data.photos.dataset import PhotoDataset
 from minivit.data.photos.sets import in_turn
 from minivit.data.photos.splits import read_photos
 from minivit.data.seeds import sample_rng
+from minivit.files import refuse_inputs
 from minivit.training.classify.data import make_augmentation
 from minivit.training.classify.model import load_start, make_classifier
 from minivit.training.recipes import ClassifyRecipe
@@ -19,7 +22,7 @@ NUM_EPOCHS = 5
 
 
 def preview_figure(
-    recipe: ClassifyRecipe, bar: Bar, *, num_photos: int
+    recipe: ClassifyRecipe, bar: Bar, *, num_photos: int, out: Path | None = None
 ) -> tuple[Figure, list[str]]:
     """A row for each of some training photos: as the model is given it, then augmented.
 
@@ -30,6 +33,7 @@ def preview_figure(
         recipe: Recipe with photos, no scenes, and their augmentation.
         bar: Progress bar of the check of photos.
         num_photos: Number of rows, of each class in turn.
+        out: File that the figure will be written to, which may be none of the photos; None: none.
 
     Returns:
         The figure, and lines for the user.
@@ -47,6 +51,8 @@ def preview_figure(
         held_out=recipe.held_out,
         labels=recipe.labels,
     )
+    for part in (splits.train, splits.validation):  # a CSV file names photos anywhere
+        refuse_inputs([out] if out else [], part.paths)
     names, labels = splits.class_names, splits.train.labels
     model, _ = make_classifier(recipe, names, start)
     augmentation = make_augmentation(recipe, model.preprocess)

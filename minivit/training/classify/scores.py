@@ -38,7 +38,8 @@ class ClassScores:
         ece: Expected calibration error, 0 to 1.
         per_class: (K,) float64, share of right photos of each class; NaN where it has no photo.
         count: (K,) int64, photos of each class.
-        confusion: (K, K) int64, photos by [truth, answer].
+        pairs: (P, 2) int64, the [truth, answer] that have photos, in order.
+        pair_count: (P,) int64, photos of each pair.
     """
 
     top1: float
@@ -47,7 +48,16 @@ class ClassScores:
     ece: float
     per_class: Tensor
     count: Tensor
-    confusion: Tensor
+    pairs: Tensor
+    pair_count: Tensor
+
+    @property
+    def confusion(self) -> Tensor:
+        """(K, K) int64, photos by [truth, answer]: 80 GB for 100,000 classes."""
+        num_classes = len(self.count)
+        table = torch.zeros(num_classes, num_classes, dtype=torch.long)
+        table[self.pairs[:, 0], self.pairs[:, 1]] = self.pair_count
+        return table
 
 
 class Confusion(NamedTuple):
@@ -82,17 +92,19 @@ def class_scores(logits: Tensor, labels: Tensor) -> ClassScores:
     right = answers == labels
     log_probs = logits.log_softmax(dim=1)
 
-    pairs = labels * num_classes + answers
-    confusion = pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
-    count = confusion.sum(dim=1)
+    both = torch.stack([labels, answers], dim=1)  # (n, 2)
+    pairs, pair_count = torch.unique(both, dim=0, return_counts=True)  # (P, 2), (P,)
+    count = labels.bincount(minlength=num_classes)
+    num_right = labels[right].bincount(minlength=num_classes)
     return ClassScores(
         top1=int(right.sum()) / n,
         top5=int((_rank(logits, labels) < 5).sum()) / n if num_classes > 5 else None,
         loss=-float(log_probs[rows, labels].mean()),
         ece=_calibration_error(log_probs[rows, answers].exp(), right),
-        per_class=confusion.diagonal().double() / count,  # 0 / 0 is NaN
+        per_class=num_right.double() / count,  # 0 / 0 is NaN
         count=count,
-        confusion=confusion,
+        pairs=pairs,
+        pair_count=pair_count,
     )
 
 
@@ -114,9 +126,10 @@ def most_confused(
         Confusion(
             class_names[truth], class_names[answer], photos, photos / int(scores.count[truth])
         )
-        for truth, row in enumerate(scores.confusion.tolist())
-        for answer, photos in enumerate(row)
-        if photos and answer != truth
+        for (truth, answer), photos in zip(
+            scores.pairs.tolist(), scores.pair_count.tolist(), strict=True
+        )
+        if answer != truth
     ]
     return sorted(pairs, key=lambda pair: (-pair.photos, -pair.share))[:num_pairs]
 

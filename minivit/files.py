@@ -1,10 +1,11 @@
-"""Writing files so that a reader never meets half of one."""
+"""Files: written so that a reader never meets half of one, read only where they have an end."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -57,6 +58,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
         raise
+
+
+def not_a_file(path: str | os.PathLike[str]) -> str:
+    """What stands at a path instead of a plain file, such as "a named pipe"; "" where one does.
+
+    Whoever is about to read a file that a user or a list names asks here first: a pipe makes its
+    reader wait until somebody writes, and a device has no end. Links are followed.
+
+    Raises:
+        OSError: Nothing is there.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode):
+        return ""
+    if stat.S_ISDIR(mode):
+        return "a folder, not a file"
+    return "a pipe, not a file" if stat.S_ISFIFO(mode) else "a device or socket, not a file"
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

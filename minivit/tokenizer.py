@@ -284,8 +284,9 @@ def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
     """
     kinds: dict[Any, Callable[[Sequence[str]], Tokenizer]]
     kinds = {"wordpiece": WordPiece, "words": WordLevel}
-    if set(values) != {"kind", "vocabulary"}:
-        problem = f"tokenizer: found fields {sorted(values)}"
+    if not isinstance(values, Mapping) or set(values) != {"kind", "vocabulary"}:
+        fields = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+        problem = f"tokenizer: found fields {fields}"
         raise BadVocabularyError(f"{problem}, expected ['kind', 'vocabulary']")
     kind, vocabulary = values["kind"], values["vocabulary"]
     if not isinstance(kind, str) or kind not in kinds:

@@ -29,6 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from minivit.files import not_a_file
 from weights_convert.foreign_files import is_safetensors, refusal
 from weights_convert.towers import CONTAINERS, TowerError, find_model
 from weights_convert.towers import unwrap as unwrap
@@ -95,6 +96,8 @@ def read(
         raise ConvertError(f"{file}: {sentence}")
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; check the path")
+    if kind := not_a_file(file):
+        raise ConvertError(f"{file}: {kind}; give the checkpoint as a file")
     source = _read_npz(file, which, prefix) if _is_npz(file) else _read_torch(file, which, prefix)
     for name, tensor in (source.tensors | source.outside).items():
         size = tensor.numel() * tensor.element_size()
@@ -182,9 +185,11 @@ def _weights_in(folder: Path) -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
+    if kind := not_a_file(path):
+        raise ConvertError(f"{path}: {kind}; remove it")
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number without end, or too deep
         raise ConvertError(f"{path}: not JSON ({error}); mend or remove it") from None
     if not isinstance(values, dict):
         raise ConvertError(f"{path}: expected an object with fields, found {type(values).__name__}")

@@ -89,7 +89,7 @@ def _from_json(path: Path, text: str) -> list[object]:
     """The values of a JSON list, or of an object whose keys count from 0."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, a number without end, or too deep
         problem = f"begins as JSON and is none ({error})"
         raise BadDataError.about(path, problem, "expected a list, or a name a line") from error
     if isinstance(values, dict):

@@ -148,9 +148,8 @@ def from_dict(
     missing = [name for name in needed if name not in values]
     for problem, names in (("unknown", unknown), ("missing", missing)):
         if names:
-            raise ValueError(
-                f"{problem} {what} field {', '.join(names)[:_LONGEST_SHOWN]}; valid: {', '.join(valid)}"
-            )
+            first = ", ".join(names)[:_LONGEST_SHOWN]
+            raise ValueError(f"{problem} {what} field {first}; valid: {', '.join(valid)}")
     tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return kind(**tuples)
 

@@ -507,7 +507,7 @@ def test_a_part_of_another_kind_is_named(file: Path, name: str, value: object, w
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "1" * 5000, "{", "", "\0"])
-def test_a_description_that_is_no_json(file: Path, text: str) -> None:
+def test_a_description_that_json_cannot_read(file: Path, text: str) -> None:
     safetensors.torch.save_file({"a": torch.ones(1)}, file, metadata={"minivit": text})
     assert "its description is no JSON" in refusal(file)
 

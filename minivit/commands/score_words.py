@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from minivit.files import not_a_file
+
 # The figure that says most, where there were masks and where there were none.
 _FIGURES = {"pointing": "points {:.0f} %", "insertion": "insertion {:.0f} %"}
 
@@ -23,6 +25,8 @@ def read_scores(path: Path) -> dict[str, str]:
         ValueError: The file cannot be read, or is another table.
     """
     try:
+        if kind := not_a_file(path):
+            raise OSError(0, kind)
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         return {row["map"]: _words(row) for row in rows}

@@ -397,8 +397,16 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None
     assert not output.exists()
 
 
-@pytest.mark.parametrize("values", [{"layer_norm_eps": "x"}, {"id2label": 5}, {"id2label": [1]},
-                                    {"num_hidden_layers": "many"}, {"hidden_act": ["gelu"]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"layer_norm_eps": "x"},
+        {"id2label": 5},
+        {"id2label": [1]},
+        {"num_hidden_layers": "many"},
+        {"hidden_act": ["gelu"]},
+    ],
+)
 def test_a_config_that_lies_is_refused_in_one_line(
     tmp_path: Path, values: dict[str, object]
 ) -> None:

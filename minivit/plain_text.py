@@ -15,6 +15,9 @@ import unicodedata
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format, half a pair, line and paragraph ends
 _JOINERS = "\u200c\u200d"  # letters of Persian and pictures of families need them
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+# Controls but tab, line feed and carriage return; and how `cell` writes those and a backslash.
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_ESCAPE = re.compile(r"\\x([01][0-9a-f]|7f|[89][0-9a-f]|5c)")
 _NUMBER = re.compile(r"[+-][0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
@@ -36,16 +39,25 @@ def _is_hidden(letter: str) -> bool:
     return unicodedata.category(letter) in _HIDDEN and letter not in _JOINERS
 
 
-def cell(text: str) -> str:
-    """A text as a cell of a CSV file, which no table program takes for a formula.
+# ---- tables --------------------------------------------------------------------------------------
 
-    One that begins with =, +, -, @, a tab or a line's end gets an apostrophe in front, which is how
-    such programs mark text. A number with a sign is no formula and stays. `from_cell` is the
-    inverse; so that it is one, apostrophes before such a beginning get one more.
+
+def cell(text: str) -> str:
+    r"""A text as a cell of a CSV file, which neither a table program nor a terminal obeys.
+
+    One that begins with =, +, -, @, a tab or a line's end gets an apostrophe in front, by which
+    such programs know text. A number with a sign is no formula and stays. ESC is written \x1b, and
+    so are the other controls but tabs and line ends, which CSV has quotes for.
+
+    `from_cell` is the inverse. For that, what looks like the work of this function gets it once
+    more: an apostrophe before such a beginning, and \x5c for the backslash of a written \x1b.
     """
+    text = _ESCAPE.sub(lambda match: rf"\x5c{match[0][1:]}", text)
+    text = _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def from_cell(text: str) -> str:
-    """The text that `cell` wrote."""
-    return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
+    """The text that `cell` wrote; another text is its own."""
+    text = text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
+    return _ESCAPE.sub(lambda match: chr(int(match[0][2:], 16)), text)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minivit.commands.terminal import Parser, run
+from minivit.commands.terminal import Parser, run, say
 from weights_convert.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _summary(model: VisionTransformer | ResNet | Captioner) -> str:
 
 def _say(arguments: argparse.Namespace, *lines: str) -> None:
     if not arguments.quiet:
-        print(*lines, sep="\n")
+        say(*lines)
 
 
 def _name_of(path: Path) -> str:

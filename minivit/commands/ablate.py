@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
 from minivit.commands.target import class_number, word_number
+from minivit.plain_text import cell
 from minivit.progress import Bar, progress_bars
 
 if TYPE_CHECKING:
@@ -223,6 +224,6 @@ def _table(changes: Sequence[Change]) -> str:
     for change in changes:
         part, head = ("mlp", "") if change.head is None else ("head", str(change.head))
         numbers = (change.before, change.before + change.change, change.change)
-        row = (change.where, change.block, part, head, change.target)
+        row = (change.where, change.block, part, head, cell(change.target))
         writer.writerow((*row, *(f"{number:.6f}" for number in numbers)))
     return text.getvalue()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from minivit.commands.pictures import complaint
 from minivit.commands.score_words import read_scores
 from minivit.commands.seen import whole_photo
+from minivit.commands.terminal import say
 
 if TYPE_CHECKING:
     from minivit.captioner import Captioner
@@ -64,7 +65,7 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
         raise OSError(
             f"{arguments.out}: cannot be written ({error.strerror or error}); choose another --out"
         ) from error
-    print(arguments.out)
+    say(arguments.out)
     return status
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.terminal import one_line
+from minivit.plain_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,13 +135,13 @@ def _write(drawing: Drawing, path: Path) -> None:
             temporary.write_text(drawing.table, encoding="utf-8", newline="")
         write_figure(drawing.figure, path, drawing.remark)
     for line in [str(table)] * bool(drawing.table) + list(drawing.lines):
-        tqdm.write(line if line.isprintable() else repr(line))
+        tqdm.write(visible(line))
 
 
 def complaint(path: str, error: ValueError) -> str:
     """The error in one line that names the photo."""
     message = one_line(error)
-    return message if path in message else one_line(ValueError(f"{path}: {error}"))
+    return message if visible(path) in message else one_line(ValueError(f"{path}: {error}"))
 
 
 def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
@@ -202,7 +203,7 @@ def write_figure(figure: Figure, path: Path, remark: str = "") -> None:
     except OSError as error:
         raise _unwritable(path, error) from error
     parts = [str(path), remark] if remark else [str(path)]
-    tqdm.write(": ".join(part if part.isprintable() else repr(part) for part in parts))
+    tqdm.write(visible(": ".join(parts)))
 
 
 def _unwritable(path: Path, error: OSError) -> OSError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
-from minivit.commands.terminal import one_line
+from minivit.commands.terminal import one_line, say
 from minivit.files import replacing
 from minivit.progress import Bar, progress_bars
 
@@ -63,7 +63,7 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     figure = scores_figure(rows, heading=f"{description}\nweights: {arguments.weights.name}")
     text = markdown(rows, heading=heading, draws=arguments.draws)
     for path in _write(arguments.out, text, rows, figure):
-        print(path)
+        say(path)
 
 
 def _check_folders(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from minivit.plain_text import visible
 
 if TYPE_CHECKING:
     import torch
@@ -140,8 +142,18 @@ def one_line(error: BaseException) -> str:
     """The message of an error without line breaks; for a system error its file and reason."""
     if isinstance(error, OSError) and error.strerror:
         file = f"{error.filename}: " if error.filename else ""
-        return f"error: {file}{error.strerror}"
-    return "error: " + " ".join(str(error).split())
+        return visible(f"error: {file}{error.strerror}")
+    return "error: " + visible(" ".join(str(error).split()))
+
+
+def say(*lines: object, file: TextIO | None = None) -> None:
+    """Prints lines at once, each of them as one line: what steers a terminal is shown escaped.
+
+    Args:
+        *lines: Lines, with words in them that others chose: labels, names of files and folders.
+        file: Where they go; None: standard output.
+    """
+    print(*(visible(str(line)) for line in lines), sep="\n", file=file, flush=True)
 
 
 def at_least_one(text: str) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from minivit.files import replacing
+from minivit.plain_text import cell
 from minivit.training.classify.data import ImageBatch, LabelledImages, PhotoData
 from minivit.training.task import consecutive, normalized
 from minivit.vit import VisionTransformer
@@ -75,8 +76,10 @@ def write_predictions(
 ) -> None:
     """Writes a row for each photo, in order, under the header `filename,label`.
 
-    UTF-8; lines end in a line feed; values are quoted where they need it. A name that is not valid
-    UTF-8 on disk is written byte for byte as it is there. The file is written whole or not at all.
+    UTF-8; lines end in a line feed; values are quoted where they need it. A value that a table
+    program would compute, or that would steer a terminal, is written as `plain_text.cell` says, and
+    `--data` reads it back as it was. A name that is not valid UTF-8 on disk is written byte for
+    byte as it is there. The file is written whole or not at all.
 
     Args:
         path: File to write; folders above it are made.
@@ -97,5 +100,6 @@ def write_predictions(
         # Before Python 3.13 csv leaves a carriage return unquoted, but reads it as a line's end.
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow(("filename", "label"))
-        for row in zip(names, answers, strict=True):
+        for pair in zip(names, answers, strict=True):
+            row = [cell(text) for text in pair]
             (quoted if "\r" in "".join(row) else plain).writerow(row)

@@ -22,6 +22,7 @@ from minivit.data.scenes.dataset import CLASS_NAMES, TEST_SEED
 from minivit.explain import class_attention, position_scores, position_similarity
 from minivit.explain.pointing import pointing_game
 from minivit.files import save_figure
+from minivit.plain_text import visible
 from minivit.training.classify.data import LabelledImages, PhotoData
 from minivit.training.classify.linear_probe import linear_probe
 from minivit.training.classify.predictions import predict_all
@@ -171,7 +172,7 @@ def photo_report(
         scores = class_scores(logits, labels)
         lines.append(f"{len(labels):,} {name} photos: {summary(scores)}")
     save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png")
-    more = "".join(f"- {note}\n" for note in notes)
+    more = "".join(f"- {visible(note)}\n" for note in notes)
     more += f"\nThe rest is about the {name} photos.\n\n![confusions](confusion.png)\n\n"
     if pairs := most_confused(scores, model.labels, 10):
         more += "## Most confused\n\n| is | the model says | photos | of that class |\n"

@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from minivit.plain_text import visible
+
 NUM_BINS = 15  # of confidence, as in the paper
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|~#&$])")
 
@@ -174,7 +176,7 @@ def classes_table(scores: ClassScores, class_names: Sequence[str]) -> str:
 
 def escaped(text: str) -> str:
     """A text in one line that markdown shows literally, also in a cell of a table."""
-    return _MARKS.sub(r"\\\1", " ".join(text.split()))
+    return _MARKS.sub(r"\\\1", visible(" ".join(text.split())))
 
 
 def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

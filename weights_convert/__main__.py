@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,6 +187,7 @@ def _refuse_options(arguments: argparse.Namespace) -> None:
 def _convert_by_name(arguments: argparse.Namespace) -> int:
     from weights_convert.catalogue import catalogue, find
     from weights_convert.download import cache_folder, download
+    from weights_convert.foreign_files import no_weights
 
     if Path(arguments.input).suffix in (".safetensors", ".pth", ".pt", ".bin", ".npz"):
         known = Path(arguments.input).stem in catalogue()
@@ -193,11 +195,12 @@ def _convert_by_name(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(f"{arguments.input}: no such file; check the path{hint}")
     entry = find(arguments.input)
     folder = cache_folder() / entry.name
-    path = download(
-        entry.address, folder / entry.file_name, sha256=entry.sha256, progress=not arguments.quiet
+    fetch = partial(
+        download, progress=not arguments.quiet, remember=lambda line: _say(arguments, line)
     )
+    path = fetch(entry.address, folder / entry.file_name, sha256=entry.sha256, check=no_weights)
     extra = {
-        name: download(address, folder / name, progress=not arguments.quiet)
+        name: fetch(address, folder / name, check=no_weights if "head" in name else None)
         for address, name in entry.extra
     }
     head = next((file for name, file in extra.items() if "head" in name), None)

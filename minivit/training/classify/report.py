@@ -27,6 +27,7 @@ from minivit.training.classify.data import LabelledImages, PhotoData
 from minivit.training.classify.linear_probe import linear_probe
 from minivit.training.classify.predictions import predict_all
 from minivit.training.classify.scores import (
+    MOST_IN_A_TABLE,
     class_scores,
     classes_table,
     escaped,
@@ -171,9 +172,12 @@ def photo_report(
         )
         scores = class_scores(logits, labels)
         lines.append(f"{len(labels):,} {name} photos: {summary(scores)}")
-    save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png")
+    drawn = ""
+    if len(model.labels) <= MOST_IN_A_TABLE:
+        save_figure(confusion_figure(scores.confusion, model.labels), folder / "confusion.png")
+        drawn = "![confusions](confusion.png)\n\n"
     more = "".join(f"- {visible(note)}\n" for note in notes)
-    more += f"\nThe rest is about the {name} photos.\n\n![confusions](confusion.png)\n\n"
+    more += f"\nThe rest is about the {name} photos.\n\n{drawn}"
     if pairs := most_confused(scores, model.labels, 10):
         more += "## Most confused\n\n| is | the model says | photos | of that class |\n"
         more += "| --- | --- | ---: | ---: |\n"

@@ -25,6 +25,7 @@ from torch import Tensor
 from minivit.plain_text import visible
 
 NUM_BINS = 15  # of confidence, as in the paper
+MOST_IN_A_TABLE = 2048  # classes: beyond, a figure of all pairs has cells that nobody can see
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|~#&$])")
 
 
@@ -40,7 +41,7 @@ class ClassScores:
         ece: Expected calibration error, 0 to 1.
         per_class: (K,) float64, share of right photos of each class; NaN where it has no photo.
         count: (K,) int64, photos of each class.
-        confusion: (K, K) int64, photos by [truth, answer].
+        pairs: (P, 3) int64, a row (truth, answer, photos) for each pair that has photos, by number.
     """
 
     top1: float
@@ -49,7 +50,24 @@ class ClassScores:
     ece: float
     per_class: Tensor
     count: Tensor
-    confusion: Tensor
+    pairs: Tensor
+
+    @property
+    def confusion(self) -> Tensor:
+        """(K, K) int64, photos by [truth, answer].
+
+        Raises:
+            ValueError: More than `MOST_IN_A_TABLE` classes; 100,000 would take 80 GB.
+        """
+        num_classes = len(self.count)
+        if num_classes > MOST_IN_A_TABLE:
+            raise ValueError(
+                f"a table of {num_classes:,} × {num_classes:,} confusions, expected "
+                f"{MOST_IN_A_TABLE:,} classes at most: look at pairs"
+            )
+        table = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        table[self.pairs[:, 0], self.pairs[:, 1]] = self.pairs[:, 2]
+        return table
 
 
 class Confusion(NamedTuple):
@@ -84,17 +102,16 @@ def class_scores(logits: Tensor, labels: Tensor) -> ClassScores:
     right = answers == labels
     log_probs = logits.log_softmax(dim=1)
 
-    pairs = labels * num_classes + answers
-    confusion = pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
-    count = confusion.sum(dim=1)
+    pairs, photos = torch.stack([labels, answers], dim=1).unique(dim=0, return_counts=True)
+    count = labels.bincount(minlength=num_classes)
     return ClassScores(
         top1=int(right.sum()) / n,
         top5=int((_rank(logits, labels) < 5).sum()) / n if num_classes > 5 else None,
         loss=-float(log_probs[rows, labels].mean()),
         ece=_calibration_error(log_probs[rows, answers].exp(), right),
-        per_class=confusion.diagonal().double() / count,  # 0 / 0 is NaN
+        per_class=labels[right].bincount(minlength=num_classes).double() / count,  # 0 / 0 is NaN
         count=count,
-        confusion=confusion,
+        pairs=torch.cat([pairs, photos[:, None]], dim=1),
     )
 
 
@@ -116,9 +133,8 @@ def most_confused(
         Confusion(
             class_names[truth], class_names[answer], photos, photos / int(scores.count[truth])
         )
-        for truth, row in enumerate(scores.confusion.tolist())
-        for answer, photos in enumerate(row)
-        if photos and answer != truth
+        for truth, answer, photos in scores.pairs.tolist()
+        if answer != truth
     ]
     return sorted(pairs, key=lambda pair: (-pair.photos, -pair.share))[:num_pairs]
 

@@ -39,7 +39,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.stem[:80]}-", suffix=target.suffix
+            dir=target.parent,
+            prefix=f".{cut_name(target.stem, 80)}-",
+            suffix=cut_name(target.suffix, 80),
         )
     except OSError as error:  # speak of the file that was to be written, not of a temporary name
         raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
@@ -58,6 +60,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
         raise
+
+
+def cut_name(name: str, most: int) -> str:
+    """A name, or the beginning of it that is no longer than so many bytes in a folder.
+
+    File systems allow 255 bytes, which are 85 Chinese characters.
+    """
+    data = os.fsencode(name)
+    return name if len(data) <= most else data[:most].decode("utf-8", "ignore")
 
 
 def not_a_file(path: str | os.PathLike[str]) -> str:

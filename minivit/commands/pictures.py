@@ -8,6 +8,7 @@ before it is needed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -16,11 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.terminal import one_line
+from minivit.files import cut_name
 from minivit.plain_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
+
+
+_LONGEST_STEM = 255 - len(".png")  # bytes, by most file systems
+_OF_ONE_FILE = (errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)  # not of all of them
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,13 @@ def _draw_photos(paths: Sequence[str], folder: Path, draw: Draw, *, debug: bool)
             tqdm.write(complaint(path, error), file=sys.stderr)
             status = 2
         else:
-            _write(drawing, target)
+            try:
+                _write(drawing, target)
+            except OSError as error:
+                if debug or getattr(error.__cause__, "errno", None) not in _OF_ONE_FILE:
+                    raise
+                tqdm.write(one_line(error), file=sys.stderr)
+                status = 2
     return status
 
 
@@ -166,6 +178,8 @@ def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
 def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
     """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …
 
+    A stem that is too long for a file system is cut.
+
     Raises:
         ValueError: A picture would be overwritten by a figure.
     """
@@ -173,11 +187,12 @@ def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
     taken: set[str] = set()
     targets = []
     for path in paths:
-        stem = name = Path(path).stem
+        stem = name = cut_name(Path(path).stem, _LONGEST_STEM)
         number = 1
         while name.casefold() in taken:  # folders of some systems do not tell A.png from a.png
             number += 1
-            name = f"{stem}-{number}"
+            ending = f"-{number}"
+            name = cut_name(stem, _LONGEST_STEM - len(ending)) + ending
         taken.add(name.casefold())
         target = folder / f"{name}.png"
         if target.resolve() in inputs:

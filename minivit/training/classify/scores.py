@@ -41,7 +41,8 @@ class ClassScores:
         ece: Expected calibration error, 0 to 1.
         per_class: (K,) float64, share of right photos of each class; NaN where it has no photo.
         count: (K,) int64, photos of each class.
-        pairs: (P, 3) int64, a row (truth, answer, photos) for each pair that has photos, by number.
+        pairs: (P, 2) int64, the [truth, answer] that have photos, in order.
+        pair_count: (P,) int64, photos of each pair.
     """
 
     top1: float
@@ -51,6 +52,7 @@ class ClassScores:
     per_class: Tensor
     count: Tensor
     pairs: Tensor
+    pair_count: Tensor
 
     @property
     def confusion(self) -> Tensor:
@@ -65,8 +67,8 @@ class ClassScores:
                 f"a table of {num_classes:,} × {num_classes:,} confusions, expected "
                 f"{MOST_IN_A_TABLE:,} classes at most: look at pairs"
             )
-        table = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        table[self.pairs[:, 0], self.pairs[:, 1]] = self.pairs[:, 2]
+        table = torch.zeros(num_classes, num_classes, dtype=torch.long)
+        table[self.pairs[:, 0], self.pairs[:, 1]] = self.pair_count
         return table
 
 
@@ -102,16 +104,19 @@ def class_scores(logits: Tensor, labels: Tensor) -> ClassScores:
     right = answers == labels
     log_probs = logits.log_softmax(dim=1)
 
-    pairs, photos = torch.stack([labels, answers], dim=1).unique(dim=0, return_counts=True)
+    both = torch.stack([labels, answers], dim=1)  # (n, 2)
+    pairs, pair_count = torch.unique(both, dim=0, return_counts=True)  # (P, 2), (P,)
     count = labels.bincount(minlength=num_classes)
+    num_right = labels[right].bincount(minlength=num_classes)
     return ClassScores(
         top1=int(right.sum()) / n,
         top5=int((_rank(logits, labels) < 5).sum()) / n if num_classes > 5 else None,
         loss=-float(log_probs[rows, labels].mean()),
         ece=_calibration_error(log_probs[rows, answers].exp(), right),
-        per_class=labels[right].bincount(minlength=num_classes).double() / count,  # 0 / 0 is NaN
+        per_class=num_right.double() / count,  # 0 / 0 is NaN
         count=count,
-        pairs=torch.cat([pairs, photos[:, None]], dim=1),
+        pairs=pairs,
+        pair_count=pair_count,
     )
 
 
@@ -133,7 +138,9 @@ def most_confused(
         Confusion(
             class_names[truth], class_names[answer], photos, photos / int(scores.count[truth])
         )
-        for truth, answer, photos in scores.pairs.tolist()
+        for (truth, answer), photos in zip(
+            scores.pairs.tolist(), scores.pair_count.tolist(), strict=True
+        )
         if answer != truth
     ]
     return sorted(pairs, key=lambda pair: (-pair.photos, -pair.share))[:num_pairs]

@@ -98,7 +98,11 @@ def read(
         raise FileNotFoundError(f"{file}: no such file; check the path")
     if kind := not_a_file(file):
         raise ConvertError(f"{file}: {kind}; give the checkpoint as a file")
-    source = _read_npz(file, which, prefix) if _is_npz(file) else _read_torch(file, which, prefix)
+    try:
+        read_source = _read_npz if _is_npz(file) else _read_torch
+        source = read_source(file, which, prefix)
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise ConvertError(f"{file}: a damaged archive ({error}); download it again") from None
     for name, tensor in (source.tensors | source.outside).items():
         size = tensor.numel() * tensor.element_size()
         if not source.is_numpy and size > file.stat().st_size:
@@ -238,7 +242,9 @@ def _read_npz(path: Path, which: str | None, prefix: str | None) -> Source:
                     tensors[name] = torch.from_numpy(array)
     except ConvertError:
         raise
-    except (ValueError, OSError, EOFError, struct.error, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # on damaged headers numpy raises anything, even a TokenError
         raise ConvertError(f"{path}: not a .npz of plain arrays ({error})") from None
     return Source(path, tensors, is_numpy=True)
 

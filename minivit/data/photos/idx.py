@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import math
 import zlib
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -178,7 +179,7 @@ def _part(folder: Path, part: str, what: str) -> tuple[Path, Tensor]:
     return path, parse_idx(path, data, dimensions=dimensions)
 
 
-def _read_as_said(file: IO[bytes], dimensions: int) -> bytearray:
+def _read_as_said(file: io.BufferedIOBase, dimensions: int) -> bytearray:
     """A header and as many values as it says, and one byte more, which shows that there are others.
 
     Packed files of 12 MB can hold gigabytes of zeros; what no header asked for is not unpacked.

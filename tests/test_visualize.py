@@ -477,6 +477,21 @@ def test_a_picture_that_only_the_model_cannot_take_is_named_too(
     assert os.listdir(tmp_path / "out") == ["photo.png"]
 
 
+def test_weights_that_are_no_numbers_draw_nothing(
+    tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = minivit.VisionTransformer(minivit.ViTConfig.from_name(DEBUG))
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    damaged, out = tmp_path / "damaged.safetensors", tmp_path / "out"
+    minivit.save_model(model, damaged)
+    assert attention(photo, "--weights", damaged, "--out", out) == 2
+    assert complaint(capsys).startswith(
+        f"error: {damaged}: head.weight holds 1 NaN or infinite of "
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("command", ["attention", "explain", "explore"])
 def test_a_strip_that_would_take_for_ever_is_named_before_it_does(
     command: str, tmp_path: Path, photo: Path, weights: Path, capsys: pytest.CaptureFixture[str]

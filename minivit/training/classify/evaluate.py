@@ -6,6 +6,7 @@ bits of a logit, and are the same each time.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor
 
 from minivit.checkpoint import load_model
-from minivit.data.errors import BadDataError
+from minivit.data.errors import BadDataError, shown
 from minivit.data.photos.class_names import (
     NUMBERS,
     ORDER_OF_FOLDERS,
     folder_order,
     names_of_classes,
 )
+from minivit.data.photos.dataset import LOST
 from minivit.data.photos.layouts import class_folder
 from minivit.data.photos.splits import (
     class_names_in,
@@ -31,6 +33,8 @@ from minivit.data.photos.splits import (
 )
 from minivit.data.scenes.dataset import CLASS_NAMES, NUM_HELD_OUT, TEST_SEED
 from minivit.data.text_files import Split
+from minivit.plain_text import visible
+from minivit.preprocess import BadImageError, check_image
 from minivit.training.classify.data import PhotoData, draw_scenes, plain_photos
 from minivit.training.classify.predictions import predict_all, write_predictions
 from minivit.training.classify.report import DIFFICULTIES
@@ -136,7 +140,7 @@ def evaluate_photos(
     start = time.perf_counter()
     logits, truth = predict_all(
         model,
-        PhotoData(plain_photos(photos, model.preprocess), workers),
+        PhotoData(plain_photos(photos, model.preprocess, stops=False), workers),
         device=device,
         batch_size=batch_size,
         bf16=bf16,
@@ -144,15 +148,30 @@ def evaluate_photos(
     )
     seconds = time.perf_counter() - start
     lines = [photos.description, *remarks]
+    kept = truth != LOST
+    logits, truth = logits[kept], truth[kept]
+    if not len(truth):
+        raise BadDataError.about(location, "all photos went away", "put them back")
     if photos.labels and class_names:
         lines += _scores(logits, truth, class_names)
     if predictions:
         numbers = logits.argmax(dim=1).tolist()
         answers = [class_names[number] if class_names else str(number) for number in numbers]
-        write_predictions(predictions, photos.names, answers)
+        names = list(itertools.compress(photos.names, kept.tolist()))
+        write_predictions(predictions, names, answers)
         lines.append(f"{len(answers):,} answers: {predictions}")
     lines.append(f"{len(photos) / seconds:.1f} photos a second, {seconds:.1f} s")
-    return lines, list(photos.unreadable)
+    lost = itertools.compress(photos.paths, (~kept).tolist()) if photos.paths else ()
+    return lines, [*photos.unreadable, *map(_why_lost, lost)]
+
+
+def _why_lost(path: Path) -> str:
+    """ "path: reason" of a photo that could be opened when it was checked, and later not."""
+    try:
+        check_image(path)
+    except BadImageError as error:
+        return str(error)
+    return f"{shown(path)}: could not be opened for a while; run this once more"
 
 
 def _class_names(
@@ -204,6 +223,7 @@ def _few(names: Sequence[str]) -> str:
 def _scores(logits: Tensor, truth: Tensor, class_names: tuple[str, ...]) -> list[str]:
     """The figures of all photos, then a line for each class."""
     scores = class_scores(logits, truth)
+    class_names = tuple(map(visible, class_names))
     width = max(map(len, class_names))
     lines = [f"{len(truth):,} photos: {summary(scores)}"]
     for name, right, count in zip(

@@ -136,9 +136,13 @@ def load_model(
             model = _new_model(kind, description, tensors)
     except KeyError as error:
         raise CheckpointError(f"{path}: the checkpoint has no {error.args[0]!r}") from None
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except (RuntimeError, OverflowError) as error:  # torch: sizes whose product is no int64
+    except (
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # torch: sizes whose product is no int64
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: sizes that no model can have ({reason})") from None
     check_tensors(tensors, dict(model.state_dict()), str(path))

@@ -27,10 +27,14 @@ Pooling = Literal["cls", "mean", "cls_and_mean"]
 PositionEmbedding = Literal["learned", "sine"]
 
 
+_MOST = 2**31 - 1  # of any size: torch counts in 64 bits, and sizes are multiplied
+
+
 def _require_whole(config: object, least: int, *names: str) -> None:
     for name in names:
-        good = is_whole(getattr(config, name), least)
-        require(config, name, good, f"a whole number, at least {least}")
+        value = getattr(config, name)
+        require(config, name, is_whole(value, least), f"a whole number, at least {least}")
+        require(config, name, value <= _MOST, f"{_MOST:,} at most")
 
 
 def _require_epsilon(config: object, *names: str) -> None:
@@ -184,7 +188,7 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size"):
-            good = is_tuple(getattr(self, name), 2, lambda side: is_whole(side, 1))
+            good = is_tuple(getattr(self, name), 2, lambda side: is_whole(side, 1, _MOST))
             require(self, name, good, "(height, width), each at least 1")
         self.block_config()  # checks the fields that are the blocks' too
         require_choice(self, "pooling", Pooling)

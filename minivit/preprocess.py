@@ -252,7 +252,7 @@ class Preprocess:
         for name, choices in (("mode", Mode), ("filter", Filter), ("crop_rounding", CropRounding)):
             require_choice(self, name, choices, what="preprocess")
         sides, step = self.image_size, self.multiple_of
-        good = is_tuple(sides, 2, lambda side: is_whole(side, 1))
+        good = is_tuple(sides, 2, lambda side: is_whole(side, 1, 2**31 - 1))
         check("image_size", good, "(height, width), above 0")
         count = 1 if is_tuple(self.mean, 1, is_number) else 3
         check("mean", is_tuple(self.mean, count, is_number), "3 finite numbers, or 1 for grey")

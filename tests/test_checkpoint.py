@@ -469,7 +469,9 @@ def test_pictures_larger_than_the_positions_were_made_for_stay_allowed(file: Pat
         ("config", {"qkv_bias": [1]}, "qkv_bias is (1,), expected true or false"),
         ("config", {"pos_embed_offset": None}, "pos_embed_offset is None, expected a number"),
         ("config", {"head_blocks": "1"}, "head_blocks is '1', expected a whole number"),
-        ("config", {"dim": 2**62, "num_heads": 1}, "sizes that no model can have"),
+        ("config", {"dim": 2**62, "num_heads": 1}, "dim is 4611686018427387904, expected 2,147,4"),
+        ("config", {"hidden_dim": 2**31 - 1, "dim": 2**31 - 1, "num_heads": 1}, "sizes that no"),
+        ("config", {"image_size": [2**31, 8]}, "image_size is (2147483648, 8), expected"),
         ("config", {"activation": {"a": 1}}, "activation is {'a': 1}: choose from"),
     ],
 )

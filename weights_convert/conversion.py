@@ -262,7 +262,12 @@ def _build(parts: Parts, source: str) -> VisionTransformer | ResNet | Captioner:
             else:
                 assert parts.tokenizer is not None
                 model = Captioner(parts.config, parts.tokenizer, preprocess=parts.preprocess)
-    except (ValueError, RuntimeError, OverflowError) as error:  # sizes whose product is no int64
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # sizes whose product is no int64
         raise ConvertError(f"{source}: {str(error).partition(chr(10))[0]}") from None
     tensors = {
         name: tensor.float() if tensor.dtype == torch.float64 else tensor

@@ -32,6 +32,7 @@ from safetensors import safe_open
 
 import minivit
 from minivit.commands.score_words import read_scores
+from minivit.commands.terminal import one_line
 from minivit.data.captions.splits import read_captions
 from minivit.data.photos.class_names import read_class_names
 from minivit.data.photos.idx import read_idx
@@ -407,8 +408,9 @@ def one_input(case: Case, name: str, number: int, folder: Path) -> str:
             warnings.simplefilter("ignore")
             case.read(path)
     except (ValueError, OSError) as error:
-        message = str(error).strip()
-        is_meant = message and len(message.splitlines()) == 1 and len(message) < 2000
+        message = one_line(error)  # as a command shows it
+        message.encode()
+        is_meant = str(error).strip() and len(message.splitlines()) == 1 and len(message) < 2000
         is_meant = is_meant and not isinstance(error, UnicodeError)
         assert is_meant, f"{name}, input {number}: {type(error).__name__}: {error}"
         return type(error).__name__

@@ -35,8 +35,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from minivit.commands.inputs import need_files, need_weights, refuse_several
 from minivit.commands.outputs import Outputs
-from minivit.commands.terminal import first_interrupt, pick_device, run, warn_of_slow_bf16
+from minivit.commands.terminal import first_interrupt, pick_device, run, say, warn_of_slow_bf16
 from minivit.commands.train_flags import given_flags, make_parser
+from minivit.plain_text import visible
 from minivit.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def old_names_on_stderr() -> Iterator[None]:
         yield
     if os.environ.get("RANK", "0") == "0":  # of several processes the first prints
         for message in dict.fromkeys(str(warning.message) for warning in caught):
-            print(f"warning: {message}", file=sys.stderr)
+            say(f"warning: {message}", file=sys.stderr)
 
 
 def make_plan(recipe: ClassifyRecipe | CaptionRecipe, bar: Bar) -> Plan:
@@ -236,14 +237,14 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
             finished, state, recipe, goes_on = team.agree((finished, state, recipe, goes_on))
             if finished:
                 if team.is_first:
-                    print(f"{out}: this run is finished, see {folder.report}")
+                    say(f"{out}: this run is finished, see {folder.report}")
                 return 0
             if state is not None:  # as if the run had begun so long ago and never stopped
                 start -= state.get("run_seconds", state["seconds"])
             make_repeatable(team.device)
             plan = make_plan(recipe, bar)
             if team.is_first:
-                print("\n".join(plan.lines), flush=True)
+                say(*plan.lines)
             if state is not None:
                 refuse_other_inputs(recipe, plan, folder, team, state)
             if arguments.minutes and not goes_on:
@@ -254,9 +255,7 @@ def fit(recipe: ClassifyRecipe | CaptionRecipe, out: Path, arguments: argparse.N
                 if state is None:
                     folder.begin(recipe.to_dict(), recipe.seed, team.device)
                 elif before := folder.go_on(recipe.to_dict(), state):
-                    print(
-                        f"{recipe.data}: names and labels are those of {before}, as the run began"
-                    )
+                    say(f"{recipe.data}: names and labels are those of {before}, as the run began")
             stopped = train(recipe, plan, folder, team, state, start)
         if team.is_first:  # the folder is held until the report is there
             report(plan, folder, recipe, team.device, start, stopped)
@@ -492,14 +491,13 @@ def report(
     lines.append(f"{minutes} min {seconds} s in all, {len(plan.train):,} training samples")
     if stopped:
         lines.insert(0, f"{stopped}; --resume goes on from there")
-    text = "".join(f"- {line}\n" for line in lines)
+    text = "".join(f"- {visible(line)}\n" for line in lines)
     write = folder.write_report if stopped else folder.finish
     write(
         f"# {recipe.recipe}\n\n{text}- recipe {recipe.recipe}, seed {recipe.seed}; settings in "
         f"recipe.toml, versions in environment.toml\n\n![curves](curves.png)\n\n{more}"
     )
-    print("\n".join(lines))
-    print(f"run folder: {folder.path}")
+    say(*lines, f"run folder: {folder.path}")
 
 
 # ---- before and after training -------------------------------------------------------------------
@@ -541,9 +539,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
                 device=device,
                 bar=bar,
             )
-    print("\n".join(lines))
-    for complaint in complaints:
-        print(f"error: {complaint}", file=sys.stderr)
+    say(*lines)
+    say(*(f"error: {complaint}" for complaint in complaints), file=sys.stderr)
     return 2 if complaints else 0
 
 
@@ -595,8 +592,7 @@ def preview(arguments: argparse.Namespace) -> None:
     with progress_bars() as bar:
         figure, lines = preview_figure(recipe, bar, num_photos=arguments.photos, out=arguments.out)
     save_figure(figure, arguments.out, mark=outputs.mark())
-    print("\n".join(lines))
-    print(arguments.out)
+    say(*lines, arguments.out)
 
 
 def sweep(arguments: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ import minivit
 from minivit.commands.inputs import check_inputs
 from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures, write_figure
-from minivit.commands.seen import predicted_label, shipped_remark, whole_photo
+from minivit.commands.seen import check_cost, predicted_label, shipped_remark, whole_photo
 from minivit.commands.terminal import pick_device, run
 from minivit.commands.visualize_flags import make_parser, with_command
 from minivit.weights import weights_title
@@ -98,6 +98,7 @@ def draw_attention(
     from minivit.viz import attention_figure
 
     preprocess = whole_photo(model) if arguments.whole else model.preprocess
+    check_cost(model, preprocess, picture.seen)
     images = preprocess(picture.seen)[None].to(next(model.parameters()).device)  # (1, 3, H, W)
     grid = model.patch_embed.grid_for(*images.shape[-2:])
     check_patch(arguments.patch, grid)

@@ -6,14 +6,21 @@ The tensors carry the names of `state_dict()`. Everything else is one JSON text 
     {"version": 1, "architecture": "VisionTransformer" | "ResNet" | "Captioner",
      "config": {…}, "preprocess": {…}, "labels": […] or null, "tokenizer": {…} or null}
 
-Loading maps the file into memory: weights are read from disk when they are first used, and a
-thousand-fold larger file opens as fast as a small one.
+Loading maps the file into memory and takes no copy of it. The weights are read once to see that
+each is a number (90 MB that lie in the cache of the disk: about 20 ms on one core): a model with a
+NaN in it answers the same for every picture, and nobody notices.
+
+Nothing in a file is believed. Its description is compared with the names, shapes and kinds of its
+tensors before a layer is built, so that a file that lies costs no time and no memory.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, overload
 
 import torch
@@ -23,7 +30,8 @@ from torch import Tensor
 
 from minivit.captioner import Captioner
 from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
-from minivit.files import replacing
+from minivit.fields import shown
+from minivit.files import not_a_file, replacing
 from minivit.preprocess import Preprocess
 from minivit.resnet import ResNet
 from minivit.tokenizer import tokenizer_from_dict
@@ -31,6 +39,8 @@ from minivit.vit import VisionTransformer
 from minivit.weights import find_weights
 
 VERSION = 1
+_MOST_PIXELS = 2**26  # of a model's pictures: 8,192 × 8,192
+_MOST_TIMES = 64  # as many pixels as the position embeddings were made for
 Model = VisionTransformer | ResNet | Captioner
 Kind = TypeVar("Kind", VisionTransformer, ResNet, Captioner)
 _KINDS: dict[str, type[Model]] = {
@@ -112,8 +122,9 @@ def load_model(
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Truncated, not a minivit checkpoint, of an unknown version, or with
-            missing, unexpected or misshapen tensors; not what was expected.
+        CheckpointError: Truncated, not a minivit checkpoint, of an unknown version, with a
+            description that cannot be, or with missing, unexpected or misshapen tensors or such
+            that hold a NaN or an infinity; not what was expected.
     """
     path = find_weights(path)
     description, tensors = _read(path)
@@ -122,36 +133,91 @@ def load_model(
         raise CheckpointError(f"{path}: holds a {kind}, a {expected.__name__} is needed here")
     try:
         with torch.device("meta"):
-            model = _new_model(kind, description)
+            model = _new_model(kind, description, tensors)
     except KeyError as error:
         raise CheckpointError(f"{path}: the checkpoint has no {error.args[0]!r}") from None
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    except (
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # torch: sizes whose product is no int64
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: sizes that no model can have ({reason})") from None
     check_tensors(tensors, dict(model.state_dict()), str(path))
+    check_numbers(tensors, str(path))
     model.load_state_dict(tensors, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model.to(device=device, dtype=dtype).eval()
 
 
-def _new_model(kind: str, description: dict[str, Any]) -> Model:
+def _new_model(kind: str, description: dict[str, Any], names: Collection[str]) -> Model:
+    """The model without weights; `names` are those of the file's tensors."""
     preprocess = Preprocess.from_dict(description["preprocess"])
     if kind == Captioner.__name__:
         tokenizer = tokenizer_from_dict(description["tokenizer"])
-        config = CaptionerConfig.from_dict(description["config"])
-        return Captioner(config, tokenizer, preprocess=preprocess)
+        captioner = CaptionerConfig.from_dict(description["config"])
+        check_sizes(captioner, preprocess, names)
+        return Captioner(captioner, tokenizer, preprocess=preprocess)
     if kind == ResNet.__name__:
-        return ResNet(ResNetConfig.from_dict(description["config"]), preprocess=preprocess)
-    return VisionTransformer(
-        ViTConfig.from_dict(description["config"]),
-        preprocess=preprocess,
-        labels=description["labels"],
-    )
+        resnet = ResNetConfig.from_dict(description["config"])
+        check_sizes(resnet, preprocess, names)
+        return ResNet(resnet, preprocess=preprocess)
+    config, labels = ViTConfig.from_dict(description["config"]), description["labels"]
+    check_sizes(config, preprocess, names)
+    if labels is not None and not isinstance(labels, list):
+        raise ValueError(f"labels are {shown(labels)}, expected a list of texts, or null")
+    return VisionTransformer(config, preprocess=preprocess, labels=labels)
+
+
+def check_sizes(
+    config: ViTConfig | ResNetConfig | CaptionerConfig,
+    preprocess: Preprocess | None,
+    names: Collection[str],
+) -> None:
+    """Holds what a file says of itself against its tensors, before anything is built of it.
+
+    Shapes are compared later, with a model that has no memory of its own (`check_tensors`); but to
+    build blocks takes time, and pictures of a million pixels a side have no tensor that denies them
+    where positions are fixed.
+
+    Args:
+        config: Config that the file states.
+        preprocess: Transform that it states, or None.
+        names: Names of its tensors, as minivit calls them.
+
+    Raises:
+        ValueError: More blocks than the tensors can be of, or pictures that are too large.
+    """
+    vit = config.backbone if isinstance(config, CaptionerConfig) else config
+    most, sizes = _MOST_PIXELS, {"preprocess": preprocess.image_size} if preprocess else {}
+    if isinstance(vit, ViTConfig):
+        most = min(most, _MOST_TIMES * math.prod(vit.image_size))
+        sizes = {"config": vit.image_size} | sizes
+    for what, (height, width) in sizes.items():
+        if height * width > most:
+            raise ValueError(
+                f"{what} image_size is {shown((height, width))}, expected {most:,} pixels at most"
+            )
+    depths = {}
+    if isinstance(config, CaptionerConfig):
+        depths = {"encoder": config.encoder_depth, "decoder": config.decoder_depth}
+    if isinstance(vit, ViTConfig):
+        depths["blocks" if vit is config else "backbone.blocks"] = vit.depth
+    for blocks, depth in depths.items():
+        own = [name for name in names if re.match(rf"{re.escape(blocks)}\.[0-9]+\.", name)]
+        if depth > len(own):  # which of fewer blocks are missing is said by name
+            number = len({name[len(blocks) + 1 :].partition(".")[0] for name in own})
+            raise ValueError(f"a depth of {depth} {blocks}, the file has the tensors of {number}")
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file; give the .safetensors of a minivit model")
+    if not os.path.isdir(path) and (kind := not_a_file(path)):  # a folder may be a hub's
+        raise CheckpointError(f"{path}: {kind}; give the .safetensors of a minivit model")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -160,24 +226,33 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
                     f"{path}: a .safetensors file of another program; convert it first: "
                     f"python -m weights_convert {path} -o OUT.safetensors"
                 )
-            description = json.loads(metadata["minivit"])
-            if not isinstance(description, dict) or description.get("version") != VERSION:
-                version = description.get("version") if isinstance(description, dict) else None
-                raise CheckpointError(
-                    f"{path}: checkpoint version {version!r}; this minivit reads version {VERSION}"
-                )
-            if description.get("architecture") not in _KINDS:
-                raise CheckpointError(
-                    f"{path}: holds a {description.get('architecture')!r}, expected one of "
-                    f"{', '.join(_KINDS)}"
-                )
+            description = _description(path, metadata["minivit"])
             return description, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a whole .safetensors file ({error}); copy or download it again, or "
             f"convert it when it is of another program: python -m weights_convert {path} -o "
             "OUT.safetensors"
         ) from None
+
+
+def _description(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
+    """What the header says of the model, as far as it can be judged without the model's kind."""
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, a number without end, or too deep
+        raise CheckpointError(
+            f"{path}: its description is no JSON ({error}); copy or download it again"
+        ) from None
+    if not isinstance(description, dict) or description.get("version") != VERSION:
+        version = description.get("version") if isinstance(description, dict) else None
+        raise CheckpointError(
+            f"{path}: checkpoint version {shown(version)}; this minivit reads version {VERSION}"
+        )
+    kind = description.get("architecture")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise CheckpointError(f"{path}: holds a {shown(kind)}, expected one of {', '.join(_KINDS)}")
+    return description
 
 
 def check_tensors(tensors: dict[str, Tensor], expected: dict[str, Tensor], source: str) -> None:
@@ -211,4 +286,31 @@ def check_tensors(tensors: dict[str, Tensor], expected: dict[str, Tensor], sourc
 
 
 def _first_few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return ", ".join(name[:200] for name in names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def check_numbers(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Looks at every weight once.
+
+    Args:
+        tensors: Tensors of a file.
+        source: Name of the file, for the message.
+
+    Raises:
+        CheckpointError: Names the first tensor that holds whole numbers or truth values, or a NaN
+            or an infinity.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{source}: {name} holds {kind} values, weights are float16, bfloat16 or float32; "
+                "convert it from the file that it was quantised from"
+            )
+        # A sum is finite only if all its terms are, and takes no memory; it may also overflow.
+        if not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all():
+            count = int((~tensor.isfinite()).sum())
+            raise CheckpointError(
+                f"{source}: {name} holds {count:,} NaN or infinite of {tensor.numel():,} values; "
+                "the weights are damaged: copy them again, or train from an earlier checkpoint"
+            )

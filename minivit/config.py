@@ -16,7 +16,9 @@ from minivit.fields import (
     is_whole,
     renamed_fields,
     require,
+    require_bools,
     require_choice,
+    shown,
     to_dict,
     with_way_in,
 )
@@ -26,10 +28,19 @@ Pooling = Literal["cls", "mean", "cls_and_mean"]
 PositionEmbedding = Literal["learned", "sine"]
 
 
+_MOST = 2**31 - 1  # of any size: torch counts in 64 bits, and sizes are multiplied
+
+
 def _require_whole(config: object, least: int, *names: str) -> None:
     for name in names:
-        good = is_whole(getattr(config, name), least)
-        require(config, name, good, f"a whole number, at least {least}")
+        value = getattr(config, name)
+        require(config, name, is_whole(value, least), f"a whole number, at least {least}")
+        require(config, name, value <= _MOST, f"{_MOST:,} at most")
+
+
+def _require_epsilon(config: object, *names: str) -> None:
+    for name in names:
+        require(config, name, is_number(getattr(config, name), 0), "a number, at least 0")
 
 
 def _require_probability(config: object, *names: str) -> None:
@@ -80,6 +91,10 @@ class BlockConfig:
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads is {self.num_heads}, which does not divide dim {self.dim}")
         require_choice(self, "activation", Activation)
+        _require_epsilon(self, "layer_norm_eps")
+        require_bools(self, "norm_first", "qkv_bias")
+        good = self.layer_scale is None or is_number(self.layer_scale)
+        require(self, "layer_scale", good, "a number, or none")
         _require_probability(self, "dropout", "attention_dropout")
 
 
@@ -181,12 +196,16 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size"):
-            good = is_tuple(getattr(self, name), 2, lambda side: is_whole(side, 1))
+            good = is_tuple(getattr(self, name), 2, lambda side: is_whole(side, 1, _MOST))
             require(self, name, good, "(height, width), each at least 1")
         self.block_config()  # checks the fields that are the blocks' too
         require_choice(self, "pooling", Pooling)
         require_choice(self, "pos_embed", PositionEmbedding)
-        _require_whole(self, 1, "depth", "in_channels")
+        require_bools(self, "class_token", "distillation_token", "pos_embed_prefix")
+        require_bools(self, "pos_embed_antialias", "norm_pre", "fc_norm", "final_norm")
+        require_bools(self, "patch_bias", "head_bias")
+        require(self, "pos_embed_offset", is_number(self.pos_embed_offset), "a number")
+        _require_whole(self, 1, "depth", "in_channels", "head_blocks")
         _require_whole(self, 0, "num_classes", "num_register_tokens", "representation_dim")
         _require_probability(self, "drop_path")
         if self.pooling != "mean" and not self.class_token:
@@ -307,8 +326,10 @@ class ResNetConfig:
     dilate_last_stage: bool = False
 
     def __post_init__(self) -> None:
-        if self.depth not in RESNET_STAGES:
-            raise ValueError(f"depth of a ResNet is {self.depth}: choose from {[*RESNET_STAGES]}")
+        if not is_whole(self.depth) or self.depth not in RESNET_STAGES:
+            depth = shown(self.depth)
+            raise ValueError(f"depth of a ResNet is {depth}: choose from {[*RESNET_STAGES]}")
+        require_bools(self, "dilate_last_stage")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, ready for JSON."""
@@ -358,9 +379,12 @@ class CaptionerConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        good = isinstance(self.backbone, (ResNetConfig, ViTConfig))
+        require(self, "backbone", good, "the table of a ResNet or a ViT")
         _require_whole(self, 0, "encoder_depth")
         _require_whole(self, 1, "vocabulary_size", "dim", "num_heads", "decoder_depth", "head_dim")
         _require_whole(self, 2, "max_length")
+        _require_epsilon(self, "embedding_norm_eps")
         good = self.dim % self.num_heads == 0 and self.dim % 4 == 0
         require(self, "dim", good, f"a multiple of 4 and of num_heads, {self.num_heads}")
         self.block_config()  # checks the fields that are the blocks' too

@@ -23,6 +23,7 @@ from typing import Any, ParamSpec, TypeVar, get_args
 Kind = TypeVar("Kind")
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
+_LONGEST_SHOWN = 240  # letters of a value in a message
 _IN_BETWEEN = ("minivit", "torch")  # packages whose frames stand between a user and a warning
 
 
@@ -40,8 +41,8 @@ def require(instance: object, name: str, good: bool, expected: str, *, what: str
         what: Word before the field's name, where the name alone does not say whose field it is.
     """
     if not good:
-        value = getattr(instance, name)
-        raise ValueError(f"{what} {name} is {value!r}, expected {expected}".lstrip())
+        value = shown(getattr(instance, name))
+        raise ValueError(f"{what} {name} is {value}, expected {expected}".lstrip())
 
 
 def require_choice(instance: object, name: str, choices: Any, *, what: str = "") -> None:
@@ -56,7 +57,18 @@ def require_choice(instance: object, name: str, choices: Any, *, what: str = "")
     words = tuple(get_args(choices) or choices)
     value = getattr(instance, name)
     if value not in words:
-        raise ValueError(f"{what} {name} is {value!r}: choose from {', '.join(words)}".lstrip())
+        raise ValueError(
+            f"{what} {name} is {shown(value)}: choose from {', '.join(words)}".lstrip()
+        )
+
+
+def shown(value: object) -> str:
+    """A value of a file for a message: as Python writes it, the middle of a long one left out."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # lists in lists without end, a number of 5,000 digits
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 20]} … {text[-17:]}"
 
 
 def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
@@ -70,6 +82,12 @@ def is_number(value: object, low: float = -math.inf, high: float = math.inf) -> 
 def is_whole(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
     """Whether this is an int (no bool) from `low` to `high`."""
     return isinstance(value, int) and is_number(value, low, high)
+
+
+def require_bools(instance: object, *names: str) -> None:
+    """Raises a ValueError unless each of these fields is True or False."""
+    for name in names:
+        require(instance, name, isinstance(getattr(instance, name), bool), "true or false")
 
 
 def is_tuple(value: object, length: int, check: Callable[[object], bool]) -> bool:
@@ -116,7 +134,7 @@ def from_dict(
         ValueError: An unknown field (the valid ones are listed), a missing or an invalid one.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{what} is {values!r}, expected a table of fields")
+        raise ValueError(f"{what} is {shown(values)}, expected a table of fields")
     for old, new in old_names.items():
         if old in values and new in values:
             raise ValueError(
@@ -130,9 +148,8 @@ def from_dict(
     missing = [name for name in needed if name not in values]
     for problem, names in (("unknown", unknown), ("missing", missing)):
         if names:
-            raise ValueError(
-                f"{problem} {what} field {', '.join(names)}; valid: {', '.join(valid)}"
-            )
+            first = ", ".join(names)[:_LONGEST_SHOWN]
+            raise ValueError(f"{problem} {what} field {first}; valid: {', '.join(valid)}")
     tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return kind(**tuples)
 

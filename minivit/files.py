@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, and no input is written over."""
+"""Files: written whole or not at all and never onto an input, read only where they have an end."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(
             dir=None if passes_on else target.parent,
-            prefix=prefix.format(stem=target.stem[:80]),
-            suffix=suffix.format(suffix=target.suffix),
+            prefix=prefix.format(stem=cut_name(target.stem, 80)),
+            suffix=suffix.format(suffix=cut_name(target.suffix, 80)),
         )
     except OSError as error:  # speak of the file that was to be written, not of a temporary name
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
@@ -118,13 +118,39 @@ def _open_partial(target: Path, name: str) -> IO[str]:
     number = 1
     while True:
         ending = ".partial" if number == 1 else f".partial-{number}"
-        partial = target.with_name(f"{target.stem}{ending}{target.suffix}")
+        partial = target.with_name(f"{cut_name(target.stem, 200)}{ending}{target.suffix}")
         try:
             return partial.open("x", newline="", encoding="utf-8", errors="surrogateescape")
         except FileExistsError:
             number += 1
         except OSError as error:
             raise type(error)(error.errno, error.strerror, name) from None
+
+
+def cut_name(name: str, most: int) -> str:
+    """A name, or the beginning of it that is no longer than so many bytes in a folder.
+
+    File systems allow 255 bytes, which are 85 Chinese characters.
+    """
+    data = os.fsencode(name)
+    return name if len(data) <= most else data[:most].decode("utf-8", "ignore")
+
+
+def not_a_file(path: str | os.PathLike[str]) -> str:
+    """What stands at a path instead of a plain file, such as "a named pipe"; "" where one does.
+
+    Whoever is about to read a file that a user or a list names asks here first: a pipe makes its
+    reader wait until somebody writes, and a device has no end. Links are followed.
+
+    Raises:
+        OSError: Nothing is there.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode):
+        return ""
+    if stat.S_ISDIR(mode):
+        return "a folder, not a file"
+    return "a pipe, not a file" if stat.S_ISFIFO(mode) else "a device or socket, not a file"
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, mark: str = "") -> None:

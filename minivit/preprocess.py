@@ -35,6 +35,8 @@ from minivit.fields import (
     require_choice,
     to_dict,
 )
+from minivit.files import not_a_file
+from minivit.plain_text import visible
 
 Mode = Literal["crop", "squash", "fit_longest", "fit_shortest"]
 CropRounding = Literal["even", "down"]
@@ -78,6 +80,8 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
     Only the head of the file is read.
     """
     Image.init()
+    if _other_kind(os.fspath(path)):
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,6 +101,8 @@ def _formats() -> list[str]:
 def _read(name: str, shrink: int = 1) -> Image.Image:
     """The picture in a file; of a JPEG one of 1 / shrink of the size: 1, 2, 4 or 8."""
     Image.init()
+    if kind := _other_kind(name):
+        raise BadImageError(f"{visible(name)}: {kind}; give the path of a picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used; for size see below
@@ -105,8 +111,18 @@ def _read(name: str, shrink: int = 1) -> Image.Image:
                 _limit(image, shrink)
                 return to_rgb(_upright(image))
     except Exception as error:  # on damaged files Pillow's decoders raise anything, even KeyError
-        shown = name if name and name.isprintable() else repr(name)
-        raise BadImageError(f"{shown}: {_explain(name, error)}") from error
+        raise BadImageError(f"{visible(name) or repr(name)}: {_explain(name, error)}") from error
+
+
+def _other_kind(name: str) -> str:
+    """What stands there instead of a file, so that it must not be opened; a folder is said later.
+
+    A pipe would make its reader wait until somebody writes.
+    """
+    try:
+        return "" if os.path.isdir(name) else not_a_file(name)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name; Pillow says the same
+        return ""
 
 
 def _limit(image: Image.Image, shrink: int) -> None:
@@ -236,7 +252,7 @@ class Preprocess:
         for name, choices in (("mode", Mode), ("filter", Filter), ("crop_rounding", CropRounding)):
             require_choice(self, name, choices, what="preprocess")
         sides, step = self.image_size, self.multiple_of
-        good = is_tuple(sides, 2, lambda side: is_whole(side, 1))
+        good = is_tuple(sides, 2, lambda side: is_whole(side, 1, 2**31 - 1))
         check("image_size", good, "(height, width), above 0")
         count = 1 if is_tuple(self.mean, 1, is_number) else 3
         check("mean", is_tuple(self.mean, count, is_number), "3 finite numbers, or 1 for grey")

@@ -34,6 +34,9 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from unicodedata import category, normalize
 
+from minivit.files import not_a_file
+from minivit.plain_text import visible
+
 _LONGEST_WORD = 100  # characters, without accents
 _CHINESE = (  # first and last code point of each block, as in Google's code
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
@@ -203,8 +206,10 @@ class WordPiece(Tokenizer):
             BadVocabularyError: The file is missing, empty, not UTF-8, or a bad vocabulary.
         """
         name = os.fspath(path)
-        shown = name if name and name.isprintable() else repr(name)
+        shown = visible(name) or repr(name)
         try:
+            if os.path.exists(name) and not os.path.isdir(name) and (kind := not_a_file(name)):
+                raise BadVocabularyError(f"{kind}; expected a vocabulary file")
             # utf-8-sig: some editors put a mark before the first token
             with open(name, encoding="utf-8-sig") as file:
                 text = file.read().rstrip("\n")
@@ -284,8 +289,9 @@ def tokenizer_from_dict(values: Mapping[str, Any]) -> Tokenizer:
     """
     kinds: dict[Any, Callable[[Sequence[str]], Tokenizer]]
     kinds = {"wordpiece": WordPiece, "words": WordLevel}
-    if set(values) != {"kind", "vocabulary"}:
-        problem = f"tokenizer: found fields {sorted(values)}"
+    if not isinstance(values, Mapping) or set(values) != {"kind", "vocabulary"}:
+        fields = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+        problem = f"tokenizer: found fields {fields}"
         raise BadVocabularyError(f"{problem}, expected ['kind', 'vocabulary']")
     kind, vocabulary = values["kind"], values["vocabulary"]
     if not isinstance(kind, str) or kind not in kinds:

@@ -32,6 +32,7 @@ from minivit.embeddings import (
     resize_position_embedding,
     sine_position_embedding,
 )
+from minivit.fields import shown
 from minivit.inspected import Attentions
 from minivit.preprocess import Preprocess
 
@@ -50,7 +51,7 @@ class VisionTransformer(nn.Module):
             of keeping what they computed: less memory, about a third more time.
 
     Raises:
-        ValueError: The labels are not as many as the classes.
+        ValueError: The labels are no texts, or not as many as the classes.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class VisionTransformer(nn.Module):
         labels: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        if not all(isinstance(label, str) for label in labels or ()):
+            raise ValueError(f"labels are {shown(labels)}, expected a list of texts")
         if labels is not None and len(labels) != config.num_classes:
             raise ValueError(f"{len(labels)} labels for {config.num_classes} classes")
         self.config = config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -403,3 +404,149 @@ def test_a_folder_that_cannot_be_written_to(file: Path) -> None:
         with pytest.raises(OSError, match=r"model\.safetensors"):
             minivit.save_model(make_model(), path)
     assert_survived(file, before)
+
+
+# ---- files that lie ------------------------------------------------------------------------------
+
+
+def changed(file: Path, part: str, **values: object) -> str:
+    """The refusal of a file whose description says other things in one of its tables."""
+    rewrite(file, describe=lambda whole: whole | {part: whole[part] | values})
+    return refusal(file)
+
+
+@pytest.mark.parametrize("depth", [3 * 10**4, 10**5, 10**9])
+def test_blocks_that_the_file_has_no_tensors_for_are_not_built(
+    file: Path, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minivit.vit, "EncoderBlock", None)  # nothing is built: it would fail
+    assert f"a depth of {depth} blocks, the file has the tensors of 2" in changed(
+        file, "config", depth=depth
+    )
+
+
+@pytest.mark.parametrize("name", ["encoder_depth", "decoder_depth", "depth"])
+def test_the_same_of_a_captioner(tmp_path: Path, name: str) -> None:
+    """A number small enough that a broken check fails, and does not hang."""
+    path = tmp_path / "captioner.safetensors"
+    minivit.save_model(minivit.load_model("scenes_captioner"), path)
+    if name == "depth":
+        with safe_open(path, framework="pt") as opened:
+            backbone = json.loads(opened.metadata()["minivit"])["config"]["backbone"]
+        message = changed(path, "config", backbone=backbone | {"depth": 2000})
+        assert "a depth of 2000 backbone.blocks" in message
+    else:
+        what = name.removesuffix("_depth")
+        assert f"a depth of 2000 {what}" in changed(path, "config", **{name: 2000})
+
+
+@pytest.mark.parametrize("part", ["config", "preprocess"])
+def test_pictures_that_nobody_has_are_refused(tmp_path: Path, part: str) -> None:
+    """Also where positions are fixed, so that no tensor denies the size."""
+    path = tmp_path / "sine.safetensors"
+    minivit.save_model(make_model(pos_embed="sine"), path)
+    assert f"{part} image_size is (1000000, 1000000)" in changed(
+        path, part, image_size=[10**6, 10**6]
+    )
+
+
+def test_pictures_larger_than_the_positions_were_made_for_stay_allowed(file: Path) -> None:
+    """A DINOv2 is made for 518 pixels and used at 224; others are used at twice their size."""
+    rewrite(
+        file,
+        describe=lambda whole: (
+            whole | {"preprocess": whole["preprocess"] | {"image_size": [128, 192]}}
+        ),
+    )
+    assert minivit.load_model(file).preprocess.image_size == (128, 192)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "words"),
+    [
+        ("config", {"layer_norm_eps": "x"}, "layer_norm_eps is 'x', expected a number"),
+        ("config", {"layer_scale": "x"}, "layer_scale is 'x', expected a number"),
+        ("config", {"class_token": "no"}, "class_token is 'no', expected true or false"),
+        ("config", {"qkv_bias": [1]}, "qkv_bias is (1,), expected true or false"),
+        ("config", {"pos_embed_offset": None}, "pos_embed_offset is None, expected a number"),
+        ("config", {"head_blocks": "1"}, "head_blocks is '1', expected a whole number"),
+        ("config", {"dim": 2**62, "num_heads": 1}, "dim is 4611686018427387904, expected 2,147,4"),
+        ("config", {"hidden_dim": 2**31 - 1, "dim": 2**31 - 1, "num_heads": 1}, "sizes that no"),
+        ("config", {"image_size": [2**31, 8]}, "image_size is (2147483648, 8), expected"),
+        ("config", {"activation": {"a": 1}}, "activation is {'a': 1}: choose from"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(
+    file: Path, part: str, values: dict[str, object], words: str
+) -> None:
+    assert words in changed(file, part, **values)
+
+
+@pytest.mark.parametrize("backbone", [5, None, [1], "resnet", {"depth": [50]}])
+def test_a_backbone_that_is_none(tmp_path: Path, backbone: object) -> None:
+    path = tmp_path / "captioner.safetensors"
+    minivit.save_model(minivit.load_model("scenes_captioner"), path)
+    message = changed(path, "config", backbone=backbone)
+    assert "the table of a ResNet or a ViT" in message or "depth of a ResNet" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("architecture", ["x"], "holds a ['x'], expected one of"),
+        ("version", [[1]], "checkpoint version [[1]]"),
+        ("config", ["dim", "depth"], "ViT config is ['dim', 'depth'], expected a table"),
+        ("preprocess", ["mode"], "preprocess is ['mode'], expected a table"),
+        ("labels", [1, 2, 3], "labels are [1, 2, 3], expected a list of texts"),
+        ("labels", [["a"], ["b"], ["c"]], "expected a list of texts"),
+        ("labels", [None] * 3, "labels are [None, None, None], expected a list of texts"),
+        ("labels", "abc", "labels are 'abc', expected a list of texts"),
+        ("labels", {"a": 1, "b": 2, "c": 3}, "expected a list of texts"),
+    ],
+)
+def test_a_part_of_another_kind_is_named(file: Path, name: str, value: object, words: str) -> None:
+    rewrite(file, describe=lambda whole: whole | {name: value})
+    assert words in refusal(file)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "1" * 5000, "{", "", "\0"])
+def test_a_description_that_json_cannot_read(file: Path, text: str) -> None:
+    safetensors.torch.save_file({"a": torch.ones(1)}, file, metadata={"minivit": text})
+    assert "its description is no JSON" in refusal(file)
+
+
+def test_a_long_value_is_shown_short(file: Path) -> None:
+    assert len(changed(file, "config", activation="x" * 10**6)) < 600
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.int64, torch.uint8])
+def test_tensors_that_are_no_weights_are_refused(file: Path, kind: torch.dtype) -> None:
+    rewrite(file, tensors=lambda held: held.update({"norm.bias": held["norm.bias"].to(kind)}))
+    name = str(kind).removeprefix("torch.")
+    assert f"norm.bias holds {name} values, weights are float16" in refusal(file)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_no_number_is_refused_by_its_name(
+    file: Path, value: float, dtype: torch.dtype
+) -> None:
+    def damage(held: dict[str, Tensor]) -> None:
+        weight = held["blocks.1.mlp.fc1.weight"].to(dtype)
+        weight[3, 4] = value
+        held["blocks.1.mlp.fc1.weight"] = weight
+
+    rewrite(file, tensors=damage)
+    message = refusal(file)
+    assert "blocks.1.mlp.fc1.weight holds 1 NaN or infinite of 4,096 values" in message
+
+
+def test_weights_whose_sum_is_no_number_are_numbers(file: Path) -> None:
+    """The sum that is looked at first overflows; the weights do not."""
+    rewrite(file, tensors=lambda held: held["norm.bias"].fill_(3e38))
+    assert minivit.load_model(file).norm.bias.isfinite().all()
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert "a pipe, not a file" in refusal(tmp_path / "pipe.safetensors")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from minivit.plain_text import visible
 from minivit.preprocess import BadImageError, Preprocess, check_image, open_image, to_rgb
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -226,7 +227,8 @@ def refused(path: str | os.PathLike[str]) -> str:
             open_image(path)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
-    assert message.startswith(f"{os.fspath(path)}: ") or message.startswith(repr(os.fspath(path)))
+    name = visible(os.fspath(path)) or repr("")
+    assert message.startswith(f"{name}: ")
     return message
 
 

@@ -502,6 +502,90 @@ def test_a_picture_that_only_the_model_cannot_take_is_named_too(
     assert os.listdir(tmp_path / "out") == ["photo.png"]
 
 
+def test_weights_that_are_no_numbers_draw_nothing(
+    tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = minivit.VisionTransformer(minivit.ViTConfig.from_name(DEBUG))
+    with torch.no_grad():
+        model.head.weight[0, 0] = float("nan")
+    damaged, out = tmp_path / "damaged.safetensors", tmp_path / "out"
+    minivit.save_model(model, damaged)
+    assert attention(photo, "--weights", damaged, "--out", out) == 2
+    assert complaint(capsys).startswith(
+        f"error: {damaged}: head.weight holds 1 NaN or infinite of "
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["attention", "explain", "explore"])
+def test_a_strip_that_would_take_for_ever_is_named_before_it_does(
+    command: str, tmp_path: Path, photo: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """4000 x 40 is a hundred of the model's own pictures, and ten thousand times the work."""
+    strip, out = tmp_path / "strip.png", tmp_path / ("out.html" if command == "explore" else "out")
+    Image.new("RGB", (4000, 40)).save(strip)
+    more = ["--methods", "attention"] if command == "explain" else []
+    words = [strip, photo, "--weights", weights, "--out", out, "--whole", *more]
+    assert visualize.main([command, *map(str, words)]) == 2
+    message = complaint(capsys)
+    assert message.startswith(f"error: {strip}: a photo of 4000 x 40 becomes 8 x 800 patches, 100 ")
+    assert "10,000 times as long" in message
+    assert out.exists()  # the other photo came out
+
+
+def test_a_panorama_is_shown_as_a_whole(tmp_path: Path, drawn: Calls, weights: Path) -> None:
+    Image.new("RGB", (640, 64)).save(tmp_path / "panorama.png")
+    words = [tmp_path / "panorama.png", "--weights", weights, "--out", tmp_path / "out"]
+    assert attention(*words, "--whole") == 0 and drawn[0].maps.shape[1:] == (8, 80)
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "a" * 255, "é" * 127, "本" * 83])
+def test_names_as_long_as_a_name_can_be_get_their_figures(
+    tmp_path: Path, photo: Path, drawn: Calls, weights: Path, stem: str
+) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:  # of equal stems the second gets a number
+        folder.mkdir()
+        (folder / stem).write_bytes(photo.read_bytes())
+    words = [folder / stem for folder in folders]
+    assert attention(*words, photo, "--weights", weights, "--out", tmp_path / "out") == 0
+    names = sorted(os.listdir(tmp_path / "out"))
+    assert len(names) == 3 and "photo.png" in names and sum("-2.png" in name for name in names) == 1
+
+
+def test_a_figure_whose_place_is_taken_does_not_stop_the_others(
+    tmp_path: Path, photo: Path, drawn: Calls, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "first.png").mkdir(parents=True)
+    (tmp_path / "first.jpg").write_bytes(photo.read_bytes())
+    words = [tmp_path / "first.jpg", photo, "--weights", weights, "--out", tmp_path / "out"]
+    assert attention(*words) == 2
+    assert complaint(capsys).startswith(
+        f"error: {tmp_path / 'out' / 'first.png'}: cannot be written"
+    )
+    assert (tmp_path / "out" / "photo.png").is_file()
+
+
+def test_a_photo_that_goes_away_between_two_does_not_stop_the_others(
+    tmp_path: Path,
+    photo: Path,
+    weights: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "last.png").write_bytes(photo.read_bytes())
+
+    def attention_figure(*_: Any, **__: Any) -> Figure:
+        (tmp_path / "last.png").unlink(missing_ok=True)  # while the first is drawn
+        return Figure(figsize=(0.2, 0.2))
+
+    monkeypatch.setattr("minivit.viz.attention_figure", attention_figure)
+    words = [photo, tmp_path / "last.png", "--weights", weights, "--out", tmp_path / "out"]
+    assert attention(*words) == 2
+    assert "last.png: no such file" in complaint(capsys)
+    assert os.listdir(tmp_path / "out") == ["photo.png"]
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

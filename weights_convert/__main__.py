@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.inputs import need_files
-from minivit.commands.terminal import Parser, program_name, run
+from minivit.commands.terminal import Parser, program_name, run, say
 from minivit.files import refuse_inputs
 from weights_convert.formats import FORMATS
 
@@ -202,13 +203,15 @@ def _convert_by_name(arguments: argparse.Namespace) -> int:
     entry = find(arguments.input)
 
     from weights_convert.download import cache_folder, download
+    from weights_convert.foreign_files import no_weights
 
     folder = cache_folder() / entry.name
-    path = download(
-        entry.address, folder / entry.file_name, sha256=entry.sha256, progress=not arguments.quiet
+    fetch = partial(
+        download, progress=not arguments.quiet, remember=lambda line: _say(arguments, line)
     )
+    path = fetch(entry.address, folder / entry.file_name, sha256=entry.sha256, check=no_weights)
     extra = {
-        name: download(address, folder / name, progress=not arguments.quiet)
+        name: fetch(address, folder / name, check=no_weights if "head" in name else None)
         for address, name in entry.extra
     }
     head = next((file for name, file in extra.items() if "head" in name), None)
@@ -287,7 +290,7 @@ def _summary(model: VisionTransformer | ResNet | Captioner) -> str:
 
 def _say(arguments: argparse.Namespace, *lines: str) -> None:
     if not arguments.quiet:
-        print(*lines, sep="\n")
+        say(*lines)
 
 
 def _name_of(path: Path) -> str:

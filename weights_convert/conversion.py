@@ -11,7 +11,13 @@ from typing import NamedTuple
 import torch
 
 from minivit.captioner import Captioner
-from minivit.checkpoint import CheckpointError, check_tensors, save_model
+from minivit.checkpoint import (
+    CheckpointError,
+    check_numbers,
+    check_sizes,
+    check_tensors,
+    save_model,
+)
 from minivit.config import ResNetConfig, ViTConfig
 from minivit.data.errors import BadDataError
 from minivit.data.photos.class_names import read_class_names
@@ -142,6 +148,10 @@ def _parts(source: Source, format: str, hints: Hints) -> Parts:
         raise ConvertError(f"{source.path}: not {format}, it has no {error.args[0]!r}") from None
     except ValueError as error:
         raise ConvertError(f"{source.path}: {error}") from None
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        # A config.json is other people's: a text for a number, a list for a table.
+        problem = f"what it says of itself is not as {format} has it ({error})"
+        raise ConvertError(f"{source.path}: {problem}; compare its config.json") from error
     return parts
 
 
@@ -241,6 +251,7 @@ def _build(parts: Parts, source: str) -> VisionTransformer | ResNet | Captioner:
     """The model around the converted tensors, without a copy of them."""
     model: VisionTransformer | ResNet | Captioner
     try:
+        check_sizes(parts.config, parts.preprocess, parts.tensors)
         with torch.device("meta"):
             if isinstance(parts.config, ViTConfig):
                 model = VisionTransformer(
@@ -251,18 +262,22 @@ def _build(parts: Parts, source: str) -> VisionTransformer | ResNet | Captioner:
             else:
                 assert parts.tokenizer is not None
                 model = Captioner(parts.config, parts.tokenizer, preprocess=parts.preprocess)
-    except ValueError as error:
-        raise ConvertError(f"{source}: {error}") from None
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:  # sizes whose product is no int64
+        raise ConvertError(f"{source}: {str(error).partition(chr(10))[0]}") from None
     tensors = {
         name: tensor.float() if tensor.dtype == torch.float64 else tensor
         for name, tensor in parts.tensors.items()
     }
     try:
         check_tensors(tensors, dict(model.state_dict()), source)
+        check_numbers(tensors, source)
     except CheckpointError as error:
         raise ConvertError(str(error)) from None
-    if broken := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
-        raise ConvertError(f"{source}: {broken[0]} holds {tensors[broken[0]].dtype}, not numbers")
     model.load_state_dict(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, assign=True
     )

@@ -9,6 +9,10 @@ validator of that version of the file, which goes back to the server with the re
 
 Without a validator the rest is asked for only if a SHA-256 is known, which notices a mixture.
 
+Where nobody publishes a hash, what came is looked at: an empty answer, a web page (a login) and
+what a server has packed unasked are no published file, whatever the answer's status. The hash of
+the first download is then kept in PATH.sha256, and the address has to give the same file again.
+
 PATH.part.source also keeps two processes apart: one of them locks it (flock) and writes PATH.part,
 the other waits, and goes on with what it then finds. The lock of a process that died is gone with
 it. Where there is no flock (Windows, some network drives) only the checks at the end are left.
@@ -27,13 +31,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
+
+from minivit.files import replacing
 
 TRIES = 3  # connections that one call makes when they are closed too early
 PAUSE = 1.0  # seconds between them
@@ -73,6 +79,8 @@ def download(
     size: int | None = None,
     timeout: float = 30.0,
     progress: bool = True,
+    check: Callable[[Path], str] | None = None,
+    remember: Callable[[str], object] | None = None,
 ) -> Path:
     """Makes sure that a published file is at `path`; the network is asked only if it is not.
 
@@ -88,6 +96,9 @@ def download(
         size: In bytes. Without it all that the server announces has to arrive.
         timeout: Seconds to wait for a connection, and then for each piece of the answer.
         progress: Shows a bar on standard error, if that is a terminal.
+        check: Function that says what is wrong with a file that nobody published a hash of, or "".
+        remember: Function that is called with a line for the user that gives the hash of a first
+            download, where nobody published one. With it the hash is kept beside the file.
 
     Returns:
         `path`.
@@ -102,19 +113,38 @@ def download(
     part = target.with_name(f"{target.name}.part")
     disable = None if progress else True  # None: unless standard error is a terminal
     source = _Source(address, sha256.lower(), size, timeout)
+    remembered = target.with_name(f"{target.name}.sha256")
+    if remember and not sha256:
+        source.remembered = _remembered(remembered, source.public_address)
+
+    def fault(file: Path) -> str:
+        return source.fault(file) or (
+            "" if source.sha256 or source.size == 0 else _content_fault(file, target, check)
+        )
+
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
-        if not target.is_file() or source.fault(target):
+        if not target.is_file() or fault(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with alone(part, disable) as note:
-                if not target.is_file() or source.fault(target):  # nobody did it meanwhile
-                    _fetch(source, target, part, note, disable)
+                if not target.is_file() or fault(target):  # nobody did it meanwhile
+                    _fetch(source, target, part, note, disable, fault)
+                    if remember and not source.sha256 and not source.remembered:
+                        digest = _sha256(target)
+                        with replacing(remembered) as file:
+                            file.write_text(f"{digest} {source.public_address}\n", encoding="utf-8")
+                        remember(
+                            f"{target.name}: nobody publishes a hash of it; this one has the "
+                            f"SHA-256 {digest}, and the next download has to have it too"
+                        )
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it is also the answer, with an open connection
         kept = " (what came is kept for the next time)" if part.is_file() else ""
         by_hand = f"download {source.public_address} by hand and put it at {target}"
+        if source.remembered:
+            by_hand = f"if the file was changed on purpose, remove {remembered}; or {by_hand}"
         message = f"{target.name}: {_reason(error, timeout)}{kept}; {by_hand}"
         # A server chose some of the words: no line breaks, nothing that steers a terminal.
         plain = "".join(letter if letter.isprintable() else " " for letter in message)
@@ -136,6 +166,7 @@ class _Source(urllib.request.BaseHandler):
 
     def __init__(self, address: str, sha256: str, size: int | None, timeout: float) -> None:
         self.sha256, self.size, self._timeout = sha256, size, timeout
+        self.remembered = ""  # the hash of the first download, where nobody publishes one
         login = re.match(r"(\s*(?:\w+:)?/*)([^/?#]*)@", address)
         self.public_address = login[1] + address[login.end() :] if login else address
         user, _, password = unquote(login[2] if login else "").partition(":")
@@ -207,6 +238,9 @@ class _Source(urllib.request.BaseHandler):
         if response.status not in (200, 206):  # 204 No Content, for one, is no empty file
             response.close()
             raise OSError(f"the server answered {response.status} {response.reason}")
+        if (packed := response.headers.get("Content-Encoding", "identity")) != "identity":
+            response.close()
+            raise OSError(f"the server has packed the file ({packed}), which nobody asked for")
         return response
 
     def fault(self, path: Path) -> str:
@@ -214,14 +248,54 @@ class _Source(urllib.request.BaseHandler):
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"it has {size:,} bytes, {self.size:,} were expected"
-        digest = hashlib.sha256()
-        if self.sha256:
-            with path.open("rb") as file:
-                while block := file.read(BLOCK):
-                    digest.update(block)
-        if not digest.hexdigest().startswith(self.sha256):
-            return f"its SHA-256 is {digest.hexdigest()}, {self.sha256} was expected"
+        for expected, words in (
+            (self.sha256, "was expected"),
+            (self.remembered, "was that of the first download"),
+        ):
+            if expected:
+                digest = _sha256(path)
+                if not digest.startswith(expected):
+                    reasons = [_page(path), f"its SHA-256 is {digest}, {expected} {words}"]
+                    return "; ".join(filter(None, reasons))
+                return ""
         return ""
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _remembered(path: Path, address: str) -> str:
+    """The hash of the first download from this address, or an empty string."""
+    try:
+        digest, _, where = path.read_text(encoding="utf-8").strip().partition(" ")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return digest if where == address and re.fullmatch("[0-9a-f]{64}", digest) else ""
+
+
+def _page(path: Path) -> str:
+    """That a file is a web page, in words, or an empty string."""
+    with path.open("rb") as file:
+        start = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    is_page = start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--"))
+    return "it is a web page, perhaps of a login" if is_page else ""
+
+
+def _content_fault(path: Path, target: Path, check: Callable[[Path], str] | None) -> str:
+    """Why what came cannot be the file, where no hash is there to say so; or an empty string."""
+    if not path.stat().st_size:
+        return "it is empty"
+    if page := _page(path):
+        return page
+    with path.open("rb") as file:
+        if file.read(2) == b"\x1f\x8b" and target.suffix not in (".gz", ".tgz"):
+            return "it is packed with gzip, which nobody asked for"
+    return check(path) if check else ""
 
 
 @contextlib.contextmanager
@@ -259,7 +333,14 @@ def _lock(file: IO[str], waiting: str, disable: bool | None) -> None:
                 fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _fetch(source: _Source, target: Path, part: Path, note: IO[str], disable: bool | None) -> None:
+def _fetch(
+    source: _Source,
+    target: Path,
+    part: Path,
+    note: IO[str],
+    disable: bool | None,
+    fault: Callable[[Path], str],
+) -> None:
     """Brings `part` to its full length, checks it and makes it `target`."""
     for tries_left in reversed(range(TRIES)):
         try:
@@ -269,10 +350,9 @@ def _fetch(source: _Source, target: Path, part: Path, note: IO[str], disable: bo
             if not tries_left:
                 raise
             time.sleep(PAUSE)
-    fault = source.fault(part)
-    if fault:
+    if problem := fault(part):
         part.unlink()
-        raise OSError(f"what came is not the file that was expected: {fault}")
+        raise OSError(f"what came is not the file that was expected: {problem}")
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(target)

@@ -83,6 +83,20 @@ def refusal(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def no_weights(path: Path) -> str:
+    """What is wrong with a download that should be a checkpoint, or an empty string.
+
+    A .safetensors, a zip file (.npz, .pth) and a pickle are told by their first bytes. Other files
+    that lie beside weights, such as a vocabulary, are not asked about.
+    """
+    if sentence := refusal(path):
+        return sentence
+    start = _start_of(path)
+    if is_safetensors(start) or start[:2] == b"PK" or start[:1] == b"\x80":
+        return ""
+    return f"it is no checkpoint, it begins with {start[:16]!r}"
+
+
 def foreign_kind(path: str | os.PathLike[str]) -> str | None:
     """What a file or folder of another program is, such as "an ONNX model"; None: not known here.
 

@@ -29,6 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from minivit.files import not_a_file
 from weights_convert.foreign_files import is_safetensors, refusal
 from weights_convert.towers import CONTAINERS, TowerError, find_model
 from weights_convert.towers import unwrap as unwrap
@@ -95,7 +96,13 @@ def read(
         raise ConvertError(f"{file}: {sentence}")
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file; check the path")
-    source = _read_npz(file, which, prefix) if _is_npz(file) else _read_torch(file, which, prefix)
+    if kind := not_a_file(file):
+        raise ConvertError(f"{file}: {kind}; give the checkpoint as a file")
+    try:
+        read_source = _read_npz if _is_npz(file) else _read_torch
+        source = read_source(file, which, prefix)
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise ConvertError(f"{file}: a damaged archive ({error}); download it again") from None
     for name, tensor in (source.tensors | source.outside).items():
         size = tensor.numel() * tensor.element_size()
         if not source.is_numpy and size > file.stat().st_size:
@@ -182,9 +189,11 @@ def _weights_in(folder: Path) -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
+    if kind := not_a_file(path):
+        raise ConvertError(f"{path}: {kind}; remove it")
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number without end, or too deep
         raise ConvertError(f"{path}: not JSON ({error}); mend or remove it") from None
     if not isinstance(values, dict):
         raise ConvertError(f"{path}: expected an object with fields, found {type(values).__name__}")
@@ -233,7 +242,9 @@ def _read_npz(path: Path, which: str | None, prefix: str | None) -> Source:
                     tensors[name] = torch.from_numpy(array)
     except ConvertError:
         raise
-    except (ValueError, OSError, EOFError, struct.error, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # on damaged headers numpy raises anything, even a TokenError
         raise ConvertError(f"{path}: not a .npz of plain arrays ({error})") from None
     return Source(path, tensors, is_numpy=True)
 

@@ -14,6 +14,7 @@ from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
 from minivit.commands.seen import shipped_remark
 from minivit.commands.target import class_number, word_number
+from minivit.plain_text import cell
 from minivit.progress import Bar, progress_bars
 from minivit.weights import weights_title
 
@@ -229,6 +230,6 @@ def _table(changes: Sequence[Change]) -> str:
     for change in changes:
         part, head = ("mlp", "") if change.head is None else ("head", str(change.head))
         numbers = (change.before, change.before + change.change, change.change)
-        row = (change.where, change.block, part, head, change.target)
+        row = (change.where, change.block, part, head, cell(change.target))
         writer.writerow((*row, *(f"{number:.6f}" for number in numbers)))
     return text.getvalue()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from minivit.commands.explain_flags import DEFAULT_METHODS
 from minivit.commands.outputs import outputs_of
 from minivit.commands.pictures import Drawing, Picture, draw_pictures
-from minivit.commands.seen import predicted_label, shipped_remark, whole_photo
+from minivit.commands.seen import check_cost, predicted_label, shipped_remark, whole_photo
 from minivit.commands.target import class_number
 from minivit.commands.terminal import one_line
 from minivit.weights import weights_title
@@ -122,6 +122,7 @@ def _draw(
     from minivit.viz import methods_figure
 
     preprocess = whole_photo(model) if arguments.whole else model.preprocess
+    check_cost(model, preprocess, picture.seen)
     images = preprocess(picture.seen)[None].to(next(model.parameters()).device)  # (1, C, H, W)
     classes = None
     label, explained = "", "No class is explained: the model has no head"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from minivit.commands.outputs import outputs_of, unwritable
 from minivit.commands.pictures import complaint
 from minivit.commands.score_words import read_scores
-from minivit.commands.seen import whole_photo
+from minivit.commands.seen import check_cost, whole_photo
+from minivit.commands.terminal import say
 from minivit.weights import weights_title
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def explore(model: VisionTransformer | Captioner, arguments: argparse.Namespace)
         )
     except OSError as error:
         raise unwritable(arguments.out, error) from error
-    print(arguments.out)
+    say(arguments.out)
     return status
 
 
@@ -96,6 +97,7 @@ def _pictures(
     model: VisionTransformer | Captioner, arguments: argparse.Namespace
 ) -> tuple[int, list[PagePicture]]:
     """The exit status so far, and the pictures that can be used."""
+    from minivit.captioner import Captioner
     from minivit.data.scenes.dataset import TEST_SEED, make_scene, scene_layers
     from minivit.explorer.gather import PagePicture
     from minivit.preprocess import BadImageError, open_image
@@ -115,7 +117,11 @@ def _pictures(
     for path in arguments.pictures:
         try:
             picture = PagePicture(Path(path).name, open_image(path))
-            model.preprocess.view_size(*picture.image.size)
+            if isinstance(model, Captioner):
+                model.preprocess.view_size(*picture.image.size)
+            else:
+                preprocess = whole_photo(model) if arguments.whole else model.preprocess
+                check_cost(model, preprocess, picture.image, all_maps=True)
             pictures.append(picture)
         except BadImageError as error:
             if arguments.debug:

@@ -8,6 +8,7 @@ before it is needed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -17,10 +18,16 @@ from typing import TYPE_CHECKING
 
 from minivit.commands.outputs import Outputs, unwritable
 from minivit.commands.terminal import one_line
+from minivit.files import cut_name
+from minivit.plain_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
+
+
+_LONGEST_STEM = 255 - len(".png")  # bytes, by most file systems
+_OF_ONE_FILE = (errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)  # not of all of them
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,13 @@ def _draw_photos(
             tqdm.write(complaint(path, error), file=sys.stderr)
             status = 2
         else:
-            _write(drawing, target, mark)
+            try:
+                _write(drawing, target, mark)
+            except OSError as error:
+                if debug or getattr(error.__cause__, "errno", None) not in _OF_ONE_FILE:
+                    raise
+                tqdm.write(one_line(error), file=sys.stderr)
+                status = 2
     return status
 
 
@@ -146,13 +159,13 @@ def _write(drawing: Drawing, path: Path, mark: str) -> None:
             temporary.write_text(drawing.table, encoding="utf-8", newline="")
         write_figure(drawing.figure, path, drawing.remark, mark=mark)
     for line in [str(table)] * bool(drawing.table) + list(drawing.lines):
-        tqdm.write(line if line.isprintable() else repr(line))
+        tqdm.write(visible(line))
 
 
 def complaint(path: str, error: ValueError) -> str:
     """The error in one line that names the photo."""
     message = one_line(error)
-    return message if path in message else one_line(ValueError(f"{path}: {error}"))
+    return message if visible(path) in message else one_line(ValueError(f"{path}: {error}"))
 
 
 def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
@@ -175,15 +188,19 @@ def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
 
 
 def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
-    """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …"""
+    """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …
+
+    A stem that is too long for a file system is cut.
+    """
     taken: set[str] = set()
     targets = []
     for path in paths:
-        stem = name = Path(path).stem
+        stem = name = cut_name(Path(path).stem, _LONGEST_STEM)
         number = 1
         while name.casefold() in taken:  # folders of some systems do not tell A.png from a.png
             number += 1
-            name = f"{stem}-{number}"
+            ending = f"-{number}"
+            name = cut_name(stem, _LONGEST_STEM - len(ending)) + ending
         taken.add(name.casefold())
         targets.append(folder / f"{name}.png")
     return targets
@@ -204,4 +221,4 @@ def write_figure(figure: Figure, path: Path, remark: str = "", *, mark: str) -> 
     except OSError as error:
         raise unwritable(path, error) from error
     parts = [str(path), remark] if remark else [str(path)]
-    tqdm.write(": ".join(part if part.isprintable() else repr(part) for part in parts))
+    tqdm.write(visible(": ".join(parts)))

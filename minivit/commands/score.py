@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from minivit.commands.outputs import outputs_of
 from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
-from minivit.commands.terminal import one_line
+from minivit.commands.terminal import one_line, say
 from minivit.files import replacing
+from minivit.plain_text import visible
 from minivit.progress import Bar, progress_bars
 from minivit.weights import weights_title
 
@@ -70,7 +71,7 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     )
     text = markdown(rows, heading=heading, draws=arguments.draws)
     for path in _write(arguments.out, text, rows, figure, mark):
-        print(path)
+        say(path)
 
 
 def check_folders(arguments: argparse.Namespace) -> None:
@@ -117,7 +118,7 @@ def _open(
 def _heading(model: VisionTransformer, arguments: argparse.Namespace, description: str) -> str:
     config, preprocess = model.config, model.preprocess
     height, width = preprocess.image_size
-    return (
+    return visible(
         f"{description}. Weights: `{arguments.weights.name}`, {config.depth} blocks of "
         f"{config.num_heads} heads, patches of {config.patch_size[0]} x {config.patch_size[1]}; "
         f"pictures of {height} x {width} by mode {preprocess.mode}, crop fraction "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from minivit.files import not_a_file
+
 
 def read_scores(path: Path) -> dict[str, str]:
     """Reads a scores.csv that `visualize.py score` wrote.
@@ -22,6 +24,8 @@ def read_scores(path: Path) -> dict[str, str]:
     from minivit.explorer.method_scores import score_words
 
     try:
+        if kind := not_a_file(path):
+            raise OSError(0, kind)
         with path.open(encoding="utf-8", newline="") as file:
             return score_words(file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -16,10 +16,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import minivit
 from minivit.commands.streams import lasting_streams
+from minivit.plain_text import visible
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +105,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends with status 2 and the message alone."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, visible(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
 
 
 def _looks_like_flag(word: str) -> bool:
@@ -235,7 +236,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         file = f"{error.filename}: " if error.filename else ""
         message = f"{file}{error.strerror}"
-    return "; ".join([f"error: {message}", *getattr(error, "__notes__", ())])
+    return visible("; ".join([f"error: {message}", *getattr(error, "__notes__", ())]))
 
 
 _OUR_PACKAGES = ("minivit", "weights_convert", "tutorials")
@@ -249,6 +250,16 @@ def missing_package(error: ModuleNotFoundError) -> str:
         ".venv/bin/activate` in the clone where make demo or make test has made .venv, or `pip "
         "install .` in an environment of your own"
     )
+
+
+def say(*lines: object, file: TextIO | None = None) -> None:
+    """Prints lines at once, each of them as one line: what steers a terminal is shown escaped.
+
+    Args:
+        *lines: Lines, with words in them that others chose: labels, names of files and folders.
+        file: Where they go; None: standard output.
+    """
+    print(*(visible(str(line)) for line in lines), sep="\n", file=file, flush=True)
 
 
 def at_least_one(text: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+from minivit.plain_text import visible
+
 Error = TypeVar("Error", bound="BadDataError")
 
 
@@ -13,11 +15,10 @@ class BadDataError(ValueError):
 
     @classmethod
     def about(cls: type[Error], source: Path, problem: str, advice: str) -> Error:
-        """The error "source: problem; advice", the source quoted where it would break the line."""
+        """The error "source: problem; advice", the source as `visible` shows it."""
         return cls(f"{shown(source)}: {problem}; {advice}")
 
 
 def shown(path: str | Path) -> str:
     """A path for a message of one line."""
-    name = str(path)
-    return name if name.isprintable() else repr(name)
+    return visible(str(path))

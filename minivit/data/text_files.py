@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 from minivit.data.errors import BadDataError
+from minivit.files import not_a_file
 
 Split = Literal["train", "validation", "test"]
 """What a picture is for: to learn from, to choose the best epoch by, to judge the result by."""
@@ -35,9 +36,12 @@ def read_text(path: Path, *, error: type[BadDataError] = BadDataError) -> str:
         error: Type of the error to raise.
 
     Raises:
-        BadDataError: The file cannot be read, is empty, or is not UTF-8 (with the line).
+        BadDataError: The file cannot be read, is no plain file, is empty, or is not UTF-8 (with
+            the line).
     """
     try:
+        if kind := not_a_file(path):
+            raise error.about(path, kind, "write its content into a file and name that")
         data = path.read_bytes()
         text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as cause:

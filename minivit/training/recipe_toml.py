@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minivit.files import not_a_file
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # the package that became tomllib
@@ -43,6 +45,8 @@ def read_recipe(name: str) -> dict[str, Any]:
     inside = FOLDER / f"{name}.toml"
     path = inside if inside.exists() else Path(name)
     try:
+        if not path.is_dir() and (kind := not_a_file(path)):
+            raise RecipeError(f"{path}: {kind}; give a TOML file")
         text = path.read_text(encoding="utf-8")
         return {"recipe": path.stem, **tomllib.loads(text)}
     except (FileNotFoundError, IsADirectoryError):
@@ -50,7 +54,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise RecipeError(
             f"{name}: no such recipe; give a TOML file or one of {', '.join(known)}"
         ) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{path}: not a TOML file ({error})") from None
 
 

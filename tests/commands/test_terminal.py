@@ -25,6 +25,7 @@ from minivit.commands.terminal import (
     one_line,
     pick_device,
     run,
+    say,
     warn_of_slow_bf16,
 )
 
@@ -106,6 +107,16 @@ def test_a_mistake_of_the_program_is_not_called_bad_input() -> None:
 
     with pytest.raises(AssertionError):
         run(command, arguments())
+
+
+def test_what_others_named_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[2Jb", "two\nlines", "cat\u202egpj")
+    say("bell\a", file=sys.stderr)
+    captured = capsys.readouterr()
+    assert captured.out == "a\\x1b[2Jb\ntwo\\nlines\ncat\\u202egpj\n"
+    assert captured.err == "bell\\x07\n"
+    assert one_line(ValueError("no \x1b[31m here\a")) == "error: no \\x1b[31m here\\x07"
+    assert "\x1b" not in one_line(FileNotFoundError(2, "No such file", "\x1b]0;title\a"))
 
 
 # ---- Ctrl-C ------------------------------------------------------------------------------------

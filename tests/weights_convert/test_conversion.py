@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -382,8 +383,41 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     refused(clip, "not open_clip, it has no 'cls_token'", image_size=(32, 48))
     refused(
         {k: v.long() if k == "norm.bias" else v for k, v in good.items()},
-        "norm.bias holds torch.int64, not numbers",
+        "norm.bias holds int64 values, weights are float16",
     )
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
+    tensors = {name: tensor.clone() for name, tensor in stored("lukemelas").weights.items()}
+    name = next(name for name in tensors if name.startswith("transformer.blocks.1.pwff.fc1.w"))
+    tensors[name][0, 0] = float("nan")
+    path, output = saved(tmp_path / "B_16.pth", tensors), tmp_path / "out.safetensors"
+    with pytest.raises(ConvertError, match=r"blocks\.1\.mlp\.fc1\.weight holds 1 NaN or infinite"):
+        convert(path, output, num_heads=2, image_size=(32, 48))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"layer_norm_eps": "x"},
+        {"id2label": 5},
+        {"id2label": [1]},
+        {"num_hidden_layers": "many"},
+        {"hidden_act": ["gelu"]},
+    ],
+)
+def test_a_config_that_lies_is_refused_in_one_line(
+    tmp_path: Path, values: dict[str, object]
+) -> None:
+    save_file(dict(stored("hf_vit").weights), tmp_path / "model.safetensors")
+    config = {"model_type": "vit", "num_attention_heads": 2, "image_size": [32, 48]}
+    (tmp_path / "config.json").write_text(json.dumps(config | values))
+    with contextlib.suppress(ConvertError):  # or a value that nothing needs
+        convert(tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ConvertError, match="not JSON"):
+        convert(tmp_path)
 
 
 def test_a_query_without_its_key(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import gzip
 import hashlib
 import http.server
 import io
@@ -32,6 +33,7 @@ import pytest
 from minivit.commands.terminal import one_line
 from weights_convert import download as module
 from weights_convert.download import DownloadError, cache_folder, download
+from weights_convert.foreign_files import no_weights
 
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
@@ -244,9 +246,9 @@ def test_a_file_that_fails_the_checks_is_replaced(
     assert target.read_bytes() == CONTENT
 
 
-def test_an_empty_file_is_a_file(site: Site, target: Path) -> None:
+def test_an_empty_file_is_a_file_where_somebody_said_so(site: Site, target: Path) -> None:
     site.pages["/model.bin"].content = b""
-    download(site.address(), target)
+    download(site.address(), target, size=0)
     assert target.read_bytes() == b"" and names(target.parent) == ["model.bin"]
 
 
@@ -816,3 +818,90 @@ def test_the_cache_is_where_the_system_keeps_caches(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == Path(folder)
+
+
+# ---- what is no checkpoint -----------------------------------------------------------------------
+
+
+def started(site: Site, content: bytes, **headers: str) -> None:
+    site.pages["/model.bin"] = Page(content, headers={"ETag": '"x"', **headers})
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><title>Log in</title>", "it is a web page, perhaps of a login"),
+        (b"\xef\xbb\xbf \n<HTML><body>", "it is a web page"),
+        (b"", "it is empty"),
+        (gzip.compress(CONTENT), "it is packed with gzip, which nobody asked for"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS"),
+        (b'{"error": "please log in"}', "it is no checkpoint, it begins with b'{\"error"),
+    ],
+)
+def test_what_is_no_checkpoint_never_enters_the_cache(
+    site: Site, target: Path, content: bytes, words: str
+) -> None:
+    started(site, content)
+    for _ in range(2):  # the second call finds nothing of the first
+        with pytest.raises(DownloadError) as error:
+            download(site.address(), target, check=no_weights)
+        assert words in str(error.value) and "model.bin" in str(error.value)
+        assert names(target.parent) == []
+    started(site, b"PK\3\4 an archive")
+    assert download(site.address(), target, check=no_weights).read_bytes() == b"PK\3\4 an archive"
+
+
+def test_an_answer_that_says_it_is_packed_is_refused(site: Site, target: Path) -> None:
+    started(site, gzip.compress(b"[PAD]\n[CLS]\n"), Content_Encoding="gzip")
+    site.pages["/model.bin"].headers = {"Content-Encoding": "gzip"}
+    with pytest.raises(DownloadError, match=r"has packed the file \(gzip\), which nobody asked"):
+        download(site.address(), target)
+    assert names(target.parent) == []
+
+
+def test_a_login_page_that_an_earlier_version_kept_is_replaced(site: Site, target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"<html>Log in</html>")
+    assert download(site.address(), target).read_bytes() == CONTENT
+
+
+def test_a_login_page_in_the_place_of_a_known_file_is_called_so(site: Site, target: Path) -> None:
+    started(site, b"<html>Log in</html>")
+    with pytest.raises(DownloadError, match="it is a web page, perhaps of a login; its SHA-256"):
+        download(site.address(), target, sha256=SHA256)
+
+
+def test_the_hash_of_a_first_download_is_said_and_holds(site: Site, target: Path) -> None:
+    notes: list[str] = []
+    download(site.address(), target, remember=notes.append)
+    assert len(notes) == 1 and SHA256 in notes[0] and "model.bin" in notes[0]
+    assert names(target.parent) == ["model.bin", "model.bin.sha256"]
+    asked = len(site.asked)
+    download(site.address(), target, remember=notes.append)
+    assert len(site.asked) == asked and len(notes) == 1
+    target.write_bytes(CONTENT[:-1] + b"?")  # a bit that turned on the disk
+    download(site.address(), target, remember=notes.append)
+    assert target.read_bytes() == CONTENT and len(notes) == 1
+    target.unlink()
+    started(site, OTHER)
+    with pytest.raises(DownloadError, match=f"{SHA256} was that of the first download") as error:
+        download(site.address(), target, remember=notes.append)
+    assert "remove" in str(error.value) and "model.bin.sha256" in str(error.value)
+    assert not target.exists()
+    (target.parent / "model.bin.sha256").unlink()
+    assert download(site.address(), target, remember=notes.append).read_bytes() == OTHER
+    assert len(notes) == 2
+
+
+def test_a_remembered_hash_of_another_address_does_not_count(site: Site, target: Path) -> None:
+    download(site.address(), target, remember=lambda line: None)
+    site.pages["/other.bin"] = Page(OTHER)
+    target.unlink()
+    download(site.address("/other.bin"), target, remember=lambda line: None)
+    assert target.read_bytes() == OTHER
+
+
+def test_a_published_hash_is_not_remembered(site: Site, target: Path) -> None:
+    notes: list[str] = []
+    download(site.address(), target, sha256=SHA256, remember=notes.append)
+    assert not notes and names(target.parent) == ["model.bin"]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from minivit.config import ViTConfig
+from minivit.fields import shown
 from minivit.preprocess import Preprocess
 from weights_convert.architecture import (
     HALF,
@@ -201,7 +202,9 @@ def _as_exported(source: Source, tensors: dict[str, Any], where: str) -> Parts:
         config = ViTConfig.from_dict(description["config"])
         preprocess = Preprocess.from_dict(description["preprocess"])
         labels = description["labels"]
-    except (ValueError, KeyError, TypeError) as error:
+        if labels is not None and not isinstance(labels, list):
+            raise ValueError(f"labels are {shown(labels)}, expected a list of texts, or null")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConvertError(
             f"{where}: the description that minivit left is damaged ({error})"
         ) from None

@@ -163,7 +163,7 @@ def _entries(path: Path) -> list[str] | dict[str, str]:
     if text.lstrip()[:1] in ("[", "{"):
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, a number without end, or too deep
             problem = f"begins as JSON and is none ({error})"
             raise BadDataError.about(path, problem, "expected a list, or a name a line") from error
     else:

@@ -24,6 +24,8 @@ from minivit.preprocess import BadImageError, open_image, to_rgb
 
 UNLABELLED = -1
 """The label of photos without labels."""
+LOST = -2
+"""The label of a photo that could not be opened, where somebody asked not to be stopped by it."""
 
 
 class PhotoDataset(Dataset[tuple[Tensor, int]]):
@@ -34,6 +36,8 @@ class PhotoDataset(Dataset[tuple[Tensor, int]]):
         transform: Called with the upright RGB photo and a generator seeded from
             (seed, epoch, index).
         seed: Seed for the transform, 0 or more.
+        stops: Whether a photo that cannot be opened raises; False: a grey picture with the label
+            `LOST` stands in its place. Photos are checked before, but one may go away meanwhile.
     """
 
     def __init__(
@@ -42,8 +46,9 @@ class PhotoDataset(Dataset[tuple[Tensor, int]]):
         transform: Callable[[Image.Image, np.random.Generator], Tensor],
         *,
         seed: int = 0,
+        stops: bool = True,
     ) -> None:
-        self.transform, self.seed, self.epoch = transform, seed, 0
+        self.transform, self.seed, self.epoch, self.stops = transform, seed, 0, stops
         self.paths = [str(path) for path in photos.paths]
         self.pixels = photos.pixels
         self.numbers = photos.names if photos.pixels is not None else ()
@@ -77,12 +82,17 @@ class PhotoDataset(Dataset[tuple[Tensor, int]]):
         """Item `index`.
 
         Raises:
-            BadImageError: The photo cannot be opened or transformed; names the file.
+            BadImageError: The photo cannot be opened or transformed, and `stops`; names the file.
             IndexError: No such item.
             ValueError: A negative seed, epoch or index.
         """
-        picture = self.open_picture(index)
         rng = sample_rng(self.seed, self.epoch, index)
+        try:
+            picture = self.open_picture(index)
+        except BadImageError:
+            if self.stops:
+                raise
+            return self.transform(Image.new("RGB", (64, 64), "grey"), rng), LOST
         try:
             return self.transform(picture, rng), self.labels[index]
         except BadImageError as error:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import math
 import zlib
 from pathlib import Path
@@ -35,6 +36,7 @@ FASHION_NAMES = (*_CLOTHES, "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 # SHA-256 of the 10,000 test labels, by which Fashion-MNIST differs from the digits: the shapes of
 # the two are the same.
 _FASHION_LABELS = "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9"
+_PIECE = 1 << 20  # bytes read at once
 
 
 class IdxData(NamedTuple):
@@ -90,7 +92,7 @@ def split_idx(folder: Path, *, seed: int, held_out: float, limit: int = 0) -> Ph
         limit: Number of the others to keep; 0: all of them.
 
     Raises:
-        BadDataError: As `read_idx`; nothing to train or validate on.
+        BadDataError: As `read_idx`; pictures of one class alone; nothing to train or validate on.
     """
     data = read_idx(folder)
     random = torch.Generator().manual_seed(seed)
@@ -99,6 +101,9 @@ def split_idx(folder: Path, *, seed: int, held_out: float, limit: int = 0) -> Ph
     validation = _photo_set(data.train_images, data.train_labels, order[:count])
     train = _photo_set(data.train_images, data.train_labels, order[count:]).first(limit)
     test = _photo_set(data.test_images, data.test_labels)
+    if len(set(data.train_labels.tolist())) < 2:
+        problem = f"only one class, {int(data.train_labels[0])}, among the training pictures"
+        raise BadDataError.about(folder, problem, "expected two or more")
     for part, use in ((train, "train"), (validation, "validate")):
         if not len(part):
             problem = f"{len(order)} training pictures, none to {use} on"
@@ -149,17 +154,42 @@ def _part(folder: Path, part: str, what: str) -> tuple[Path, Tensor]:
     if path is None:
         problem = f"no {file_name(part, what)}, plain or as .gz"
         raise BadDataError.about(folder, problem, "expected all four files of a data set")
+    dimensions = 3 if what == "images" else 1
     try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = _read_as_said(file, dimensions)
     except (OSError, EOFError, zlib.error) as error:
         problem = f"the file cannot be read ({' '.join(str(error).split())})"
         raise BadDataError.about(path, problem, "copy or download it again") from error
-    return path, parse_idx(path, data, dimensions=3 if what == "images" else 1)
+    return path, parse_idx(path, data, dimensions=dimensions)
 
 
-def parse_idx(path: Path, data: bytes, *, dimensions: int) -> Tensor:
+def _read_as_said(file: io.BufferedIOBase, dimensions: int) -> bytearray:
+    """A header and as many values as it says, and one byte more, which shows that there are others.
+
+    Packed files of 12 MB can hold gigabytes of zeros; what no header asked for is not unpacked.
+    """
+    start = 4 + 4 * dimensions
+    data = bytearray(file.read(start))
+    is_idx = len(data) == start and data[:4] == _magic(dimensions)
+    wanted = start + math.prod(_sizes(data, dimensions)) + 1 if is_idx else 0
+    while len(data) < wanted:
+        # In pieces: a header may say more than any memory holds, and the file be short.
+        if not (piece := file.read(min(_PIECE, wanted - len(data)))):
+            break
+        data += piece
+    return data
+
+
+def _magic(dimensions: int) -> bytes:
+    return bytes((0, 0, 8, dimensions))
+
+
+def _sizes(data: bytes | bytearray, dimensions: int) -> list[int]:
+    return [int.from_bytes(data[at : at + 4], "big") for at in range(4, 4 + 4 * dimensions, 4)]
+
+
+def parse_idx(path: Path, data: bytes | bytearray, *, dimensions: int) -> Tensor:
     """The values of an IDX file of unsigned bytes, uint8, in the shape that it states.
 
     Args:
@@ -170,15 +200,17 @@ def parse_idx(path: Path, data: bytes, *, dimensions: int) -> Tensor:
     Raises:
         BadDataError: Another magic number or length, or a dimension of size 0.
     """
-    magic = bytes((0, 0, 8, dimensions))
+    magic = _magic(dimensions)
     start = 4 + 4 * dimensions
     if data[:4] != magic or len(data) < start:
         problem = f"begins with {data[:4].hex(' ') or 'nothing'} and has {len(data):,} bytes"
         advice = f"expected an IDX file: {magic.hex(' ')}, then {dimensions} sizes of 4 bytes"
         raise BadDataError.about(path, problem, advice)
-    sizes = [int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4)]
-    if len(data) - start != math.prod(sizes) or 0 in sizes:
+    sizes = _sizes(data, dimensions)
+    number = len(data) - start
+    if number != math.prod(sizes) or 0 in sizes:
         shape = " × ".join(f"{size:,}" for size in sizes)
-        problem = f"{len(data) - start:,} values, its header says {shape}"
+        there = f"{number:,}" if number < math.prod(sizes) else "more"
+        problem = f"{there} values, its header says {shape}"
         raise BadDataError.about(path, problem, "copy or download it again")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).reshape(sizes)

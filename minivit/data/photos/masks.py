@@ -25,6 +25,7 @@ from torch import Tensor
 from minivit.data.errors import BadDataError
 from minivit.data.photos.folders import pictures_in
 from minivit.data.photos.sets import listed, many
+from minivit.files import not_a_file
 
 _TRIMAP_OBJECT, _TRIMAP_BORDER = 1, 3
 _WHITE = _IGNORED = 255
@@ -125,6 +126,8 @@ def read_mask(path: Path, *, size: tuple[int, int] | None = None) -> Mask:
 def _values(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     """(height, width) of a PNG file of one channel; of a palette the numbers of its colours."""
     try:
+        if kind := not_a_file(path):
+            raise OSError(kind)
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG",)) as picture:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from minivit.data.errors import BadDataError
 from minivit.data.text_files import SPLIT_WORDS, Split, inside, lines_of, read_text
+from minivit.plain_text import from_cell
 
 PETS_LISTS: dict[Split, str] = {"train": "trainval.txt", "test": "test.txt"}
 PETS_WHOLE_LIST = "list.txt"  # all photos, not split
@@ -53,7 +54,8 @@ def natural(text: str) -> tuple[object, ...]:
 def csv_rows(source: Path, notes: Counter[str]) -> list[PhotoRow]:
     """The rows of a CSV file with a header: file (or filename), label, perhaps split.
 
-    Columns may stand in any order, others are not read, blank lines are skipped. A row that is
+    Columns may stand in any order, others are not read, blank lines are skipped. A cell that
+    `plain_text.cell` wrote means what it was written for. A row that is
     there twice counts once; `notes` gets the number of the others.
 
     Raises:
@@ -66,7 +68,7 @@ def csv_rows(source: Path, notes: Counter[str]) -> list[PhotoRow]:
     photos: list[tuple[str, PhotoRow]] = []  # (line of the file, photo)
     try:
         for row in rows:
-            cells = [cell.strip() for cell in row]
+            cells = [from_cell(text.strip()) for text in row]
             if not any(cells):
                 continue
             if not columns:

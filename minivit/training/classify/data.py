@@ -171,9 +171,9 @@ def collate_photos(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]
     return torch.stack([x for x, _ in items]), torch.tensor([label for _, label in items])
 
 
-def plain_photos(photos: PhotoSet, preprocess: Preprocess) -> PhotoDataset:
-    """Photos as a model in use gets them: resized and cropped, nothing else."""
-    return PhotoDataset(photos, make_augmentation(None, preprocess))
+def plain_photos(photos: PhotoSet, preprocess: Preprocess, *, stops: bool = True) -> PhotoDataset:
+    """Photos as a model in use gets them: resized and cropped; `stops` as `PhotoDataset` has it."""
+    return PhotoDataset(photos, make_augmentation(None, preprocess), stops=stops)
 
 
 # ---- chance --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from minivit.checkpoint import load_model
-from minivit.data.errors import BadDataError
+from minivit.data.errors import BadDataError, shown
 from minivit.data.photos.class_names import (
     NUMBERS,
     ORDER_OF_FOLDERS,
@@ -25,6 +25,7 @@ from minivit.data.photos.class_names import (
     names_labels_only,
     names_of_classes,
 )
+from minivit.data.photos.dataset import LOST
 from minivit.data.photos.layouts import class_folder
 from minivit.data.photos.splits import (
     class_names_in,
@@ -35,6 +36,8 @@ from minivit.data.photos.splits import (
 from minivit.data.scenes.dataset import CLASS_NAMES, NUM_HELD_OUT, TEST_SEED
 from minivit.data.text_files import Split
 from minivit.files import refuse_inputs
+from minivit.plain_text import visible
+from minivit.preprocess import BadImageError, check_image
 from minivit.training.classify.data import PhotoData, draw_scenes, plain_photos
 from minivit.training.classify.predictions import (
     growing_predictions,
@@ -155,7 +158,7 @@ def evaluate_photos(
         problem = f"{photos.description}, without labels"
         raise BadDataError.about(location, problem, "give --predictions OUT.csv for the answers")
     start, on_batch = time.perf_counter(), bar("classifying", len(photos))
-    data = PhotoData(plain_photos(photos, model.preprocess), workers)
+    data = PhotoData(plain_photos(photos, model.preprocess, stops=False), workers)
     with contextlib.ExitStack() as files:
         write = None
         if predictions:
@@ -172,12 +175,26 @@ def evaluate_photos(
         )
     seconds = time.perf_counter() - start
     lines = [photos.description, *remarks]
+    kept = truth != LOST
+    logits, truth = logits[kept], truth[kept]
+    if not len(truth):
+        raise BadDataError.about(location, "all photos went away", "put them back")
     if photos.labels and class_names:
         lines += _scores(logits, truth, class_names)
     if predictions:
-        lines.append(f"{len(photos):,} answers: {predictions}")
+        lines.append(f"{int(kept.sum()):,} answers: {predictions}")
     lines.append(f"{len(photos) / seconds:.1f} photos a second, {seconds:.1f} s")
-    return lines, list(photos.unreadable)
+    lost = itertools.compress(photos.paths, (~kept).tolist()) if photos.paths else ()
+    return lines, [*photos.unreadable, *map(_why_lost, lost)]
+
+
+def _why_lost(path: Path) -> str:
+    """ "path: reason" of a photo that could be opened when it was checked, and later not."""
+    try:
+        check_image(path)
+    except BadImageError as error:
+        return str(error)
+    return f"{shown(path)}: could not be opened for a while; run this once more"
 
 
 def _write_answers(
@@ -185,11 +202,13 @@ def _write_answers(
     names: Iterator[str],
     class_names: Sequence[str] | None,
     logits: Tensor,
+    labels: Tensor,
 ) -> None:
-    """Writes the answers for the next photos, whose logits are (photos, classes)."""
-    numbers = logits.argmax(dim=1).tolist()
+    """Writes the answers for the next photos, whose logits are (photos, classes), but the lost."""
+    kept = (labels != LOST).tolist()
+    numbers = itertools.compress(logits.argmax(dim=1).tolist(), kept)
     answers = [class_names[number] if class_names else str(number) for number in numbers]
-    write(list(itertools.islice(names, len(answers))), answers)
+    write(list(itertools.compress(itertools.islice(names, len(kept)), kept)), answers)
 
 
 def _class_names(
@@ -241,6 +260,7 @@ def _few(names: Sequence[str]) -> str:
 def _scores(logits: Tensor, truth: Tensor, class_names: tuple[str, ...]) -> list[str]:
     """The figures of all photos, then a line for each class."""
     scores = class_scores(logits, truth)
+    class_names = tuple(map(visible, class_names))
     width = max(map(len, class_names))
     lines = [f"{len(truth):,} photos: {summary(scores)}"]
     for name, right, count in zip(

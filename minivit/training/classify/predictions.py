@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from minivit.files import growing, replacing
+from minivit.plain_text import cell
 from minivit.training.classify.data import ImageBatch, LabelledImages, PhotoData
 from minivit.training.task import consecutive, normalized
 from minivit.vit import VisionTransformer
@@ -47,7 +48,7 @@ def predict(
     device: torch.device,
     bf16: bool = False,
     on_batch: Callable[[int], object] | None = None,
-    on_logits: Callable[[Tensor], object] | None = None,
+    on_logits: Callable[[Tensor, Tensor], object] | None = None,
     count: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits of pictures.
@@ -59,7 +60,8 @@ def predict(
         bf16: Whether matrix products are computed in bfloat16, which is faster where the processor
             has it.
         on_batch: Function that is called with the number of pictures of each batch.
-        on_logits: Function that is called with the logits (pictures, classes) of each batch.
+        on_logits: Function that is called with the logits (pictures, classes) and the
+            labels (pictures,) of each batch.
         count: Number of all pictures; None: as many as come.
 
     Returns:
@@ -81,7 +83,7 @@ def predict(
             labels.resize_(more)
         logits[done:end], labels[done:end] = answers, truth
         if on_logits is not None:
-            on_logits(logits[done:end])
+            on_logits(logits[done:end], labels[done:end])
         if on_batch is not None:
             on_batch(len(images))
         done = end
@@ -128,9 +130,10 @@ def growing_predictions(
 ) -> Iterator[Callable[[Sequence[str], Sequence[str]], None]]:
     """A CSV file of answers that grows with each batch, under the header `filename,label`.
 
-    UTF-8; lines end in a line feed; values are quoted where they need it. A name that is not valid
-    UTF-8 on disk is written byte for byte as it is there. The file gets its name once it is whole:
-    see `minivit.files.growing`.
+    UTF-8; lines end in a line feed; values are quoted where they need it. A value that a table
+    program would compute, or that would steer a terminal, is written as `plain_text.cell` says, and
+    `--data` reads it back as it was. A name that is not valid UTF-8 on disk is written byte for
+    byte as it is there. The file gets its name once it is whole: see `minivit.files.growing`.
 
     Args:
         path: File to write; folders above it are made.
@@ -172,7 +175,8 @@ def _row_writer(file: IO[str]) -> Callable[[Iterable[tuple[str, str]]], None]:
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(rows: Iterable[tuple[str, str]]) -> None:
-        for row in rows:
+        for pair in rows:
+            row = [cell(text) for text in pair]
             (quoted if "\r" in "".join(row) else plain).writerow(row)
 
     return write

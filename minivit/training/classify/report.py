@@ -22,10 +22,12 @@ from minivit.data.scenes.dataset import CLASS_NAMES, TEST_SEED
 from minivit.explain import class_attention, position_scores, position_similarity
 from minivit.explain.pointing import pointing_game
 from minivit.files import save_figure
+from minivit.plain_text import visible
 from minivit.training.classify.data import LabelledImages, PhotoData
 from minivit.training.classify.linear_probe import linear_probe
 from minivit.training.classify.predictions import predict_all
 from minivit.training.classify.scores import (
+    MOST_IN_A_TABLE,
     class_scores,
     classes_table,
     escaped,
@@ -174,11 +176,14 @@ def photo_report(
         )
         scores = class_scores(logits, labels)
         lines.append(f"{len(labels):,} {name} photos: {summary(scores)}")
-    weights = f"{name} photos; weights: {weights_title(folder / 'best.safetensors')}"
-    figure = confusion_figure(scores.confusion, model.labels, heading=weights)
-    save_figure(figure, folder / "confusion.png")
-    more = "".join(f"- {note}\n" for note in notes)
-    more += f"\nThe rest is about the {name} photos.\n\n![confusions](confusion.png)\n\n"
+    drawn = ""
+    if len(model.labels) <= MOST_IN_A_TABLE:
+        weights = f"{name} photos; weights: {weights_title(folder / 'best.safetensors')}"
+        figure = confusion_figure(scores.confusion, model.labels, heading=weights)
+        save_figure(figure, folder / "confusion.png")
+        drawn = "![confusions](confusion.png)\n\n"
+    more = "".join(f"- {visible(note)}\n" for note in notes)
+    more += f"\nThe rest is about the {name} photos.\n\n{drawn}"
     if pairs := most_confused(scores, model.labels, 10):
         more += "## Most confused\n\n| is | the model says | photos | of that class |\n"
         more += "| --- | --- | ---: | ---: |\n"

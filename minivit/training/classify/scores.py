@@ -22,7 +22,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from minivit.plain_text import visible
+
 NUM_BINS = 15  # of confidence, as in the paper
+MOST_IN_A_TABLE = 2048  # classes: beyond, a figure of all pairs has cells that nobody can see
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|~#&$])")
 
 
@@ -53,8 +56,17 @@ class ClassScores:
 
     @property
     def confusion(self) -> Tensor:
-        """(K, K) int64, photos by [truth, answer]: 80 GB for 100,000 classes."""
+        """(K, K) int64, photos by [truth, answer].
+
+        Raises:
+            ValueError: More than `MOST_IN_A_TABLE` classes; 100,000 would take 80 GB.
+        """
         num_classes = len(self.count)
+        if num_classes > MOST_IN_A_TABLE:
+            raise ValueError(
+                f"a table of {num_classes:,} × {num_classes:,} confusions, expected "
+                f"{MOST_IN_A_TABLE:,} classes at most: look at pairs"
+            )
         table = torch.zeros(num_classes, num_classes, dtype=torch.long)
         table[self.pairs[:, 0], self.pairs[:, 1]] = self.pair_count
         return table
@@ -187,7 +199,7 @@ def classes_table(scores: ClassScores, class_names: Sequence[str]) -> str:
 
 def escaped(text: str) -> str:
     """A text in one line that markdown shows literally, also in a cell of a table."""
-    return _MARKS.sub(r"\\\1", " ".join(text.split()))
+    return _MARKS.sub(r"\\\1", visible(" ".join(text.split())))
 
 
 def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

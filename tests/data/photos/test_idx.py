@@ -109,7 +109,7 @@ def test_fashion_mnist_is_known_by_its_labels(
         (idx(24), "00 00 08 03, then 3 sizes"),
         (bytes((0, 0, 13, 3)) + idx(4, 3, 2)[4:], "begins with 00 00 0d 03"),
         (idx(4, 3, 2)[:-1], "23 values, its header says 4 × 3 × 2"),
-        (idx(4, 3, 2) + b"\0", "25 values"),
+        (idx(4, 3, 2) + b"\0", "more values"),
         (idx(2**31 - 1, 2**31 - 1, 9, values=b""), "0 values"),
         (idx(0, 3, 2), "header says 0 × 3 × 2"),
     ],

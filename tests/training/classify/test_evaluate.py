@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,54 @@ def test_a_model_without_a_head_tells_no_classes(numbered: Path, tmp_path: Path)
     with pytest.raises(ValueError, match="a model without a head, which tells no classes"):
         evaluate(weights, numbered, predictions=tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_photo_that_goes_away_after_the_check_is_named_and_the_others_are_answered(
+    tmp_path: Path, labelled: bool, workers: int
+) -> None:
+    weights, out = always(tmp_path / "w.safetensors", 2, NAMES), tmp_path / "out.csv"
+    folder = tmp_path / "photos"
+    place = folder / "2" if labelled else folder
+    place.mkdir(parents=True)
+    for name in "abcde":
+        Image.new("RGB", (48, 32)).save(place / f"{name}.png")
+
+    def bar(title: str, _total: int) -> Callable[[int], object]:
+        if title == "classifying":
+            (place / "b.png").unlink()
+        return lambda _done: None
+
+    lines, complaints = evaluate_photos(
+        weights,
+        folder,
+        predictions=out,
+        batch_size=2,
+        workers=workers,
+        device=torch.device("cpu"),
+        bar=bar,
+    )
+    (complaint,) = complaints
+    assert complaint.startswith(f"{place / 'b.png'}: no such file")
+    with out.open(newline="") as file:
+        names = [Path(row["filename"]).name for row in csv.DictReader(file)]
+    assert names == ["a.png", "c.png", "d.png", "e.png"]
+    assert any("4 answers" in line for line in lines)
+    assert not labelled or any("4 photos: 100.00 % right" in line for line in lines)
+
+
+def test_nothing_is_left_of_photos_that_all_go_away(tmp_path: Path) -> None:
+    weights, out = always(tmp_path / "w.safetensors", 2, NAMES), tmp_path / "out.csv"
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (48, 32)).save(folder / "a.png")
+
+    def bar(title: str, _total: int) -> Callable[[int], object]:
+        if title == "classifying":
+            (folder / "a.png").unlink()
+        return lambda _done: None
+
+    with pytest.raises(ValueError, match="all photos went away"):
+        evaluate_photos(weights, folder, predictions=out, device=torch.device("cpu"), bar=bar)
+    assert not out.exists()

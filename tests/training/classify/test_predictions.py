@@ -76,7 +76,7 @@ def test_any_number_of_pictures_has_its_logits(count: int | None) -> None:
     """Where the number is not known beforehand, or a wrong one was given."""
     model, data, given = small_model(), bright_side(7, seed=7), []
     pieces = [Piece(0, [0]), Piece(0, [1, 2, 3]), Piece(0, [4, 5, 6])]
-    how = {"device": CPU, "count": count, "on_logits": lambda each: given.append(each.clone())}
+    how = {"device": CPU, "count": count, "on_logits": lambda each, _: given.append(each.clone())}
     logits, labels = predict(model, data.load(0, pieces), **how)
     with torch.no_grad():
         expected = model.eval()(model.preprocess.normalize(data.images))

@@ -129,3 +129,18 @@ def test_names_are_text_in_markdown() -> None:
     scores = class_scores(torch.eye(2), torch.arange(2))
     with pytest.raises(ValueError, match="3 names of classes, the scores are of 2"):
         classes_table(scores, ["a", "b", "c"])
+
+
+def test_a_hundred_thousand_classes_take_no_table_of_all_pairs() -> None:
+    """Such a table would have 80 GB."""
+    num_classes = 100_002
+    said = torch.zeros(3, num_classes)
+    said[[0, 1, 2], [5, 7, 100_001]] = 1.0
+    scores = class_scores(said, torch.tensor([5, 100_001, 100_001]))
+    assert scores.top1 == pytest.approx(2 / 3) and int(scores.count[100_001]) == 2
+    assert scores.pairs.tolist() == [[5, 5], [100_001, 7], [100_001, 100_001]]
+    assert scores.pair_count.tolist() == [1, 1, 1]
+    names = [str(number) for number in range(num_classes)]
+    assert [tuple(pair) for pair in most_confused(scores, names, 5)] == [("100001", "7", 1, 0.5)]
+    with pytest.raises(ValueError, match="a table of 100,002 × 100,002 confusions"):
+        _ = scores.confusion

@@ -25,7 +25,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import minivit
-from minivit.commands.pictures import Drawing, Picture, draw_pictures, write_figure
+from minivit.commands.pictures import (
+    Drawing,
+    Picture,
+    draw_pictures,
+    figure_path,
+    heading,
+    write_figure,
+)
+from minivit.commands.region import read_region, share_lines, share_table
 from minivit.commands.seen import predicted_label, whole_photo
 from minivit.commands.terminal import pick_device, run
 from minivit.commands.visualize_flags import make_parser
@@ -67,6 +75,8 @@ def attention(arguments: argparse.Namespace) -> int:
         partial(draw_attention, model, arguments),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 
@@ -76,12 +86,14 @@ def draw_attention(
 ) -> Drawing:
     """Runs the model on a picture and draws where one token looks in one block.
 
+    With a box or a mask the block is, unless one was chosen, that of the head that gives it most.
+
     Raises:
-        minivit.BadImageError: The picture cannot be used, or has no such patch.
+        minivit.BadImageError: The picture cannot be used, or has no such patch, box or mask.
     """
     import torch
 
-    from minivit.explain import query_attention
+    from minivit.explain import heads_inside, query_attention
     from minivit.viz import attention_figure
 
     preprocess = whole_photo(model) if arguments.whole else model.preprocess
@@ -93,25 +105,41 @@ def draw_attention(
     if arguments.patch:
         row, col = arguments.patch
         token, name = model.num_prefix_tokens + row * grid[1] + col, f"patch row {row}, col {col}"
-    rows = minivit.AttentionRows(blocks=[arguments.block], queries=[token])
+    seen = picture.in_photo(preprocess.crop_box(*picture.seen.size))
+    region = read_region(arguments, picture, seen, grid)
+    last = model.config.depth - 1
+    blocks = [last] if arguments.block is None else [arguments.block]
+    if region and arguments.block is None:
+        blocks = list(range(last + 1))
+    rows = minivit.AttentionRows(blocks=blocks, queries=[token])
     with torch.inference_mode():
         logits, attentions = model(images, return_attention=rows)
-    maps = query_attention(attentions, token=token)[0]  # (H, rows, cols)
+    shares = heads_inside(attentions, region.cells, patch=arguments.patch) if region else []
+    block = shares[0].block if shares else attentions.blocks[0]
+    maps = query_attention(attentions, token=token, block=attentions.blocks.index(block))[0]
 
-    last = model.config.depth - 1
+    best = f"; head {shares[0].head} gives the {region.name} most" if region else ""
     figure = attention_figure(
         picture.photo,
-        picture.in_photo(preprocess.crop_box(*picture.seen.size)),
+        seen,
         maps,
         num_tokens=attentions[0].shape[-1],
         heads=arguments.heads,
         patch=arguments.patch,
+        region=region,
+        shared_scale=arguments.shared_scale,
         smooth=arguments.smooth,
-        heading=f"Attention of {name} in block {arguments.block % (last + 1)} (of 0–{last})\n"
-        f"weights: {arguments.weights.name}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"Attention of {name} in block {block} (of 0–{last}){best}\n"
+            f"weights: {arguments.weights.name}",
+        ),
         photo_title=picture.name + predicted_label(model, logits[0]),
     )
-    return Drawing(figure)
+    if region is None:
+        return Drawing(figure)
+    return Drawing(figure, table=share_table(shares), lines=share_lines(shares, region))
 
 
 def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
@@ -121,10 +149,15 @@ def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.
         ValueError: Names the flag and what there is to choose from.
     """
     depth, num_heads = model.config.depth, model.config.num_heads
-    if not -depth <= arguments.block < depth:
+    if arguments.block is not None and not -depth <= arguments.block < depth:
         raise ValueError(
             f"--block {arguments.block}: {arguments.weights} has blocks 0 to {depth - 1}, or "
             f"-{depth} to -1 counted from the last"
+        )
+    if arguments.mask is not None and len(arguments.pictures) > 1:
+        raise ValueError(
+            f"--mask {arguments.mask}: belongs to one photo, and {len(arguments.pictures)} were "
+            "given; draw them one by one"
         )
     for head in arguments.heads or ():
         if head >= num_heads:
@@ -162,10 +195,15 @@ def positions(arguments: argparse.Namespace) -> int:
     similarity = position_similarity(model)
     figure = positions_figure(
         similarity,
-        heading=f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"Position embeddings, {rows} × {cols} patches\nweights: {arguments.weights.name}",
+        ),
         all_patches=arguments.all,
     )
-    write_figure(figure, arguments.out / "positions.png")
+    path = figure_path(arguments.out, "positions", arguments.format)
+    write_figure(figure, path, dpi=arguments.dpi)
     if min(rows, cols) > 1:
         print(position_scores(similarity))
     return 0
@@ -187,6 +225,8 @@ def caption(arguments: argparse.Namespace) -> int:
         partial(draw_caption, captioner, arguments, drawing),
         scene=arguments.seed,
         scene_size=captioner.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 

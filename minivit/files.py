@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURE_FORMATS = ("png", "pdf", "svg")
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -60,7 +62,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG, in the dots per inch that its words were measured for.
+    """Writes a figure: PDF or SVG where the name ends so, otherwise PNG.
+
+    Rasters have the figure's own dots per inch. In a PDF words are text in fonts that the file
+    holds; in an SVG they are text too, in the fonts of whoever opens it. Files hold no date and no
+    random names: the same figure is the same file.
 
     Args:
         figure: Figure to write.
@@ -69,7 +75,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: As `replacing`.
     """
-    with replacing(path) as temporary, warnings.catch_warnings():
+    import matplotlib
+
+    kind = os.path.splitext(path)[1].lower().removeprefix(".")
+    kind = kind if kind in FIGURE_FORMATS else "png"
+    settings = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "minivit"}
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    with (
+        replacing(path) as temporary,
+        warnings.catch_warnings(),
+        matplotlib.rc_context(settings),
+    ):
         # A name in letters that matplotlib's font does not have is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(temporary, format="png", dpi="figure")
+        figure.savefig(temporary, format=kind, dpi="figure", metadata=undated)

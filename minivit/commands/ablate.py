@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.pictures import Drawing, Picture, draw_pictures, heading
 from minivit.commands.target import class_number, word_number
 from minivit.progress import Bar, progress_bars
 
@@ -75,6 +75,8 @@ def ablate(model: VisionTransformer | Captioner, arguments: argparse.Namespace) 
             draw,
             scene=arguments.seed,
             scene_size=model.preprocess.image_size,
+            file_format=arguments.format,
+            dpi=arguments.dpi,
             debug=arguments.debug,
         )
 
@@ -201,8 +203,11 @@ def _drawing(
         picture.photo,
         picture.in_photo(model.preprocess.crop_box(*picture.seen.size)),
         blocks,
-        heading=f"Change of a log-probability when a part is replaced by {replacement}\n"
-        f"weights: {arguments.weights.name}",
+        heading=heading(
+            arguments,
+            f"Change of a log-probability when a part is replaced by {replacement}\n"
+            f"weights: {arguments.weights.name}",
+        ),
         photo_title=f"{picture.name}\n{target}\n"
         f"log-probability {before:.4f}, probability {math.exp(before):.3g}",
     )

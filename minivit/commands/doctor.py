@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.pictures import Drawing, Picture, draw_pictures, heading
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,8 @@ def doctor(model: VisionTransformer, arguments: argparse.Namespace) -> int:
         partial(_draw, model, arguments, _half_precision(arguments)),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 
@@ -75,8 +77,11 @@ def _draw(
         outlier_tokens(model, images, block=block).norms[0],
         symptoms,
         block=block,
-        heading=f"{picture.name}: what may be wrong with its maps\nweights: "
-        f"{arguments.weights.name}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"{picture.name}: what may be wrong with its maps\nweights: {arguments.weights.name}",
+        ),
     )
     lines = []
     for title, text in symptom_lines(symptoms):

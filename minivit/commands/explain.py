@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minivit.commands.explain_flags import DEFAULT_METHODS
-from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.pictures import Drawing, Picture, draw_pictures, heading
 from minivit.commands.seen import predicted_label, whole_photo
 from minivit.commands.target import class_number
 from minivit.commands.terminal import one_line
@@ -43,6 +43,8 @@ def explain(model: VisionTransformer, arguments: argparse.Namespace) -> int:
         partial(_draw, model, arguments, methods, target),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 
@@ -150,7 +152,8 @@ def _draw(
         maps,
         signed=SIGNED,
         smooth=arguments.smooth,
-        heading=f"{explained}\nweights: {arguments.weights.name}",
+        colour_map=arguments.colour_map,
+        heading=heading(arguments, f"{explained}\nweights: {arguments.weights.name}"),
         photo_title=picture.name + label,
         notes="\n".join(remarks),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from minivit.commands.model_flags import NUM_SCENES
-from minivit.commands.pictures import write_figure
+from minivit.commands.pictures import figure_path, heading, write_figure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     from minivit.explain import filter_components, position_similarity
     from minivit.viz import model_figure
 
-    target = arguments.out / "model.png"
+    target = figure_path(arguments.out, "model", arguments.format)
     if target.resolve() in {Path(path).resolve() for path in arguments.pictures}:
         raise ValueError(f"{target}: is an input and would be overwritten; choose another --out")
     heads = _measure_heads(model, arguments)
@@ -46,11 +46,15 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
         uniform_distance=heads.uniform_distance if heads else 0.0,
         num_tokens=heads.num_tokens if heads else 1,
         positions={"learned": "learned", "sine": "sine, fixed"}[config.pos_embed],
-        heading=f"{config.depth} blocks of {config.num_heads} heads, patches of {patch} pixels\n"
-        f"weights: {arguments.weights.name}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"{config.depth} blocks of {config.num_heads} heads, patches of {patch} pixels\n"
+            f"weights: {arguments.weights.name}",
+        ),
         notes=_notes(heads) if heads else "",
     )
-    write_figure(figure, target)
+    write_figure(figure, target, dpi=arguments.dpi)
     for line in _lines(heads) if heads else ():
         print(line)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
+from minivit.commands.pictures import heading
 from minivit.commands.terminal import one_line
-from minivit.files import replacing
+from minivit.files import replacing, save_figure
 from minivit.progress import Bar, progress_bars
 
 if TYPE_CHECKING:
@@ -59,10 +60,12 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
             batch_size=arguments.batch_size,
             bar=bar,
         )
-    heading = _heading(model, arguments, description)
-    figure = scores_figure(rows, heading=f"{description}\nweights: {arguments.weights.name}")
-    text = markdown(rows, heading=heading, draws=arguments.draws)
-    for path in _write(arguments.out, text, rows, figure):
+    above = heading(arguments, f"{description}\nweights: {arguments.weights.name}")
+    figure = scores_figure(rows, heading=above)
+    figure.set_dpi(arguments.dpi or figure.dpi)
+    text = markdown(rows, heading=_heading(model, arguments, description), draws=arguments.draws)
+    curves = f"curves.{arguments.format or 'png'}"
+    for path in _write(arguments.out, text, rows, figure, curves):
         print(path)
 
 
@@ -113,13 +116,15 @@ def _heading(model: VisionTransformer, arguments: argparse.Namespace, descriptio
     )
 
 
-def _write(folder: Path, text: str, rows: Sequence[MethodScores], figure: Figure) -> list[Path]:
+def _write(
+    folder: Path, text: str, rows: Sequence[MethodScores], figure: Figure, curves: str
+) -> list[Path]:
     """Writes all four files, or none of them."""
     texts = {"scores.md": text, "scores.csv": scores_csv(rows), "curves.csv": curves_csv(rows)}
-    targets = [folder / name for name in (*texts, "curves.png")]
+    targets = [folder / name for name in (*texts, curves)]
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(replacing(target)) for target in targets]
         for path, content in zip(paths, texts.values(), strict=False):
             path.write_text(content, encoding="utf-8", newline="")
-        figure.savefig(paths[-1], format="png", dpi="figure")
+        save_figure(figure, paths[-1])
     return targets

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,14 +18,16 @@ from torch import Tensor
 
 from minivit.fields import renamed_arguments
 from minivit.preprocess import to_rgb
-from minivit.viz.page import MARGIN, NOTE_SIZE, PAGE_WIDTH, TITLE_SIZE, Page, Slot
+from minivit.viz.page import MARGIN, NOTE_SIZE, PAGE_WIDTH, TITLE_SIZE, Page, Slot, line_height
 from minivit.viz.panels import (
+    COLOUR_MAP,
     Box,
     add_scale,
     aspect_ratio,
     cell_box,
     is_cropped,
     outline,
+    outline_mask,
     overlay,
     region_pixels,
     require_finite,
@@ -43,6 +46,23 @@ _SCALE, _NOTES = 1.6, 2.2  # width of the bar of colours, and where the notes be
 # ---- attention -----------------------------------------------------------------------------------
 
 
+class Region(NamedTuple):
+    """A part of the photo that is outlined, and whose share of each map is given.
+
+    Attributes:
+        cells: Part of each cell that lies in it, (rows, cols): `explain.box_cells`.
+        place: Box in pixels of the photo, or mask (height, width) of all of it.
+    """
+
+    cells: Tensor
+    place: Box | Tensor
+
+    @property
+    def name(self) -> str:
+        """The word for it."""
+        return "mask" if isinstance(self.place, Tensor) else "box"
+
+
 @renamed_arguments(query="patch")
 def attention_figure(
     photo: Image.Image,
@@ -52,7 +72,10 @@ def attention_figure(
     num_tokens: int,
     heads: Sequence[int] | None = None,
     patch: tuple[int, int] | None = None,
+    region: Region | None = None,
+    shared_scale: bool = False,
     smooth: bool = False,
+    colour_map: str = COLOUR_MAP,
     heading: str = "",
     photo_title: str = "",
 ) -> Figure:
@@ -71,7 +94,12 @@ def attention_figure(
             prefix tokens.
         heads: Heads that get a panel; None: all. The average is of all in any case.
         patch: Patch (row, col) that looks, to be outlined; None for a prefix token.
+        region: Box or mask that is outlined; titles then give its share of each map, over its part
+            of the picture.
+        shared_scale: Whether the colours of all maps run to the highest value of them all, so that
+            heads can be compared by colour; otherwise each to its own maximum.
         smooth: Whether to interpolate between the middles of the patches.
+        colour_map: Name of matplotlib's colour map.
         heading: Text above the figure, at most two lines.
         photo_title: Text above the photo, at most two lines.
 
@@ -83,36 +111,52 @@ def attention_figure(
     heads = range(len(maps)) if heads is None else heads
     named = [("mean of all heads", maps.mean(0)), *((f"head {head}", maps[head]) for head in heads)]
 
+    title_height = _TITLE + (line_height(TITLE_SIZE) if region else 0)
     page, places = _arrange(
         _photo_rows(photo.width / photo.height, aspect_ratio(box))
-        + _head_rows(aspect_ratio(box), len(heads))
+        + _head_rows(aspect_ratio(box), len(heads)),
+        title_height,
     )
     page.write_heading(heading)
     panels = [page.axes(place.slot) for place in places]
-    titles = [photo_title, *(_describe(name, weights, num_tokens) for name, weights in named)]
+    titles = [photo_title]
+    titles += [_describe(name, weights, num_tokens, region) for name, weights in named]
+    maximum = max(float(weights.max()) for _, weights in named) if shared_scale else None
     for place, title in zip(places, titles, strict=True):
         _write_title(page, place, title)
     show_veiled(panels[0], photo, box)
     ground = region_pixels(photo, box, grey=True)
     for axes, (_, weights) in zip(panels[1:], named, strict=True):
         show_pixels(axes, ground, box)
-        overlay(axes, weights, box, smooth=smooth)
+        overlay(axes, weights, box, smooth=smooth, maximum=maximum, colour_map=colour_map)
+    if region is not None:
+        _outline_region(panels, region.place)
     if patch is not None:
         _outline_patch(panels, cell_box(box, (maps.shape[1], maps.shape[2]), patch))
 
     notes = "each map is of one query: what it looks at, as softmax gave it"
-    notes += "; outlined: the patch that looks" if patch is not None else ""
+    outlined = ["the patch that looks"] if patch is not None else []
+    outlined += [f"the {region.name}"] if region else []
+    notes += f"; outlined: {' and '.join(outlined)}" if outlined else ""
+    if region:
+        area = 100 * float(region.cells.mean())
+        notes += f" ({area:.1f} % of the patches' area), which gets so much of what is on patches"
     notes += "; veiled: outside of what the model saw" if is_cropped(photo, box) else ""
-    _write_footer(page, num_tokens, notes)
+    _write_footer(page, num_tokens, notes, maximum, colour_map)
     return page.figure
 
 
-def _describe(name: str, weights: Tensor, num_tokens: int) -> str:
-    """Two lines: the map's name and what part went to patches, and its highest value."""
+def _describe(name: str, weights: Tensor, num_tokens: int, region: Region | None) -> str:
+    """The map's name and what part went to patches, its highest value, and a region's share."""
     largest, on_patches = float(weights.max()), 100 * float(weights.sum())
     ratio = largest * num_tokens
     times_uniform = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
-    return f"{name}: {on_patches:.0f} % on patches\nmax {largest:#.2g} = {times_uniform} × uniform"
+    text = f"{name}: {on_patches:.0f} % on patches\nmax {largest:#.2g} = {times_uniform} × uniform"
+    if region is None:
+        return text
+    inside = float((weights * region.cells).sum()) / max(float(weights.sum()), 1e-12)
+    times_area = inside / max(float(region.cells.mean()), 1e-12)
+    return f"{text}\n{region.name} {100 * inside:#.2g} % = {times_area:.2g} × area"
 
 
 def _write_title(page: Page, place: _Place, title: str) -> None:
@@ -128,13 +172,28 @@ def _outline_patch(panels: Sequence[Axes], patch_box: Box) -> None:
         outline(axes, patch_box, linewidth=1.0)
 
 
-def _write_footer(page: Page, num_tokens: int, notes: str) -> None:
+def _outline_region(panels: Sequence[Axes], place: Box | Tensor) -> None:
+    for axes in panels:
+        if isinstance(place, Tensor):
+            outline_mask(axes, place)
+        else:
+            outline(axes, place, linewidth=1.0, clip=True)
+
+
+def _write_footer(
+    page: Page, num_tokens: int, notes: str, maximum: float | None, colour_map: str
+) -> None:
     """The bar of colours, and beside it two lines: what a colour is, and `notes`."""
     top = page.height - _FOOTER
-    add_scale(page, Slot(MARGIN, top + 0.2, _SCALE, 0.13), {0: "0", 1: "maximum"})
+    end = "maximum" if maximum is None else f"{maximum:#.2g}"
+    slot = Slot(MARGIN, top + 0.2, _SCALE, 0.13)
+    add_scale(page, slot, {0: "0", 1: end}, colour_map=colour_map)
+    scale = f"on one scale for all panels, from 0 to {end}"
+    if maximum is None:
+        scale = "from 0 to the maximum that the panel's title gives"
     colour = (
-        "colour: attention weight, from 0 to the maximum that the panel's title gives; uniform: "
-        f"{1 / num_tokens:.3g}, the same for all {num_tokens} tokens"
+        f"colour: attention weight, {scale}; uniform: {1 / num_tokens:.3g}, the same for all "
+        f"{num_tokens} tokens"
     )
     at = (MARGIN + _NOTES, top + 0.12)
     page.write(f"{colour}\n{notes}", at, room=page.room - _NOTES, size=NOTE_SIZE, align="left")
@@ -207,13 +266,13 @@ def _total_width(rooms: Sequence[float]) -> float:
     return sum(rooms) + _GAP * (len(rooms) - 1)
 
 
-def _arrange(rows: Sequence[_Row]) -> tuple[Page, list[_Place]]:
+def _arrange(rows: Sequence[_Row], title_height: float) -> tuple[Page, list[_Place]]:
     """A page with room for all rows, each in its middle, and the place of every panel."""
     page_width = max(PAGE_WIDTH, max(row.width for row in rows) + 2 * MARGIN)
     places = []
     top = _HEADING
     for row in rows:
-        top += _TITLE
+        top += title_height
         left = (page_width - row.width) / 2
         for width, room in zip(row.widths, row.rooms, strict=True):
             slot = Slot(left + (room - width) / 2, top, width, row.height)

@@ -131,7 +131,7 @@ def _legend_line(page: Page, at: tuple[float, float], index: int, *, few: bool) 
     left, top = at
     line = Line2D(
         [left / page.width, (left + 0.4) / page.width],
-        [1 - (top + 0.45 * line_height(_LEGEND_SIZE)) / page.height] * 2,
+        [page.from_bottom(top + 0.45 * line_height(_LEGEND_SIZE))] * 2,
         color=f"C{index % 10}",
         linestyle=("-", "--", ":")[index // 10 % 3],
         marker="o" if few else "",

@@ -250,28 +250,50 @@ def draw_caption(
     """
     from minivit.viz import caption_figure
 
-    (sentence,) = captioner.caption(
-        [picture.seen],
-        beam_size=arguments.beam_size,
-        max_length=arguments.max_length,
-        align=arguments.align,
-        block=arguments.block,
-        head=arguments.head,
-        **drawing,
-    )
+    block, head, why = choose_map(captioner, arguments)
+    if arguments.text is not None:
+        (sentence,) = captioner.caption_text(
+            [picture.seen], arguments.text, align=arguments.align, block=block, head=head
+        )
+    else:
+        (sentence,) = captioner.caption(
+            [picture.seen],
+            beam_size=arguments.beam_size,
+            max_length=arguments.max_length,
+            align=arguments.align,
+            block=block,
+            head=head,
+            **drawing,
+        )
     depth = captioner.config.decoder_depth
-    heads = "mean over heads" if arguments.head is None else f"head {arguments.head}"
-    how = "".join(f", {name.replace('_', '-')} {value}" for name, value in drawing.items())
+    heads = "mean over heads" if head is None else f"head {head}"
+    how = ", sentence given by --text" if arguments.text is not None else ""
+    how += "".join(f", {name.replace('_', '-')} {value}" for name, value in drawing.items())
     figure = caption_figure(
         picture.photo,
         replace(sentence, box=picture.in_photo(sentence.box)),
         layout=arguments.layout,
         relative=arguments.relative,
-        heading=f"{picture.name}; weights: {arguments.weights.name}{how}\n"
-        f"decoder block {arguments.block % depth} (of 0–{depth - 1}), {heads}, at the step that "
-        f"{arguments.align} the word",
+        shared_scale=arguments.shared_scale,
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"{picture.name}; weights: {arguments.weights.name}{how}\n"
+            f"decoder block {block % depth} (of 0–{depth - 1}), {heads}{why}, at the step that "
+            f"{arguments.align} the word",
+        ),
     )
     return Drawing(figure, sentence.text or "(no word)")
+
+
+def choose_map(captioner: Captioner, arguments: argparse.Namespace) -> tuple[int, int | None, str]:
+    """The block and head of the maps, and why them: the flags, or what the weights' scores say."""
+    if arguments.block is not None or arguments.head is not None:
+        return -1 if arguments.block is None else arguments.block, arguments.head, ""
+    best = captioner.best_map(arguments.align)
+    if best is None:
+        return -1, None, " (no scores stored)"
+    return best.block, best.head, f" (the best by its scores: {best.hits:.0%} hits)"
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -282,6 +304,15 @@ def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     restrictions = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k")}
     given = {name: value for name, value in restrictions.items() if value is not None}
+    if arguments.text is not None and (
+        given
+        or arguments.sample is not None
+        or (arguments.beam_size, arguments.max_length) != (1, None)
+    ):
+        raise ValueError(
+            f"--text {arguments.text!r}: the sentence is given, so --beam-size, --max-length, "
+            "--sample and what belongs to it have no use; leave them out"
+        )
     if arguments.sample is None:
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -302,6 +333,8 @@ def check_caption_flags(captioner: Captioner, arguments: argparse.Namespace) -> 
         ValueError: Names the flag and its range.
     """
     config = captioner.config
+    if arguments.text is not None:
+        captioner.known_words(arguments.text)
     for flag, value, lowest, highest in (
         ("--block", arguments.block, -config.decoder_depth, config.decoder_depth - 1),
         ("--head", arguments.head, 0, config.num_heads - 1),

@@ -4,7 +4,8 @@ The tensors carry the names of `state_dict()`. Everything else is one JSON text 
 "minivit" of the header's `__metadata__` (format: https://github.com/huggingface/safetensors)::
 
     {"version": 1, "architecture": "VisionTransformer" | "ResNet" | "Captioner",
-     "config": {…}, "preprocess": {…}, "labels": […] or null, "tokenizer": {…} or null}
+     "config": {…}, "preprocess": {…}, "labels": […] or null, "tokenizer": {…} or null,
+     "best_maps": […], of a captioner whose maps were measured}
 
 Loading maps the file into memory: weights are read from disk when they are first used, and a
 thousand-fold larger file opens as fast as a small one.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from typing import Any, TypeVar, overload
 
 import torch
@@ -29,6 +31,7 @@ from minivit.resnet import ResNet
 from minivit.tokenizer import tokenizer_from_dict
 from minivit.vit import VisionTransformer
 from minivit.weights import find_weights
+from minivit.word_maps import BestMap
 
 VERSION = 1
 Model = VisionTransformer | ResNet | Captioner
@@ -64,6 +67,8 @@ def save_model(
         "labels": getattr(model, "labels", None),
         "tokenizer": model.tokenizer.to_dict() if isinstance(model, Captioner) else None,
     }
+    if isinstance(model, Captioner) and model.best_maps:
+        description["best_maps"] = [asdict(each) for each in model.best_maps]
     tensors = {
         name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
@@ -139,7 +144,9 @@ def _new_model(kind: str, description: dict[str, Any]) -> Model:
     if kind == Captioner.__name__:
         tokenizer = tokenizer_from_dict(description["tokenizer"])
         config = CaptionerConfig.from_dict(description["config"])
-        return Captioner(config, tokenizer, preprocess=preprocess)
+        captioner = Captioner(config, tokenizer, preprocess=preprocess)
+        captioner.best_maps = tuple(BestMap(**each) for each in description.get("best_maps", ()))
+        return captioner
     if kind == ResNet.__name__:
         return ResNet(ResNetConfig.from_dict(description["config"]), preprocess=preprocess)
     return VisionTransformer(

@@ -36,6 +36,27 @@ FIRST_ROW: dict[Align, int] = {"predicts": 0, "reads": 1}
 
 
 @dataclass(frozen=True)
+class BestMap:
+    """The block and head whose maps point best at what words name; stored with the weights.
+
+    Attributes:
+        words: Kind of the words, or "all".
+        align: "predicts" or "reads": which row a word's map was.
+        block: Number of the decoder block, from 0.
+        head: Number of the head; None: the mean over heads.
+        hits: Part of the words whose strongest cell shows some of the thing that the word names.
+        chance: Part of the cells that do: what a cell drawn at random hits.
+    """
+
+    words: str
+    align: Align
+    block: int
+    head: int | None
+    hits: float
+    chance: float
+
+
+@dataclass(frozen=True)
 class Word:
     """A word of a caption, its word-pieces merged.
 

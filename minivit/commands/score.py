@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
 from minivit.commands.pictures import heading
+from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
 from minivit.commands.terminal import one_line
 from minivit.files import replacing, save_figure
 from minivit.progress import Bar, progress_bars

@@ -127,6 +127,12 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
     add_pictures(command)
     add_model_flags(command, "scenes_captioner")
     command.add_argument(
+        "--text",
+        metavar="SENTENCE",
+        help="a sentence of your own instead of the captioner's: how likely it finds each word, "
+        "and where it looks",
+    )
+    command.add_argument(
         "--beam-size",
         type=int,
         default=1,
@@ -170,13 +176,18 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         "--layer",
         dest="block",
         type=int,
-        default=-1,
         metavar="N",
-        help="which decoder block; negative numbers count from the last (default: %(default)s)",
+        help="which decoder block; negative numbers count from the last (default: block and head "
+        "that point best by the scores stored with the weights, which the title says; without "
+        "scores, or with --head, the last)",
     )
     command.add_argument(
-        "--head", type=int, metavar="N", help="which of its heads (default: the mean over all)"
+        "--head",
+        type=int,
+        metavar="N",
+        help="which of its heads (default: as for --block; with --block, the mean over all)",
     )
+    _add_shared_scale(command, "words")
     command.add_argument(
         "--relative",
         action="store_true",

@@ -56,5 +56,8 @@ class Record:
     def _write_figures(self, epochs: Sequence[Epoch]) -> None:
         loss, accuracy = self.plan.axes
         self.folder.write_metrics(epochs)
-        curves = curves_figure(epochs, chance=self.plan.chance, loss=loss, accuracy=accuracy)
+        best_by = self.trainer.task.best_by
+        curves = curves_figure(
+            epochs, chance=self.plan.chance, best_by=best_by, loss=loss, accuracy=accuracy
+        )
         save_figure(curves, self.folder.path / "curves.png")

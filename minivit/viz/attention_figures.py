@@ -18,7 +18,16 @@ from torch import Tensor
 
 from minivit.fields import renamed_arguments
 from minivit.preprocess import to_rgb
-from minivit.viz.page import MARGIN, NOTE_SIZE, PAGE_WIDTH, TITLE_SIZE, Page, Slot, line_height
+from minivit.viz.page import (
+    MARGIN,
+    NOTE_SIZE,
+    PAGE_WIDTH,
+    TITLE_SIZE,
+    Page,
+    Slot,
+    line_height,
+    wrap_lines,
+)
 from minivit.viz.panels import (
     COLOUR_MAP,
     Box,
@@ -36,7 +45,7 @@ from minivit.viz.panels import (
 )
 
 _GAP = 0.15  # inches, as all lengths here
-_HEADING, _TITLE, _FOOTER = 0.6, 0.42, 0.62  # height of two lines above the page, a panel, below
+_HEADING, _TITLE, _FOOTER = 0.6, 0.42, 0.62  # height of two lines above all, a panel, below all
 _TALLEST, _TALLEST_HEAD = 5.0, 3.5  # a panel of the first two, of a head
 _NARROWEST = 3.0  # a title has this much room, however slim the photo
 _NARROW_TITLE_SIZE = 7.5  # points, where a title has less room than that
@@ -111,17 +120,16 @@ def attention_figure(
     heads = range(len(maps)) if heads is None else heads
     named = [("mean of all heads", maps.mean(0)), *((f"head {head}", maps[head]) for head in heads)]
 
+    maximum = max(float(weights.max()) for _, weights in named) if shared_scale else None
+    notes = _notes(num_tokens, maximum, patch, region, is_cropped(photo, box))
+    rows = _photo_rows(photo.width / photo.height, aspect_ratio(box))
+    rows += _head_rows(aspect_ratio(box), len(heads))
     title_height = _TITLE + (line_height(TITLE_SIZE) if region else 0)
-    page, places = _arrange(
-        _photo_rows(photo.width / photo.height, aspect_ratio(box))
-        + _head_rows(aspect_ratio(box), len(heads)),
-        title_height,
-    )
+    page, places, footer = _arrange(rows, title_height, notes)
     page.write_heading(heading)
     panels = [page.axes(place.slot) for place in places]
     titles = [photo_title]
     titles += [_describe(name, weights, num_tokens, region) for name, weights in named]
-    maximum = max(float(weights.max()) for _, weights in named) if shared_scale else None
     for place, title in zip(places, titles, strict=True):
         _write_title(page, place, title)
     show_veiled(panels[0], photo, box)
@@ -134,15 +142,7 @@ def attention_figure(
     if patch is not None:
         _outline_patch(panels, cell_box(box, (maps.shape[1], maps.shape[2]), patch))
 
-    notes = "each map is of one query: what it looks at, as softmax gave it"
-    outlined = ["the patch that looks"] if patch is not None else []
-    outlined += [f"the {region.name}"] if region else []
-    notes += f"; outlined: {' and '.join(outlined)}" if outlined else ""
-    if region:
-        area = 100 * float(region.cells.mean())
-        notes += f" ({area:.1f} % of the patches' area), which gets so much of what is on patches"
-    notes += "; veiled: outside of what the model saw" if is_cropped(photo, box) else ""
-    _write_footer(page, num_tokens, notes, maximum, colour_map)
+    _draw_footer(page, footer, maximum, colour_map)
     return page.figure
 
 
@@ -156,7 +156,7 @@ def _describe(name: str, weights: Tensor, num_tokens: int, region: Region | None
         return text
     inside = float((weights * region.cells).sum()) / max(float(weights.sum()), 1e-12)
     times_area = inside / max(float(region.cells.mean()), 1e-12)
-    return f"{text}\n{region.name} {100 * inside:#.2g} % = {times_area:.2g} × area"
+    return f"{text}\n{region.name} {100 * inside:.{int(inside < 0.1)}f} % = {times_area:.1f} × area"
 
 
 def _write_title(page: Page, place: _Place, title: str) -> None:
@@ -173,30 +173,48 @@ def _outline_patch(panels: Sequence[Axes], patch_box: Box) -> None:
 
 
 def _outline_region(panels: Sequence[Axes], place: Box | Tensor) -> None:
-    for axes in panels:
+    for index, axes in enumerate(panels):
+        linewidth = 1.5 if index < 2 else 1.0
         if isinstance(place, Tensor):
-            outline_mask(axes, place)
+            outline_mask(axes, place, linewidth=linewidth)
         else:
-            outline(axes, place, linewidth=1.0, clip=True)
+            outline(axes, place, linewidth=linewidth, clip=True)
 
 
-def _write_footer(
-    page: Page, num_tokens: int, notes: str, maximum: float | None, colour_map: str
-) -> None:
-    """The bar of colours, and beside it two lines: what a colour is, and `notes`."""
-    top = page.height - _FOOTER
-    end = "maximum" if maximum is None else f"{maximum:#.2g}"
-    slot = Slot(MARGIN, top + 0.2, _SCALE, 0.13)
-    add_scale(page, slot, {0: "0", 1: end}, colour_map=colour_map)
-    scale = f"on one scale for all panels, from 0 to {end}"
-    if maximum is None:
-        scale = "from 0 to the maximum that the panel's title gives"
-    colour = (
+def _notes(
+    num_tokens: int,
+    maximum: float | None,
+    patch: tuple[int, int] | None,
+    region: Region | None,
+    cropped: bool,
+) -> list[str]:
+    """What a colour is, and what else a reader has to know, one sentence each."""
+    scale = f"on one scale for all panels, from 0 to {maximum:#.2g}" if maximum is not None else ""
+    scale = scale or "from 0 to the maximum that the panel's title gives"
+    outlined = ["the patch that looks"] if patch is not None else []
+    if region:
+        area = 100 * float(region.cells.mean())
+        outlined.append(
+            f"the {region.name}, {area:.1f} % of the area, with its share of what is on patches"
+        )
+    others = "each map is of one query: what it looks at, as softmax gave it"
+    others += f"; outlined: {' and '.join(outlined)}" if outlined else ""
+    others += "; veiled: outside of what the model saw" if cropped else ""
+    return [
         f"colour: attention weight, {scale}; uniform: {1 / num_tokens:.3g}, the same for all "
-        f"{num_tokens} tokens"
-    )
-    at = (MARGIN + _NOTES, top + 0.12)
-    page.write(f"{colour}\n{notes}", at, room=page.room - _NOTES, size=NOTE_SIZE, align="left")
+        f"{num_tokens} tokens",
+        others,
+    ]
+
+
+def _draw_footer(page: Page, footer: _Footer, maximum: float | None, colour_map: str) -> None:
+    """The bar of colours, and the notes beside it."""
+    end = "maximum" if maximum is None else f"{maximum:#.2g}"
+    slot = Slot(MARGIN, footer.top + 0.2, _SCALE, 0.13)
+    add_scale(page, slot, {0: "0", 1: end}, colour_map=colour_map)
+    at = (MARGIN + _NOTES, footer.top + 0.12)
+    text = "\n".join(footer.lines)
+    page.write(text, at, room=page.room - _NOTES, size=NOTE_SIZE, align="left")
 
 
 # ---- its layout ----------------------------------------------------------------------------------
@@ -266,8 +284,17 @@ def _total_width(rooms: Sequence[float]) -> float:
     return sum(rooms) + _GAP * (len(rooms) - 1)
 
 
-def _arrange(rows: Sequence[_Row], title_height: float) -> tuple[Page, list[_Place]]:
-    """A page with room for all rows, each in its middle, and the place of every panel."""
+class _Footer(NamedTuple):
+    """Lines below the panels, and the upper edge of their place."""
+
+    top: float
+    lines: list[str]
+
+
+def _arrange(
+    rows: Sequence[_Row], title_height: float, notes: Sequence[str]
+) -> tuple[Page, list[_Place], _Footer]:
+    """A page with room for all rows, each in its middle, the places of the panels, the footer."""
     page_width = max(PAGE_WIDTH, max(row.width for row in rows) + 2 * MARGIN)
     places = []
     top = _HEADING
@@ -279,4 +306,7 @@ def _arrange(rows: Sequence[_Row], title_height: float) -> tuple[Page, list[_Pla
             places.append(_Place(slot, room))
             left += room + _GAP
         top += row.height + _GAP
-    return Page(page_width, top + _FOOTER), places
+    room = page_width - 2 * MARGIN - _NOTES
+    lines = [line for note in notes for line in wrap_lines(note, room, NOTE_SIZE, 3)]
+    height = max(_FOOTER, 0.25 + len(lines) * line_height(NOTE_SIZE))
+    return Page(page_width, top + height), places, _Footer(top, lines)

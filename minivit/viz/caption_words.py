@@ -103,9 +103,7 @@ class Footer:
     colours: Colours
 
     @classmethod
-    def below(
-        cls, grid: Grid, left_out: list[Title], notes: list[str], colours: Colours
-    ) -> Footer:
+    def below(cls, grid: Grid, left_out: list[Title], notes: list[str], colours: Colours) -> Footer:
         """Breaks the words into lines that fit below the panels."""
         room = grid.width - 2 * MARGIN
         names = _name(left_out, room)

@@ -102,9 +102,9 @@ def region_pixels(photo: Image.Image, box: Box, *, grey: bool = False) -> NDArra
 def _lift(grey: Image.Image) -> Image.Image:
     """Makes the brightest hundredth white and half of the pixels brighter than middle grey.
 
-    A photo of which half is brighter already stays as it is. Of ways to draw over night photos this one leaves both to be seen: where
-    colours take the photo's own brightness they glow or drown, and outlines of a fine grid hide
-    more of the photo than they show of the map.
+    A photo of which half is brighter already stays as it is. Of ways to draw over night photos this
+    one leaves both to be seen: where colours take the photo's own brightness they glow or drown,
+    and outlines of a fine grid hide more of the photo than they show of the map.
     """
     counts = np.cumsum(grey.histogram())
     middle, white = np.searchsorted(counts, (0.5 * counts[-1], 0.99 * counts[-1]))

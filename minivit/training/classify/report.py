@@ -130,7 +130,7 @@ def gallery(model: VisionTransformer, data: LabelledImages, device: torch.device
         [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images],
         attention_maps(model, inputs),
         titles,
-        heading="Held-out scenes and what the class token looks at: last block, mean over heads; "
+        heading="Held-out scenes and what the class token looks at: last block, mean over heads\n"
         "title: what the model says",
     )
 

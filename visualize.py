@@ -293,7 +293,7 @@ def choose_map(captioner: Captioner, arguments: argparse.Namespace) -> tuple[int
     best = captioner.best_map(arguments.align)
     if best is None:
         return -1, None, " (no scores stored)"
-    return best.block, best.head, f" (the best by its scores: {best.hits:.0%} hits)"
+    return best.block, best.head, f" (best by its scores: {best.hits:.0%} of words hit)"
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -636,7 +636,7 @@ def test_a_caption_is_drawn_and_printed_beside_the_name_of_its_picture(
 @pytest.mark.parametrize(
     ("flags", "options", "heading"),
     [
-        ([], {}, "block 1 (of 0–1), mean over heads, at the step that predicts the word"),
+        ([], {}, "block 1 (of 0–1), mean over heads (no scores stored), at the step that predicts"),
         (["--block", "0", "--head", "1"], {"block": 0, "head": 1}, "block 0 (of 0–1), head 1,"),
         (["--layer", "0"], {"block": 0}, "block 0 (of 0–1), mean"),
         (["--align", "reads"], {"align": "reads"}, "the step that reads the word"),

@@ -17,7 +17,7 @@ _TALLEST = 3.4  # a word's panel
 _NARROWEST = 1.17  # a title has this much room, however slim the photo; eight fit on a page
 _PAGES = (8.5, 11.0, 14.0, 18.0, 24.0)  # heights that are tried until panels are large enough:
 _READABLE, _READABLE_LAYOUT = 1.25, 1.7  # the root of their area
-_NEARLY = 0.75  # part of the largest panels that others may have which fill their page better
+_NEARLY = 0.85  # part of the largest panels that others may have which fill their page better
 _LEGEND = 1.0  # about, of what stands below the panels
 
 

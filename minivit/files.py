@@ -79,12 +79,13 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     kind = os.path.splitext(path)[1].lower().removeprefix(".")
     kind = kind if kind in FIGURE_FORMATS else "png"
-    settings = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "minivit"}
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
     with (
         replacing(path) as temporary,
         warnings.catch_warnings(),
-        matplotlib.rc_context(settings),
+        matplotlib.rc_context(
+            {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "minivit"}
+        ),
     ):
         # A name in letters that matplotlib's font does not have is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")

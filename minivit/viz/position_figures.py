@@ -140,7 +140,7 @@ def draw_tiles(axes: Axes, tiles: Tiles, *, colour_map: str = COLOUR_MAP) -> Axe
         origin="upper",
     )
     (rows, cols), (shown_rows, shown_cols) = tiles.grid_size, tiles.shown
-    across, down = axes.bbox.size / axes.figure.dpi  # inches
+    across, down = (side / axes.figure.dpi for side in (axes.bbox.width, axes.bbox.height))
     for axis, count, shown, length, room in (
         (axes.xaxis, cols, shown_cols, across, text_width(f"{cols} ", NOTE_SIZE)),
         (axes.yaxis, rows, shown_rows, down, line_height(NOTE_SIZE)),

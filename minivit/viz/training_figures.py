@@ -101,7 +101,8 @@ def curves_figure(
     return figure
 
 
-_DASHES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)), (0, (10, 4)))
+# Lengths of dashes and gaps in widths of the line; of a whole line an endless dash.
+_DASHES = ((1, 0), (4, 2), (1, 2), (6, 2, 1, 2), (6, 2, 1, 2, 1, 2), (1, 4), (10, 4))
 _LEGEND_SIZE = 9.0  # points
 _LEGEND_STEP = 1.15 * line_height(_LEGEND_SIZE)  # inches
 
@@ -152,7 +153,7 @@ def _legend_line(page: Page, at: tuple[float, float], index: int, *, few: bool) 
         [left / page.width, (left + 0.4) / page.width],
         [page.from_bottom(top + 0.45 * line_height(_LEGEND_SIZE))] * 2,
         color=f"C{index % 10}",
-        linestyle=_DASHES[index % len(_DASHES)],
+        linestyle=(0, _DASHES[index % len(_DASHES)]),
         linewidth=2.2 if index % len(_DASHES) == 0 else 1.6,  # a whole line shows below dashes
         marker="o" if few else "",
         markersize=4,

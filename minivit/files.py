@@ -61,16 +61,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int | None = None) -> None:
     """Writes a figure: PDF or SVG where the name ends so, otherwise PNG.
 
-    Rasters have the figure's own dots per inch. In a PDF words are text in fonts that the file
+    In a PDF words are text in fonts that the file
     holds; in an SVG they are text too, in the fonts of whoever opens it. Files hold no date and no
     random names: the same figure is the same file.
 
     Args:
         figure: Figure to write.
         path: File to write; folders above it are made.
+        dpi: Dots per inch, of a PDF or SVG those of its photos and maps; None: the figure's own.
 
     Raises:
         OSError: As `replacing`.
@@ -89,4 +90,4 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     ):
         # A name in letters that matplotlib's font does not have is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(temporary, format=kind, dpi="figure", metadata=undated)
+        figure.savefig(temporary, format=kind, dpi=dpi or "figure", metadata=undated)

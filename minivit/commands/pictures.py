@@ -234,7 +234,7 @@ def write_figure(figure: Figure, path: Path, remark: str = "", dpi: int | None =
     """Saves a figure in the format of its ending, completely or not at all, and says where.
 
     Args:
-        figure: Figure to write; its dots per inch are changed.
+        figure: Figure to write.
         path: File to write.
         remark: Words to print behind the name.
         dpi: Dots per inch; None: of a PNG file the figure's own, of others 300.
@@ -246,10 +246,10 @@ def write_figure(figure: Figure, path: Path, remark: str = "", dpi: int | None =
 
     from minivit.files import save_figure
 
-    if dpi or path.suffix.lower() != ".png":
-        figure.set_dpi(dpi or VECTOR_DPI)
+    if dpi is None and path.suffix.lower() != ".png":
+        dpi = VECTOR_DPI
     try:
-        save_figure(figure, path)
+        save_figure(figure, path, dpi=dpi)
     except OSError as error:
         raise _unwritable(path, error) from error
     parts = [str(path), remark] if remark else [str(path)]

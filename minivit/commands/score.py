@@ -62,10 +62,8 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
         )
     above = heading(arguments, f"{description}\nweights: {arguments.weights.name}")
     figure = scores_figure(rows, heading=above)
-    figure.set_dpi(arguments.dpi or figure.dpi)
     text = markdown(rows, heading=_heading(model, arguments, description), draws=arguments.draws)
-    curves = f"curves.{arguments.format or 'png'}"
-    for path in _write(arguments.out, text, rows, figure, curves):
+    for path in _write(arguments, text, rows, figure):
         print(path)
 
 
@@ -117,14 +115,15 @@ def _heading(model: VisionTransformer, arguments: argparse.Namespace, descriptio
 
 
 def _write(
-    folder: Path, text: str, rows: Sequence[MethodScores], figure: Figure, curves: str
+    arguments: argparse.Namespace, text: str, rows: Sequence[MethodScores], figure: Figure
 ) -> list[Path]:
     """Writes all four files, or none of them."""
     texts = {"scores.md": text, "scores.csv": scores_csv(rows), "curves.csv": curves_csv(rows)}
-    targets = [folder / name for name in (*texts, curves)]
+    curves = f"curves.{arguments.format or 'png'}"
+    targets = [arguments.out / name for name in (*texts, curves)]
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(replacing(target)) for target in targets]
         for path, content in zip(paths, texts.values(), strict=False):
             path.write_text(content, encoding="utf-8", newline="")
-        save_figure(figure, paths[-1])
+        save_figure(figure, paths[-1], dpi=arguments.dpi)
     return targets

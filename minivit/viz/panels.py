@@ -18,11 +18,12 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+import matplotlib
 import numpy as np
 import torch.nn.functional as F
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -208,14 +209,24 @@ def overlay(
         weights = weights.clamp(1 / ratios_to, ratios_to)  # or the logarithm of 0 would be a hole
     return axes.imshow(
         weights.cpu().numpy(),
-        cmap=colour_map if ratios_to is None and scale != "signed" else DIVERGING_MAP,
+        cmap=_translucent(colour_map if ratios_to is None and scale != "signed" else DIVERGING_MAP),
         norm=norm,
-        alpha=OPACITY,
         interpolation="nearest",
         extent=(left, right, bottom, top),
         origin="upper",
         aspect="auto",
     )
+
+
+def _translucent(colour_map: str) -> ListedColormap:
+    """A colour map of matplotlib whose colours let the photo through.
+
+    The opacity of an image (`alpha=`) is applied twice in SVG and PDF files (matplotlib 3.11), and
+    the map would be paler there than in PNG.
+    """
+    colours = matplotlib.colormaps[colour_map](np.linspace(0, 1, 256))
+    colours[:, 3] = OPACITY
+    return ListedColormap(colours, name=colour_map)
 
 
 def add_scale(
@@ -233,8 +244,7 @@ def add_scale(
     axes.set_facecolor("0.5")
     axes.imshow(
         np.linspace(0, 1, 256)[None],
-        cmap=colour_map,
-        alpha=OPACITY,
+        cmap=_translucent(colour_map),
         aspect="auto",
         extent=(0, 1, 0, 1),
     )

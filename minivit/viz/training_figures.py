@@ -101,8 +101,9 @@ def curves_figure(
     return figure
 
 
-# Lengths of dashes and gaps in widths of the line; of a whole line an endless dash.
-_DASHES = ((1, 0), (4, 2), (1, 2), (6, 2, 1, 2), (6, 2, 1, 2, 1, 2), (1, 4), (10, 4))
+# Lengths of dashes and gaps in widths of the line, of all but the first run's, which lies below.
+_DASHES = ((4, 2), (1, 2), (6, 2, 1, 2), (6, 2, 1, 2, 1, 2), (1, 4))
+_MARKS = "osD^vPX"
 _LEGEND_SIZE = 9.0  # points
 _LEGEND_STEP = 1.15 * line_height(_LEGEND_SIZE)  # inches
 
@@ -111,8 +112,8 @@ def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Fig
     """Validation loss and accuracy of several runs, and the best accuracy of each.
 
     The loss has a logarithmic axis where one value is more than twenty times another: a run that
-    failed would press the others to the floor. Lines differ in their dashes too, so that of two
-    that coincide both are seen.
+    failed would press the others to the floor. Lines have dashes of their own, and marks at epochs
+    of their own, so that of lines that coincide all are seen.
 
     Args:
         runs: Name and epochs of each run; one without an epoch is named below and has no line.
@@ -131,8 +132,10 @@ def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Fig
             outcome = f": best {100 * best:.2f} %"
             numbers = [epoch.epoch for epoch in epochs]
             line = _legend_line(page, at, index, few=len(epochs) < 3)
-            _plot_like(line, loss, numbers, [epoch.val_loss for epoch in epochs])
-            _plot_like(line, accuracy, numbers, [100 * epoch.val_accuracy for epoch in epochs])
+            _plot_like(line, index, loss, numbers, [epoch.val_loss for epoch in epochs])
+            _plot_like(
+                line, index, accuracy, numbers, [100 * epoch.val_accuracy for epoch in epochs]
+            )
         _write_legend(page, at, one_line(name), outcome, room)
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Validation loss")
     accuracy.set(xlabel="epoch", ylabel="right answers (%)", title="Validation accuracy")
@@ -150,21 +153,26 @@ def _legend_line(page: Page, at: tuple[float, float], index: int, *, few: bool) 
     """A sample of a run's line; of few points, whose line would hardly be seen, with a dot."""
     left, top = at
     line = Line2D(
-        [left / page.width, (left + 0.4) / page.width],
-        [page.from_bottom(top + 0.45 * line_height(_LEGEND_SIZE))] * 2,
+        [(left + part) / page.width for part in (0, 0.2, 0.4)],
+        [page.from_bottom(top + 0.45 * line_height(_LEGEND_SIZE))] * 3,
         color=f"C{index % 10}",
-        linestyle=(0, _DASHES[index % len(_DASHES)]),
-        linewidth=2.2 if index % len(_DASHES) == 0 else 1.6,  # a whole line shows below dashes
-        marker="o" if few else "",
+        linestyle=(0, _DASHES[index % len(_DASHES)]) if index else "-",
+        linewidth=1.6 if index else 2.2,
+        marker="o" if few else _MARKS[index % len(_MARKS)],
+        markevery=[1],
         markersize=4,
     )
     page.figure.add_artist(line)
     return line
 
 
-def _plot_like(sample: Line2D, axes: Axes, x: Sequence[int], y: Sequence[float]) -> None:
+def _plot_like(
+    sample: Line2D, index: int, axes: Axes, x: Sequence[int], y: Sequence[float]
+) -> None:
     (curve,) = axes.plot(x, y, markersize=4)
     curve.update_from(sample)
+    # Marks of lines that coincide stand at different epochs, as far as there are enough.
+    curve.set_markevery((index % len(x), len(_MARKS)) if len(x) > 2 else None)
     curve.set_transform(axes.transData)
 
 

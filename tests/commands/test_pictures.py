@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import struct
 import sys
 from pathlib import Path
@@ -75,11 +77,16 @@ def test_dots_per_inch_are_those_that_were_asked_for(
     assert struct.unpack(">II", header) == (width, width // 2)
 
 
-@pytest.mark.parametrize("ending", ["pdf", "svg"])
-def test_rasters_in_a_vector_file_have_300_dots_an_inch(ending: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dpi", "width"), [(None, 600), (150, 300)])
+def test_rasters_in_a_vector_file_have_300_dots_an_inch(
+    dpi: int | None, width: int, tmp_path: Path
+) -> None:
     figure = Figure(figsize=(2, 1), dpi=70)
-    write_figure(figure, tmp_path / f"a.{ending}")
-    assert figure.dpi == 300
+    figure.add_axes((0, 0, 1, 1)).imshow([[0.0, 1.0]], aspect="auto")
+    write_figure(figure, tmp_path / "a.svg", dpi=dpi)
+    (raster,) = re.findall(r"data:image/png;base64,([^\"]+)", (tmp_path / "a.svg").read_text())
+    header = base64.b64decode(raster)[16:24]
+    assert struct.unpack(">II", header) == pytest.approx((width, width // 2), abs=1)
 
 
 def test_an_unknown_colour_map_is_refused_before_torch_is_there(

@@ -6,12 +6,16 @@ another patch is the one that is looked at. The photo's pixels come from the axe
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from minivit.files import save_figure
 from minivit.preprocess import Preprocess
 from minivit.viz import attention_figure
 from minivit.viz.attention_figures import Region
@@ -283,3 +287,16 @@ def test_dark_photos_are_lifted_below_maps_and_bright_ones_stay() -> None:
     black = Image.new("RGB", (90, 60))
     assert region_pixels(black, box, grey=True).max() == 0
     assert np.array_equal(region_pixels(dark, box)[..., 0], np.asarray(small))  # the photo itself
+
+
+def test_the_map_is_as_strong_in_vector_files_as_in_pixels(tmp_path: Path) -> None:
+    """matplotlib applies the opacity of an image twice there; that of its colours only once."""
+    figure = attention_figure(
+        Image.new("RGB", (40, 40)), (0, 0, 40, 40), torch.rand(1, 2, 2), num_tokens=5
+    )
+    for axes in figure.axes:
+        for image in axes.images:
+            assert image.get_alpha() is None
+    save_figure(figure, tmp_path / "a.svg")
+    images = re.findall(r"<image[^>]*>", (tmp_path / "a.svg").read_text("utf-8"))
+    assert len(images) >= 5 and not any("opacity" in image for image in images)

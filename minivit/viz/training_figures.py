@@ -102,7 +102,7 @@ def curves_figure(
 
 
 # Lengths of dashes and gaps in widths of the line, of all but the first run's, which lies below.
-_DASHES = ((4, 2), (1, 2), (6, 2, 1, 2), (6, 2, 1, 2, 1, 2), (1, 4))
+_DASHES = ((4, 2), (2, 1), (1, 2), (6, 2, 1, 2), (6, 2, 1, 2, 1, 2), (1, 4))
 _MARKS = "osD^vPX"
 _LEGEND_SIZE = 9.0  # points
 _LEGEND_STEP = 1.15 * line_height(_LEGEND_SIZE)  # inches

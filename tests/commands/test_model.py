@@ -141,7 +141,7 @@ def test_every_kind_of_model_is_drawn(
     figures: list[Figure] = []
     monkeypatch.setattr("minivit.commands.model.NUM_SCENES", 1)
     monkeypatch.setattr(
-        "minivit.commands.model.write_figure", lambda figure, _: figures.append(figure)
+        "minivit.commands.model.write_figure", lambda figure, *_, **__: figures.append(figure)
     )
     assert model("--weights", path, "--out", tmp_path / "out") == 0
     (figure,) = figures

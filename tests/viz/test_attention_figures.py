@@ -299,4 +299,4 @@ def test_the_map_is_as_strong_in_vector_files_as_in_pixels(tmp_path: Path) -> No
             assert image.get_alpha() is None
     save_figure(figure, tmp_path / "a.svg")
     images = re.findall(r"<image[^>]*>", (tmp_path / "a.svg").read_text("utf-8"))
-    assert len(images) >= 5 and not any("opacity" in image for image in images)
+    assert len(images) >= 4 and not any("opacity" in image for image in images)

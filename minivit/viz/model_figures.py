@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minivit.viz.page import DPI, MARGIN, NOTE_SIZE, TITLE_SIZE, Page, Slot, line_height
+from minivit.viz.page import DPI, MARGIN, NOTE_SIZE, TITLE_SIZE, Page, Slot, line_height, wrap_lines
 from minivit.viz.panels import COLOUR_MAP, require_finite
 from minivit.viz.position_figures import draw_tiles, position_tiles
 
@@ -96,9 +96,9 @@ def model_figure(
     drawn = draw_tiles(page.axes(slot), tiles, colour_map=colour_map)
     scale = page.axes(Slot(slot.left + slot.width + 0.15, _TOP, 0.15, max(slot.height, _BAR)))
     page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
-    if tiles.note:
-        at = (slot.left, _TOP + max(slot.height, _BAR) + 0.47)
-        page.write(tiles.note, at, room=_PANEL, size=NOTE_SIZE, align="left")
+    at = (slot.left, _TOP + max(slot.height, _BAR) + 0.47)
+    lines = "\n".join(wrap_lines(tiles.note, _PANEL, NOTE_SIZE, 2))
+    page.write(lines, at, room=_PANEL, size=NOTE_SIZE, align="left")
 
     _write_title(page, "How far each head looks: mean attention distance", _LEFT, second)
     axes = page.axes(Slot(_LEFT, second, _PANEL, _LOW_PANEL))

@@ -31,7 +31,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import minivit
 from minivit.commands.inputs import check_inputs
 from minivit.commands.outputs import outputs_of
-from minivit.commands.pictures import Drawing, Picture, draw_pictures, write_figure
+from minivit.commands.pictures import (
+    Drawing,
+    Picture,
+    draw_pictures,
+    figure_path,
+    heading,
+    write_figure,
+)
+from minivit.commands.region import read_region, share_lines, share_table
 from minivit.commands.seen import check_cost, predicted_label, shipped_remark, whole_photo
 from minivit.commands.terminal import pick_device, run
 from minivit.commands.visualize_flags import make_parser, with_command
@@ -78,8 +86,11 @@ def attention(arguments: argparse.Namespace) -> int:
         arguments.out,
         partial(draw_attention, model, arguments),
         outputs=outputs_of(arguments),
+        with_tables=bool(arguments.box or arguments.mask),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 
@@ -89,12 +100,14 @@ def draw_attention(
 ) -> Drawing:
     """Runs the model on a picture and draws where one token looks in one block.
 
+    With a box or a mask the block is, unless one was chosen, that of the head that gives it most.
+
     Raises:
-        minivit.BadImageError: The picture cannot be used, or has no such patch.
+        minivit.BadImageError: The picture cannot be used, or has no such patch, box or mask.
     """
     import torch
 
-    from minivit.explain import query_attention
+    from minivit.explain import heads_inside, query_attention
     from minivit.viz import attention_figure
 
     preprocess = whole_photo(model) if arguments.whole else model.preprocess
@@ -107,25 +120,42 @@ def draw_attention(
     if arguments.patch:
         row, col = arguments.patch
         token, name = model.num_prefix_tokens + row * grid[1] + col, f"patch row {row}, col {col}"
-    rows = minivit.AttentionRows(blocks=[arguments.block], queries=[token])
+    seen = picture.in_photo(preprocess.crop_box(*picture.seen.size))
+    region = read_region(arguments, picture, seen, grid)
+    last = model.config.depth - 1
+    blocks = [last] if arguments.block is None else [arguments.block]
+    if region and arguments.block is None:
+        blocks = list(range(last + 1))
+    rows = minivit.AttentionRows(blocks=blocks, queries=[token])
     with torch.inference_mode():
         logits, attentions = model(images, return_attention=rows)
-    maps = query_attention(attentions, token=token)[0]  # (H, rows, cols)
+    shares = heads_inside(attentions, region.cells, patch=arguments.patch) if region else []
+    block = shares[0].block if shares else attentions.blocks[0]
+    maps = query_attention(attentions, token=token, block=attentions.blocks.index(block))[0]
 
-    last = model.config.depth - 1
+    best = f"; head {shares[0].head} gives the {region.name} most" if region else ""
     figure = attention_figure(
         picture.photo,
-        picture.in_photo(preprocess.crop_box(*picture.seen.size)),
+        seen,
         maps,
         num_tokens=attentions[0].shape[-1],
         heads=arguments.heads,
         patch=arguments.patch,
+        region=region,
+        shared_scale=arguments.shared_scale,
         smooth=arguments.smooth,
-        heading=f"Attention of {name} in block {arguments.block % (last + 1)} (of 0–{last})\n"
-        f"weights: {weights_title(arguments.weights)}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"Attention of {name} in block {block} (of 0–{last}){best}\n"
+            f"weights: {weights_title(arguments.weights)}",
+        ),
         photo_title=picture.name + predicted_label(model, logits[0]),
     )
-    return Drawing(figure, shipped_remark(arguments.weights))
+    remark = shipped_remark(arguments.weights)
+    if region is None:
+        return Drawing(figure, remark)
+    return Drawing(figure, remark, table=share_table(shares), lines=share_lines(shares, region))
 
 
 def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.Namespace) -> None:
@@ -135,10 +165,15 @@ def check_attention_flags(model: minivit.VisionTransformer, arguments: argparse.
         ValueError: Names the flag and what there is to choose from.
     """
     depth, num_heads = model.config.depth, model.config.num_heads
-    if not -depth <= arguments.block < depth:
+    if arguments.block is not None and not -depth <= arguments.block < depth:
         raise ValueError(
             f"--block {arguments.block}: {arguments.weights} has blocks 0 to {depth - 1}, or "
             f"-{depth} to -1 counted from the last"
+        )
+    if arguments.mask is not None and len(arguments.pictures) > 1:
+        raise ValueError(
+            f"--mask {arguments.mask}: belongs to one photo, and {len(arguments.pictures)} were "
+            "given; draw them one by one"
         )
     for head in arguments.heads or ():
         if head >= num_heads:
@@ -172,17 +207,23 @@ def positions(arguments: argparse.Namespace) -> int:
     from minivit.viz import positions_figure
 
     model = load(arguments, minivit.VisionTransformer)
-    target, outputs = arguments.out / "positions.png", outputs_of(arguments)
+    target = figure_path(arguments.out, "positions", arguments.format)
+    outputs = outputs_of(arguments)
     outputs.claim({target: outputs.mark()})
     rows, cols = model.grid_size
     similarity = position_similarity(model)
     figure = positions_figure(
         similarity,
-        heading=f"Position embeddings, {rows} × {cols} patches\n"
-        f"weights: {weights_title(arguments.weights)}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"Position embeddings, {rows} × {cols} patches\n"
+            f"weights: {weights_title(arguments.weights)}",
+        ),
         all_patches=arguments.all,
     )
-    write_figure(figure, target, shipped_remark(arguments.weights), mark=outputs.mark())
+    remark = shipped_remark(arguments.weights)
+    write_figure(figure, target, remark, mark=outputs.mark(), dpi=arguments.dpi)
     if min(rows, cols) > 1:
         print(position_scores(similarity))
     return 0
@@ -206,6 +247,8 @@ def caption(arguments: argparse.Namespace) -> int:
         outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=captioner.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 
@@ -229,28 +272,50 @@ def draw_caption(
     """
     from minivit.viz import caption_figure
 
-    (sentence,) = captioner.caption(
-        [picture.seen],
-        beam_size=arguments.beam_size,
-        max_length=arguments.max_length,
-        align=arguments.align,
-        block=arguments.block,
-        head=arguments.head,
-        **drawing,
-    )
+    block, head, why = choose_map(captioner, arguments)
+    if arguments.text is not None:
+        (sentence,) = captioner.caption_text(
+            [picture.seen], arguments.text, align=arguments.align, block=block, head=head
+        )
+    else:
+        (sentence,) = captioner.caption(
+            [picture.seen],
+            beam_size=arguments.beam_size,
+            max_length=arguments.max_length,
+            align=arguments.align,
+            block=block,
+            head=head,
+            **drawing,
+        )
     depth = captioner.config.decoder_depth
-    heads = "mean over heads" if arguments.head is None else f"head {arguments.head}"
-    how = "".join(f", {name.replace('_', '-')} {value}" for name, value in drawing.items())
+    heads = "mean over heads" if head is None else f"head {head}"
+    how = ", sentence given by --text" if arguments.text is not None else ""
+    how += "".join(f", {name.replace('_', '-')} {value}" for name, value in drawing.items())
     figure = caption_figure(
         picture.photo,
         replace(sentence, box=picture.in_photo(sentence.box)),
         layout=arguments.layout,
         relative=arguments.relative,
-        heading=f"{picture.name}; weights: {weights_title(arguments.weights)}{how}\n"
-        f"decoder block {arguments.block % depth} (of 0–{depth - 1}), {heads}, at the step that "
-        f"{arguments.align} the word",
+        shared_scale=arguments.shared_scale,
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"{picture.name}; weights: {weights_title(arguments.weights)}{how}\n"
+            f"decoder block {block % depth} (of 0–{depth - 1}), {heads}{why}, at the step that "
+            f"{arguments.align} the word",
+        ),
     )
     return Drawing(figure, sentence.text or "(no word)")
+
+
+def choose_map(captioner: Captioner, arguments: argparse.Namespace) -> tuple[int, int | None, str]:
+    """The block and head of the maps, and why them: the flags, or what the weights' scores say."""
+    if arguments.block is not None or arguments.head is not None:
+        return -1 if arguments.block is None else arguments.block, arguments.head, ""
+    best = captioner.best_map(arguments.align)
+    if best is None:
+        return -1, None, " (no scores stored)"
+    return best.block, best.head, f" (best by its scores: {best.hits:.0%} of words hit)"
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -261,6 +326,15 @@ def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     restrictions = {name: getattr(arguments, name) for name in ("temperature", "top_p", "top_k")}
     given = {name: value for name, value in restrictions.items() if value is not None}
+    if arguments.text is not None and (
+        given
+        or arguments.sample is not None
+        or (arguments.beam_size, arguments.max_length) != (1, None)
+    ):
+        raise ValueError(
+            f"--text {arguments.text!r}: the sentence is given, so --beam-size, --max-length, "
+            "--sample and what belongs to it have no use; leave them out"
+        )
     if arguments.sample is None:
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -281,6 +355,8 @@ def check_caption_flags(captioner: Captioner, arguments: argparse.Namespace) -> 
         ValueError: Names the flag and its range.
     """
     config = captioner.config
+    if arguments.text is not None:
+        captioner.known_words(arguments.text)
     for flag, value, lowest, highest in (
         ("--block", arguments.block, -config.decoder_depth, config.decoder_depth - 1),
         ("--head", arguments.head, 0, config.num_heads - 1),

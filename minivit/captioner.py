@@ -45,7 +45,7 @@ from minivit.preprocess import Preprocess, open_image
 from minivit.resnet import ResNet, shrink_mask
 from minivit.tokenizer import Tokenizer
 from minivit.vit import VisionTransformer
-from minivit.word_maps import Align, Box, Caption, decoder_input, describe
+from minivit.word_maps import Align, BestMap, Box, Caption, decoder_input, describe
 
 Picture = Image.Image | str | os.PathLike[str]  # or the file that it is in
 
@@ -98,6 +98,10 @@ class Captioner(nn.Module):
         preprocess: Transform that makes an input of a photo; None: that of the ViT, or for a ResNet
             CATR's: longer side to 299 pixels, values from -1 to 1.
 
+    Attributes:
+        best_maps: Maps that point best at what words name, as measured after training
+            (`minivit.training.caption.grounding`); empty: not measured.
+
     Raises:
         ValueError: The tokenizer has another number of words than the config.
     """
@@ -117,6 +121,7 @@ class Captioner(nn.Module):
             )
         self.config = config
         self.tokenizer = tokenizer
+        self.best_maps: tuple[BestMap, ...] = ()
         dim = config.dim
         self.backbone: ResNet | VisionTransformer
         if isinstance(config.backbone, ResNetConfig):
@@ -517,11 +522,89 @@ class Captioner(nn.Module):
                 top_p=top_p,
                 max_length=max_length,
             )
+        return self._describe(sentences, memory, pictures, align, block, head)
+
+    @torch.inference_mode()
+    def caption_text(
+        self,
+        pictures: Sequence[Image.Image],
+        text: str,
+        *,
+        align: Align = "predicts",
+        block: int = -1,
+        head: int | None = None,
+    ) -> list[Caption]:
+        """A sentence of one's own about each photo: how likely its words are, and their maps.
+
+        The captioner reads the words as if it had said them (teacher forcing); a word's probability
+        is given the photo and the words before it.
+
+        Args:
+            pictures: Photos of any sizes.
+            text: The sentence, the same for all photos.
+            align: As in `caption`, like the next two.
+            block: Decoder block of the maps, negative numbers from the last.
+            head: Head of that block; None: the mean over heads.
+
+        Raises:
+            BadImageError: A photo that cannot be used.
+            IndexError: A block or head that does not exist.
+            ValueError: No words, too many, or one that the captioner does not know.
+        """
+        self.check_map(block, head)
+        ids = self.known_words(text)
+        memory = self.encode_photos(pictures)
+        tokens = decoder_input([ids] * len(pictures), self.tokenizer).to(memory.tokens.device)
+        log_probs = self.decode(tokens, memory)[0].float().log_softmax(dim=-1)  # (B, T, vocabulary)
+        words = torch.tensor([*ids, self.tokenizer.end_id], device=log_probs.device)
+        index = words.expand(len(pictures), -1)[..., None]  # (T,) -> (B, T, 1)
+        own = log_probs.gather(2, index)[..., 0].tolist()  # (B, T, vocabulary) -> (B, T)
+        sentences = [Hypothesis(ids, each, True, sum(each) / len(each)) for each in own]
+        return self._describe(sentences, memory, pictures, align, block, head)
+
+    def known_words(self, text: str) -> list[int]:
+        """The numbers of a sentence's tokens.
+
+        Raises:
+            ValueError: No words, more than the captioner has positions for, or unknown ones, which
+                it would all read as the same.
+        """
+        tokens = self.tokenizer
+        ids = tokens.encode(text)
+        unknown = [word for word in text.split() if tokens.unknown_id in tokens.encode(word)]
+        if unknown or not ids:
+            problem = f"no word of this captioner: {', '.join(unknown)}" if ids else "no words"
+            some = ", ".join([word for word in tokens.vocabulary if word.isalpha()][:12])
+            raise ValueError(
+                f"the text {text!r} has {problem}; it knows {len(tokens)} words, such as {some}"
+            )
+        if len(ids) >= self.config.max_length:
+            raise ValueError(
+                f"the text has {len(ids)} word-pieces, this captioner takes "
+                f"{self.config.max_length - 1}: shorten it"
+            )
+        return ids
+
+    def _describe(
+        self,
+        sentences: Sequence[Hypothesis],
+        memory: Memory,
+        pictures: Sequence[Image.Image],
+        align: Align,
+        block: int,
+        head: int | None,
+    ) -> list[Caption]:
+        """Sentences with the map of each word, and where the grids lie in the photos."""
         maps = self._maps(sentences, memory, block, head)
         grids = memory.own_grids()
         sizes = [picture.size for picture in pictures]
         boxes = [self._box_in_photo(*both) for both in zip(sizes, grids, strict=True)]
         return describe(sentences, maps, self.tokenizer, grids=grids, boxes=boxes, align=align)
+
+    def best_map(self, align: Align = "predicts", words: str = "all") -> BestMap | None:
+        """The map that points best for an alignment and a kind of words; None: not measured."""
+        matches = (each for each in self.best_maps if (each.align, each.words) == (align, words))
+        return next(matches, None)
 
     def check_map(self, block: int, head: int | None) -> None:
         """Raises an IndexError unless there are such a decoder block and such a head of it."""

@@ -4,7 +4,8 @@ The tensors carry the names of `state_dict()`. Everything else is one JSON text 
 "minivit" of the header's `__metadata__` (format: https://github.com/huggingface/safetensors)::
 
     {"version": 1, "architecture": "VisionTransformer" | "ResNet" | "Captioner",
-     "config": {…}, "preprocess": {…}, "labels": […] or null, "tokenizer": {…} or null}
+     "config": {…}, "preprocess": {…}, "labels": […] or null, "tokenizer": {…} or null,
+     "best_maps": […], of a captioner whose maps were measured}
 
 Loading maps the file into memory and takes no copy of it. The weights are read once to see that
 each is a number (90 MB that lie in the cache of the disk: about 20 ms on one core): a model with a
@@ -21,6 +22,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import Any, TypeVar, overload
 
 import torch
@@ -30,13 +32,14 @@ from torch import Tensor
 
 from minivit.captioner import Captioner
 from minivit.config import CaptionerConfig, ResNetConfig, ViTConfig
-from minivit.fields import shown
+from minivit.fields import from_dict, shown
 from minivit.files import not_a_file, replacing
 from minivit.preprocess import Preprocess
 from minivit.resnet import ResNet
 from minivit.tokenizer import tokenizer_from_dict
 from minivit.vit import VisionTransformer
 from minivit.weights import find_weights
+from minivit.word_maps import BestMap
 
 VERSION = 1
 _MOST_PIXELS = 2**26  # of a model's pictures: 8,192 × 8,192
@@ -74,6 +77,8 @@ def save_model(
         "labels": getattr(model, "labels", None),
         "tokenizer": model.tokenizer.to_dict() if isinstance(model, Captioner) else None,
     }
+    if isinstance(model, Captioner) and model.best_maps:
+        description["best_maps"] = [asdict(each) for each in model.best_maps]
     tensors = {
         name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
@@ -158,9 +163,11 @@ def _new_model(kind: str, description: dict[str, Any], names: Collection[str]) -
     preprocess = Preprocess.from_dict(description["preprocess"])
     if kind == Captioner.__name__:
         tokenizer = tokenizer_from_dict(description["tokenizer"])
-        captioner = CaptionerConfig.from_dict(description["config"])
-        check_sizes(captioner, preprocess, names)
-        return Captioner(captioner, tokenizer, preprocess=preprocess)
+        captions = CaptionerConfig.from_dict(description["config"])
+        check_sizes(captions, preprocess, names)
+        captioner = Captioner(captions, tokenizer, preprocess=preprocess)
+        captioner.best_maps = _best_maps(description.get("best_maps", []), captions)
+        return captioner
     if kind == ResNet.__name__:
         resnet = ResNetConfig.from_dict(description["config"])
         check_sizes(resnet, preprocess, names)
@@ -170,6 +177,24 @@ def _new_model(kind: str, description: dict[str, Any], names: Collection[str]) -
     if labels is not None and not isinstance(labels, list):
         raise ValueError(f"labels are {shown(labels)}, expected a list of texts, or null")
     return VisionTransformer(config, preprocess=preprocess, labels=labels)
+
+
+def _best_maps(values: object, config: CaptionerConfig) -> tuple[BestMap, ...]:
+    """The maps that a file recommends; those that its captioner has.
+
+    Raises:
+        ValueError: No list of maps, or a block or head that is not there.
+    """
+    if not isinstance(values, list) or not all(isinstance(each, dict) for each in values):
+        raise ValueError(f"best_maps is {shown(values)}, expected a list of objects")
+    maps = tuple(from_dict(BestMap, each, "best map") for each in values)
+    for each in maps:
+        if each.block >= config.decoder_depth or (each.head or 0) >= config.num_heads:
+            raise ValueError(
+                f"a best map is of block {each.block}, head {each.head}: the decoder has "
+                f"{config.decoder_depth} blocks of {config.num_heads} heads"
+            )
+    return maps
 
 
 def check_sizes(

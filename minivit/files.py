@@ -16,6 +16,8 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURE_FORMATS = ("png", "pdf", "svg")
+
 TEMPORARY = ".{stem}.minivit-{chance}{suffix}"
 """Name of a file that is being written, beside the one that it becomes."""
 
@@ -153,22 +155,39 @@ def not_a_file(path: str | os.PathLike[str]) -> str:
     return "a pipe, not a file" if stat.S_ISFIFO(mode) else "a device or socket, not a file"
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], *, mark: str = "") -> None:
-    """Writes a figure as PNG, in the dots per inch that its words were measured for.
+def save_figure(
+    figure: Figure, path: str | os.PathLike[str], *, mark: str = "", dpi: int | None = None
+) -> None:
+    """Writes a figure: PDF or SVG where the name ends so, otherwise PNG.
+
+    In a PDF words are text in fonts that the file holds; in an SVG they are text too, in the fonts
+    of whoever opens it. Files hold no date and no random names: the same figure is the same file.
 
     Args:
         figure: Figure to write.
         path: File to write; folders above it are made.
         mark: Word that is kept in the file beside the picture (see `minivit.commands.outputs`).
+        dpi: Dots per inch, of a PDF or SVG those of its photos and maps; None: the figure's own.
 
     Raises:
         OSError: As `replacing`.
     """
-    with replacing(path) as temporary, warnings.catch_warnings():
+    import matplotlib
+
+    kind = os.path.splitext(path)[1].lower().removeprefix(".")
+    kind = kind if kind in FIGURE_FORMATS else "png"
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+    with (
+        replacing(path) as temporary,
+        warnings.catch_warnings(),
+        matplotlib.rc_context(
+            {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "minivit"}
+        ),
+    ):
         # A name in letters that matplotlib's font does not have is drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        metadata = {"Keywords": mark} if mark else None
-        figure.savefig(temporary, format="png", dpi="figure", metadata=metadata)
+        metadata = {**undated, **({"Keywords": mark} if mark else {})}
+        figure.savefig(temporary, format=kind, dpi=dpi or "figure", metadata=metadata)
 
 
 # ---- where a file may be written -----------------------------------------------------------------

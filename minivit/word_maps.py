@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from minivit.fields import is_number, is_whole, require, require_choice
 from minivit.generation import Hypothesis
 from minivit.tokenizer import Tokenizer
 
@@ -33,6 +34,37 @@ Box = tuple[float, float, float, float]
 
 FIRST_ROW: dict[Align, int] = {"predicts": 0, "reads": 1}
 """The row of the first word."""
+
+
+@dataclass(frozen=True)
+class BestMap:
+    """The block and head whose maps point best at what words name; stored with the weights.
+
+    Attributes:
+        words: Kind of the words, or "all".
+        align: "predicts" or "reads": which row a word's map was.
+        block: Number of the decoder block, from 0.
+        head: Number of the head; None: the mean over heads.
+        hits: Part of the words whose strongest cell shows some of the thing that the word names.
+        chance: Part of the cells that do: what a cell drawn at random hits.
+    """
+
+    words: str
+    align: Align
+    block: int
+    head: int | None
+    hits: float
+    chance: float
+
+    def __post_init__(self) -> None:
+        require(self, "words", isinstance(self.words, str), "a text", what="best map")
+        require_choice(self, "align", Align, what="best map")
+        require(self, "block", is_whole(self.block, 0), "a whole number from 0", what="best map")
+        is_head = self.head is None or is_whole(self.head, 0)
+        require(self, "head", is_head, "a whole number from 0, or null", what="best map")
+        for name in ("hits", "chance"):
+            share = getattr(self, name)
+            require(self, name, is_number(share, 0, 1), "a number from 0 to 1", what="best map")
 
 
 @dataclass(frozen=True)

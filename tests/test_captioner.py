@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from minivit.generation import Hypothesis, generate
 from minivit.generation import sample as sample_sentences
 from minivit.tokenizer import WordLevel
 from minivit.vit import VisionTransformer
+from minivit.word_maps import BestMap
 from tests.arithmetic import assert_rounded_alike
 from tests.catr import catr, references
 from tests.references.catr_inputs import (
@@ -488,3 +490,73 @@ def test_a_config_comes_back_from_plain_values() -> None:
     with pytest.raises(ValueError, match=r"depth of a ResNet is 34: choose from \[50, 101\]"):
         CaptionerConfig.from_dict(values)
     assert dataclasses.replace(small_config(), dim=64).dim == 64
+
+
+# ---- a sentence of one's own ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"align": "reads"}, {"block": 0, "head": 2}])
+def test_reading_a_caption_gives_what_writing_it_gave(options: dict[str, Any]) -> None:
+    captioner = make_captioner()
+    with torch.no_grad():
+        for each in (captioner.tokenizer.pad_id, captioner.tokenizer.unknown_id, 1):
+            captioner.head[2].bias[each] = -99  # words that a text can have
+        captioner.head[2].bias[captioner.tokenizer.end_id] += 0.5
+    pictures = [small_picture(0), small_picture(1)]
+    written = captioner.caption(pictures, **options)
+    for index, photo in enumerate(pictures):
+        (read,) = captioner.caption_text([photo], written[index].text, **options)
+        count = len(read.tokens)
+        assert read.tokens == written[index].tokens[:count] and count
+        close(torch.tensor(read.log_probs), torch.tensor(written[index].log_probs[:count]), 1e-4)
+        close(read.attention, written[index].attention[:count], 1e-5)
+        assert read.box == written[index].box and len(read.words) == count
+
+
+def test_a_text_has_the_probabilities_that_teacher_forcing_gives() -> None:
+    captioner, text = make_captioner(), "the red circle left of a blue square"
+    pictures = [small_picture(0), small_picture(1)]
+    first, second = captioner.caption_text(pictures, text)
+    assert first.text == second.text == text and not torch.equal(first.attention, second.attention)
+    tokenizer = captioner.tokenizer
+    ids = [tokenizer.start_id, *tokenizer.encode(text)]
+    images = torch.stack([captioner.preprocess(picture) for picture in pictures])
+    with torch.no_grad():
+        logits = captioner(images, torch.tensor([ids, ids])).log_softmax(dim=-1)
+    for row, caption in zip(logits, (first, second), strict=True):
+        expected = [float(row[i, ids[i + 1]]) for i in range(len(ids) - 1)]
+        assert caption.log_probs == pytest.approx(expected, abs=1e-4)
+        assert caption.end_log_prob == pytest.approx(float(row[-1, tokenizer.end_id]), abs=1e-4)
+        assert caption.end_attention is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a red umbrella", "no word of this captioner: umbrella"),
+        ("  ", "has no words"),
+        ("a " * 12, "12 word-pieces, this captioner takes 11"),
+    ],
+)
+def test_a_text_that_the_captioner_cannot_read_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_captioner().caption_text([small_picture(0)], text)
+
+
+def test_the_maps_that_point_best_are_kept_with_the_weights(tmp_path: Path) -> None:
+    captioner = make_captioner()
+    assert captioner.best_map() is None
+    best = (
+        BestMap("all", "predicts", 1, None, 0.75, 0.1),
+        BestMap("shape", "predicts", 0, 3, 0.5, 0.1),
+        BestMap("all", "reads", 2, 1, 0.25, 0.1),
+    )
+    captioner.best_maps = best
+    save_model(captioner, tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors", expected=Captioner)
+    assert loaded.best_maps == best
+    assert (loaded.best_map(), loaded.best_map("reads")) == (best[0], best[2])
+    assert loaded.best_map(words="shape") == best[1]
+    assert loaded.best_map("reads", "shape") is None
+    save_model(make_captioner(), tmp_path / "old.safetensors")
+    assert load_model(tmp_path / "old.safetensors", expected=Captioner).best_maps == ()

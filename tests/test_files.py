@@ -327,3 +327,39 @@ def test_a_file_is_an_input_by_all_its_names(tmp_path: Path) -> None:
     refuse_inputs([data / "new.png", tmp_path], [data, tmp_path / "gone"])
     with pytest.raises(OutputIsInputError):
         refuse_inputs([photo], [tmp_path / "hard"])
+
+
+def drawn() -> Figure:
+    figure = Figure(figsize=(2, 1), dpi=70)
+    axes = figure.add_axes((0, 0, 1, 0.8))
+    axes.imshow([[0, 1], [1, 0]])
+    figure.text(0.1, 0.9, "umbrella & Größe")
+    return figure
+
+
+@pytest.mark.parametrize("ending", ["pdf", "svg", "png", "PDF"])
+def test_the_ending_chooses_the_format_and_the_same_figure_is_the_same_file(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
+    save_figure(drawn(), first)
+    monkeypatch.setattr("time.time", lambda: 1.7e9)  # another day
+    save_figure(drawn(), second)
+    data = first.read_bytes()
+    assert data == second.read_bytes()
+    start = {"pdf": b"%PDF-", "svg": b"<?xml", "png": b"\x89PNG"}[ending.lower()]
+    assert data.startswith(start)
+    assert b"CreationDate" not in data and b"dc:date" not in data
+
+
+def test_words_in_vector_files_are_text(tmp_path: Path) -> None:
+    save_figure(drawn(), tmp_path / "a.svg")
+    assert "umbrella &amp; Größe</text>" in (tmp_path / "a.svg").read_text("utf-8")
+    save_figure(drawn(), tmp_path / "a.pdf")
+    data = (tmp_path / "a.pdf").read_bytes()
+    assert b"/FontFile2" in data and b"/Subtype /Type3" not in data  # a TrueType font, inside
+
+
+def test_an_unknown_ending_is_png(tmp_path: Path) -> None:
+    save_figure(drawn(), tmp_path / "page.picture")
+    assert (tmp_path / "page.picture").read_bytes().startswith(b"\x89PNG")

@@ -26,6 +26,7 @@ from minivit.resnet import ResNet
 from minivit.tokenizer import WordLevel
 from minivit.viz.panels import Box
 from minivit.weights import SHIPPED
+from minivit.word_maps import BestMap
 
 DEBUG = "debug_patch8_64"
 
@@ -745,7 +746,7 @@ def test_a_caption_is_drawn_and_printed_beside_the_name_of_its_picture(
 @pytest.mark.parametrize(
     ("flags", "options", "heading"),
     [
-        ([], {}, "block 1 (of 0–1), mean over heads, at the step that predicts the word"),
+        ([], {}, "block 1 (of 0–1), mean over heads (no scores stored), at the step that predicts"),
         (["--block", "0", "--head", "1"], {"block": 0, "head": 1}, "block 0 (of 0–1), head 1,"),
         (["--layer", "0"], {"block": 0}, "block 0 (of 0–1), mean"),
         (["--align", "reads"], {"align": "reads"}, "the step that reads the word"),
@@ -783,6 +784,54 @@ def test_the_flags_choose_sentence_and_maps(
     assert call.heading.startswith("photo.png; weights: captioner.safetensors")
     assert heading in call.heading
     assert call.layout is None and call.relative is False
+
+
+def test_a_sentence_of_ones_own_is_drawn(
+    tmp_path: Path,
+    photo: Path,
+    captioned: Calls,
+    captioner_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [photo, "--weights", captioner_weights, "--out", tmp_path / "out"]
+    assert caption(*words, "--text", "the red star", "--block", "0") == 0
+    captioner = minivit.load_model(captioner_weights)
+    (expected,) = captioner.caption_text([Image.open(photo)], "the red star", block=0)
+    (call,) = captioned
+    assert call.caption.log_probs == expected.log_probs and call.caption.text == "the red star"
+    assert torch.equal(call.caption.attention, expected.attention)
+    assert "sentence given by --text" in call.heading
+    assert capsys.readouterr().out.endswith(": the red star\n")
+    for flags, message in (
+        (["--text", "a red umbrella"], "no word of this captioner: umbrella"),
+        (["--text", "a star", "--beam-size", "2"], "--text 'a star': the sentence is given"),
+        (["--text", "a star", "--sample", "2"], "--text 'a star': the sentence is given"),
+    ):
+        assert caption(*words, *flags) == 2
+        assert message in complaint(capsys)
+
+
+def test_the_map_is_the_one_that_the_weights_recommend(
+    tmp_path: Path, photo: Path, captioned: Calls, captioner_weights: Path
+) -> None:
+    captioner = minivit.load_model(captioner_weights, expected=Captioner)
+    captioner.best_maps = (
+        BestMap("all", "predicts", 0, 1, 0.75, 0.1),
+        BestMap("all", "reads", 1, 0, 0.5, 0.1),
+    )
+    path = tmp_path / "measured.safetensors"
+    minivit.save_model(captioner, path)
+    words = [photo, "--weights", path, "--out", tmp_path / "out"]
+    for flags, options, title in (
+        ([], {"block": 0, "head": 1}, "head 1 (best by its scores: 75% of words hit)"),
+        (["--align", "reads"], {"align": "reads", "block": 1, "head": 0}, "head 0 (best by its"),
+        (["--block", "0"], {"block": 0}, "mean over heads, at"),
+        (["--head", "0"], {"head": 0}, "head 0, at"),
+    ):
+        assert caption(*words, *flags) == 0
+        (expected,) = captioner.caption([Image.open(photo)], **options)
+        assert torch.equal(captioned[-1].caption.attention, expected.attention)
+        assert title in captioned[-1].heading
 
 
 def test_the_flags_choose_the_page(

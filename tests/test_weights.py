@@ -12,7 +12,7 @@ from minivit.captioner import Captioner
 from minivit.data.scenes.dataset import TEST_SEED, make_scene
 from minivit.explain import class_attention, position_scores, position_similarity
 from minivit.explain.pointing import covered, pointing_game
-from minivit.training.caption.grounding import best, ground
+from minivit.training.caption.grounding import best, best_maps, ground
 from minivit.training.caption.report import write_captions
 from minivit.training.caption.scene_truth import scene_scores
 from minivit.weights import SHIPPED, find_weights, weights_title
@@ -97,3 +97,15 @@ def test_the_scenes_captioner_says_what_is_true_and_looks_at_what_it_names() -> 
     rows = ground(captioner, scenes)
     assert best(rows, "shape").hits > 0.93
     assert best(rows, "colour", "reads").hits > 0.93
+
+
+def test_the_map_that_the_scenes_captioner_recommends_is_the_best_on_new_scenes_too() -> None:
+    captioner = minivit.load_model("scenes_captioner", expected=Captioner)
+    size = captioner.preprocess.image_size
+    scenes = [make_scene(TEST_SEED, index, image_size=size) for index in range(200)]
+    measured = {(each.align, each.words): each for each in best_maps(ground(captioner, scenes))}
+    for align in ("predicts", "reads"):
+        stored, now = captioner.best_map(align), measured[align, "all"]
+        assert stored is not None
+        assert (stored.block, stored.head) == (now.block, now.head)
+        assert stored.hits == pytest.approx(now.hits, abs=0.05)

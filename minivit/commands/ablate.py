@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from minivit.commands.outputs import outputs_of
-from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.pictures import Drawing, Picture, draw_pictures, heading
 from minivit.commands.seen import shipped_remark
 from minivit.commands.target import class_number, word_number
 from minivit.plain_text import cell
@@ -81,6 +81,8 @@ def ablate(model: VisionTransformer | Captioner, arguments: argparse.Namespace) 
             scene=arguments.seed,
             scene_size=model.preprocess.image_size,
             with_tables=True,
+            file_format=arguments.format,
+            dpi=arguments.dpi,
             debug=arguments.debug,
         )
 
@@ -207,8 +209,11 @@ def _drawing(
         picture.photo,
         picture.in_photo(model.preprocess.crop_box(*picture.seen.size)),
         blocks,
-        heading=f"Change of a log-probability when a part is replaced by {replacement}\n"
-        f"weights: {weights_title(arguments.weights)}",
+        heading=heading(
+            arguments,
+            f"Change of a log-probability when a part is replaced by {replacement}\n"
+            f"weights: {weights_title(arguments.weights)}",
+        ),
         photo_title=f"{picture.name}\n{target}\n"
         f"log-probability {before:.4f}, probability {math.exp(before):.3g}",
     )

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minivit.commands.outputs import outputs_of
-from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.pictures import Drawing, Picture, draw_pictures, heading
 from minivit.commands.seen import shipped_remark
 from minivit.weights import weights_title
 
@@ -35,6 +35,8 @@ def doctor(model: VisionTransformer, arguments: argparse.Namespace) -> int:
         outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 
@@ -79,8 +81,12 @@ def _draw(
         outlier_tokens(model, images, block=block).norms[0],
         symptoms,
         block=block,
-        heading=f"{picture.name}: what may be wrong with its maps\nweights: "
-        f"{weights_title(arguments.weights)}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"{picture.name}: what may be wrong with its maps\n"
+            f"weights: {weights_title(arguments.weights)}",
+        ),
     )
     lines = []
     for title, text in symptom_lines(symptoms):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from minivit.commands.explain_flags import DEFAULT_METHODS
 from minivit.commands.outputs import outputs_of
-from minivit.commands.pictures import Drawing, Picture, draw_pictures
+from minivit.commands.pictures import Drawing, Picture, draw_pictures, heading
 from minivit.commands.seen import check_cost, predicted_label, shipped_remark, whole_photo
 from minivit.commands.target import class_number
 from minivit.commands.terminal import one_line
@@ -46,6 +46,8 @@ def explain(model: VisionTransformer, arguments: argparse.Namespace) -> int:
         outputs=outputs_of(arguments),
         scene=arguments.seed,
         scene_size=model.preprocess.image_size,
+        file_format=arguments.format,
+        dpi=arguments.dpi,
         debug=arguments.debug,
     )
 
@@ -154,7 +156,8 @@ def _draw(
         maps,
         signed=SIGNED,
         smooth=arguments.smooth,
-        heading=f"{explained}\nweights: {weights_title(arguments.weights)}",
+        colour_map=arguments.colour_map,
+        heading=heading(arguments, f"{explained}\nweights: {weights_title(arguments.weights)}"),
         photo_title=picture.name + label,
         notes="\n".join(remarks),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from minivit.commands.shared_flags import (
+    add_figure_flags,
     add_model_flags,
     add_pictures,
     add_shape,
@@ -63,4 +64,5 @@ def add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
         "sum (default: %(default)s)",
     )
     add_shape(command)
+    add_figure_flags(command)
     add_common_flags(command)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from minivit.commands.shared_flags import add_model_flags, add_pictures
+from minivit.commands.shared_flags import add_figure_flags, add_model_flags, add_pictures
 from minivit.commands.terminal import Parser, add_common_flags
 
 
@@ -44,6 +44,7 @@ def add_ablate(commands: argparse._SubParsersAction[Parser]) -> None:
         help="what takes a part's place: zeros, or its mean over all tokens of the picture "
         "(default: %(default)s)",
     )
+    add_figure_flags(command, colours=False)
     add_common_flags(command)
 
 
@@ -66,6 +67,7 @@ def add_doctor(commands: argparse._SubParsersAction[Parser]) -> None:
         help="precision in which the class token's rows are computed once more, to be compared "
         "with float32 (default: that of the weights in the file; none for float32)",
     )
+    add_figure_flags(command)
     add_common_flags(command)
 
 

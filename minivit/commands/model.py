@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minivit.commands.model_flags import NUM_SCENES
 from minivit.commands.outputs import outputs_of
-from minivit.commands.pictures import write_figure
+from minivit.commands.pictures import figure_path, heading, write_figure
 from minivit.commands.seen import shipped_remark
 from minivit.weights import weights_title
 
@@ -30,7 +30,8 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     from minivit.explain import filter_components, position_similarity
     from minivit.viz import model_figure
 
-    target, outputs = arguments.out / "model.png", outputs_of(arguments)
+    target = figure_path(arguments.out, "model", arguments.format)
+    outputs = outputs_of(arguments)
     mark = outputs.mark(*arguments.pictures)
     outputs.claim({target: mark})
     heads = _measure_heads(model, arguments)
@@ -48,11 +49,16 @@ def describe(model: VisionTransformer, arguments: argparse.Namespace) -> None:
         uniform_distance=heads.uniform_distance if heads else 0.0,
         num_tokens=heads.num_tokens if heads else 1,
         positions={"learned": "learned", "sine": "sine, fixed"}[config.pos_embed],
-        heading=f"{config.depth} blocks of {config.num_heads} heads, patches of {patch} pixels\n"
-        f"weights: {weights_title(arguments.weights)}",
+        colour_map=arguments.colour_map,
+        heading=heading(
+            arguments,
+            f"{config.depth} blocks of {config.num_heads} heads, patches of {patch} pixels\n"
+            f"weights: {weights_title(arguments.weights)}",
+        ),
         notes=_notes(heads) if heads else "",
     )
-    write_figure(figure, target, shipped_remark(arguments.weights), mark=mark)
+    remark = shipped_remark(arguments.weights)
+    write_figure(figure, target, remark, mark=mark, dpi=arguments.dpi)
     for line in _lines(heads) if heads else ():
         print(line)
 

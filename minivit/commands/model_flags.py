@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from minivit.commands.shared_flags import add_model_flags
+from minivit.commands.shared_flags import add_figure_flags, add_model_flags
 from minivit.commands.terminal import Parser, add_common_flags
 
 NUM_SCENES = 32
@@ -32,4 +32,5 @@ def add_model(commands: argparse._SubParsersAction[Parser]) -> None:
         "from number --seed on)",
     )
     add_model_flags(command)
+    add_figure_flags(command)
     add_common_flags(command)

@@ -7,18 +7,20 @@ before it is needed.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.outputs import Outputs, unwritable
 from minivit.commands.terminal import one_line
-from minivit.files import cut_name
+from minivit.files import FIGURE_FORMATS, cut_name
 from minivit.plain_text import visible
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _LONGEST_STEM = 255 - len(".png")  # bytes, by most file systems
 _OF_ONE_FILE = (errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)  # not of all of them
+VECTOR_DPI = 300  # of the photos and maps in a PDF or SVG file: what print asks for
 
 
 @dataclass(frozen=True)
@@ -73,25 +76,29 @@ Draw = Callable[[Picture], Drawing]
 
 def draw_pictures(
     paths: Sequence[str],
-    folder: Path,
+    out: Path,
     draw: Draw,
     *,
     outputs: Outputs,
     scene: int,
     scene_size: tuple[int, int],
     with_tables: bool = False,
+    file_format: str | None = None,
+    dpi: int | None = None,
     debug: bool = False,
 ) -> int:
     """Writes DIR/<image stem>.png for each photo, or DIR/scene.png of a built-in scene.
 
     Args:
         paths: Files of photos; none: a built-in scene.
-        folder: Folder of the figures; made when it is not there.
+        out: Folder of the figures, made when it is not there; or the file of the only one.
         draw: Makes a figure.
         outputs: Rule that says which files may be written.
         scene: Number of the built-in scene.
         scene_size: Height and width of a scene as the model sees it.
         with_tables: Whether drawings have a table, which lies beside its figure.
+        file_format: Format of the figures, "png", "pdf" or "svg"; None: as `figure_path` has it.
+        dpi: Dots per inch; None: as `write_figure` has it.
         debug: Whether a photo that cannot be used raises its error.
 
     Returns:
@@ -102,18 +109,25 @@ def draw_pictures(
             scene.
         OSError: A figure cannot be written.
     """
-    targets = name_targets(paths, folder) if paths else [folder / "scene.png"]
+    targets = name_targets(paths or ["scene"], out, file_format)
     marks = [outputs.mark(path) for path in paths] or [outputs.mark()]
     for target, mark in zip(targets, marks, strict=True):
         outputs.claim({target: mark}, beside=[target.with_suffix(".csv")] * with_tables)
+    write = partial(_write, dpi=dpi)
     if paths:
-        return _draw_photos(paths, targets, marks, draw, debug=debug)
-    _write(draw(built_in_scene(scene_size, scene)), targets[0], marks[0])
+        return _draw_photos(paths, targets, marks, draw, write, debug=debug)
+    write(draw(built_in_scene(scene_size, scene)), targets[0], marks[0])
     return 0
 
 
 def _draw_photos(
-    paths: Sequence[str], targets: Sequence[Path], marks: Sequence[str], draw: Draw, *, debug: bool
+    paths: Sequence[str],
+    targets: Sequence[Path],
+    marks: Sequence[str],
+    draw: Draw,
+    write: Callable[[Drawing, Path, str], None],
+    *,
+    debug: bool,
 ) -> int:
     from tqdm import tqdm
 
@@ -134,7 +148,7 @@ def _draw_photos(
             status = 2
         else:
             try:
-                _write(drawing, target, mark)
+                write(drawing, target, mark)
             except OSError as error:
                 if debug or getattr(error.__cause__, "errno", None) not in _OF_ONE_FILE:
                     raise
@@ -143,7 +157,7 @@ def _draw_photos(
     return status
 
 
-def _write(drawing: Drawing, path: Path, mark: str) -> None:
+def _write(drawing: Drawing, path: Path, mark: str, *, dpi: int | None) -> None:
     """Writes the figure, with the table where there is one, or neither; then prints the rest."""
     from tqdm import tqdm
 
@@ -157,7 +171,7 @@ def _write(drawing: Drawing, path: Path, mark: str) -> None:
             except OSError as error:
                 raise unwritable(table, error) from error
             temporary.write_text(drawing.table, encoding="utf-8", newline="")
-        write_figure(drawing.figure, path, drawing.remark, mark=mark)
+        write_figure(drawing.figure, path, drawing.remark, mark=mark, dpi=dpi)
     for line in [str(table)] * bool(drawing.table) + list(drawing.lines):
         tqdm.write(visible(line))
 
@@ -187,10 +201,39 @@ def built_in_scene(image_size: tuple[int, int], number: int) -> Picture:
     return Picture(name, shown.image, seen.image)
 
 
-def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
-    """DIR/<stem>.png for each picture; of equal stems the later ones get -2, -3, …
+def figure_path(out: Path, stem: str, file_format: str | None = None) -> Path:
+    """The file of a figure: DIR/<stem>.png, or what --out names where it ends as a figure does.
+
+    Args:
+        out: Value of --out; an existing folder is one, whatever its name.
+        stem: Name in a folder, without its ending.
+        file_format: Value of --format; None: the ending of --out, else "png".
+
+    Raises:
+        ValueError: --format is another one than the ending of --out.
+    """
+    ending = out.suffix.lower().removeprefix(".")
+    if ending not in FIGURE_FORMATS or out.is_dir():
+        return out / f"{stem}.{file_format or FIGURE_FORMATS[0]}"
+    if file_format not in (None, ending):
+        raise ValueError(
+            f"--out {out}: ends in .{ending} and --format is {file_format}; leave out one of both"
+        )
+    return out
+
+
+def name_targets(paths: Sequence[str], out: Path, file_format: str | None = None) -> list[Path]:
+    """The file of each picture's figure; of equal stems the later ones get -2, -3, …
 
     A stem that is too long for a file system is cut.
+
+    Args:
+        paths: Files of pictures.
+        out: As in `figure_path`.
+        file_format: As in `figure_path`.
+
+    Raises:
+        ValueError: Several figures would share a file.
     """
     taken: set[str] = set()
     targets = []
@@ -202,12 +245,27 @@ def name_targets(paths: Sequence[str], folder: Path) -> list[Path]:
             ending = f"-{number}"
             name = cut_name(stem, _LONGEST_STEM - len(ending)) + ending
         taken.add(name.casefold())
-        targets.append(folder / f"{name}.png")
+        target = figure_path(out, name, file_format)
+        if target == out and len(paths) > 1:
+            raise ValueError(
+                f"--out {out}: names one figure, and {len(paths)} pictures get one each; give a "
+                f"folder, and the format by --format {out.suffix.lower().removeprefix('.')}"
+            )
+        targets.append(target)
     return targets
 
 
-def write_figure(figure: Figure, path: Path, remark: str = "", *, mark: str) -> None:
-    """Saves a figure as PNG with its mark, completely or not at all, and says where.
+def write_figure(
+    figure: Figure, path: Path, remark: str = "", *, mark: str, dpi: int | None = None
+) -> None:
+    """Saves a figure in the format of its ending, completely or not at all, and says where.
+
+    Args:
+        figure: Figure to write.
+        path: File to write.
+        remark: Words to print behind the name.
+        mark: Word that is kept in the file, see `minivit.commands.outputs`.
+        dpi: Dots per inch; None: of a PNG file the figure's own, of others 300.
 
     Raises:
         OSError: It cannot be written; the message advises another --out.
@@ -216,9 +274,16 @@ def write_figure(figure: Figure, path: Path, remark: str = "", *, mark: str) -> 
 
     from minivit.files import save_figure
 
+    if dpi is None and path.suffix.lower() != ".png":
+        dpi = VECTOR_DPI
     try:
-        save_figure(figure, path, mark=mark)
+        save_figure(figure, path, mark=mark, dpi=dpi)
     except OSError as error:
         raise unwritable(path, error) from error
     parts = [str(path), remark] if remark else [str(path)]
     tqdm.write(visible(": ".join(parts)))
+
+
+def heading(arguments: argparse.Namespace, text: str) -> str:
+    """The text above a figure, or "" with --no-heading."""
+    return "" if arguments.no_heading else text

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivit.commands.outputs import outputs_of
+from minivit.commands.pictures import heading
 from minivit.commands.score_text import curves_csv, many, markdown, scores_csv
 from minivit.commands.terminal import one_line, say
-from minivit.files import replacing
+from minivit.files import replacing, save_figure
 from minivit.plain_text import visible
 from minivit.progress import Bar, progress_bars
 from minivit.weights import weights_title
@@ -65,12 +66,10 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
             batch_size=arguments.batch_size,
             bar=bar,
         )
-    heading = _heading(model, arguments, description)
-    figure = scores_figure(
-        rows, heading=f"{description}\nweights: {weights_title(arguments.weights)}"
-    )
-    text = markdown(rows, heading=heading, draws=arguments.draws)
-    for path in _write(arguments.out, text, rows, figure, mark):
+    above = heading(arguments, f"{description}\nweights: {weights_title(arguments.weights)}")
+    figure = scores_figure(rows, heading=above)
+    text = markdown(rows, heading=_heading(model, arguments, description), draws=arguments.draws)
+    for path in _write(arguments, text, rows, figure, mark):
         say(path)
 
 
@@ -127,14 +126,19 @@ def _heading(model: VisionTransformer, arguments: argparse.Namespace, descriptio
 
 
 def _write(
-    folder: Path, text: str, rows: Sequence[MethodScores], figure: Figure, mark: str
+    arguments: argparse.Namespace,
+    text: str,
+    rows: Sequence[MethodScores],
+    figure: Figure,
+    mark: str,
 ) -> list[Path]:
     """Writes all four files, or none of them."""
     texts = {"scores.md": text, "scores.csv": scores_csv(rows), "curves.csv": curves_csv(rows)}
-    targets = [folder / name for name in (*texts, "curves.png")]
+    curves = f"curves.{arguments.format or 'png'}"
+    targets = [arguments.out / name for name in (*texts, curves)]
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(replacing(target)) for target in targets]
         for path, content in zip(paths, texts.values(), strict=False):
             path.write_text(content, encoding="utf-8", newline="")
-        figure.savefig(paths[-1], format="png", dpi="figure", metadata={"Keywords": mark})
+        save_figure(figure, paths[-1], mark=mark, dpi=arguments.dpi)
     return targets

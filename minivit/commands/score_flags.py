@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from minivit.commands.outputs import add_overwrite
-from minivit.commands.shared_flags import method_names
+from minivit.commands.shared_flags import add_figure_flags, method_names
 from minivit.commands.terminal import Parser, add_common_flags, at_least_one
 from minivit.weights import SHIPPED, find_weights
 
@@ -109,4 +109,5 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
         help="folder of the four files; made when it is not there (default: %(default)s)",
     )
     add_overwrite(command)
+    add_figure_flags(command, colours=False)
     add_common_flags(command)

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from minivit.commands.outputs import add_overwrite
+from minivit.files import FIGURE_FORMATS
 from minivit.weights import SHIPPED, find_weights
 
 
@@ -46,9 +47,71 @@ def add_model_flags(
         type=Path,
         default=Path("runs/visualize"),
         metavar="DIR",
-        help="folder of the files; made when it is not there (default: %(default)s)",
+        help="folder of the files, made when it is not there; or the name of a figure, where there "
+        "is one alone, whose ending says the format: FILE.pdf, .svg or .png (default: %(default)s)",
     )
     add_overwrite(command)
+
+
+def add_figure_flags(command: argparse.ArgumentParser, *, colours: bool = True) -> None:
+    """Adds --format, --dpi and --no-heading, for figures that go into a text; and --cmap.
+
+    Args:
+        command: Parser that gets the flags.
+        colours: Whether there are maps whose colours can be chosen.
+    """
+    group = command.add_argument_group("figures for a text")
+    group.add_argument(
+        "--format",
+        choices=FIGURE_FORMATS,
+        help="pdf and svg keep words as text; fonts are in the pdf (default: the ending of --out "
+        "FILE, else png)",
+    )
+    group.add_argument(
+        "--dpi",
+        type=_dpi,
+        metavar="N",
+        help="dots per inch, of a pdf or svg those of photos and maps (default: png 140, pdf and "
+        "svg 300)",
+    )
+    group.add_argument(
+        "--no-heading",
+        action="store_true",
+        help="leave out the lines above the figure, which the caption in a text says anyway",
+    )
+    if colours:
+        group.add_argument(
+            "--cmap",
+            dest="colour_map",
+            type=_colour_map,
+            default="viridis",
+            metavar="NAME",
+            help="matplotlib's colour map for values without a middle, such as magma or Greys "
+            "(default: %(default)s)",
+        )
+
+
+def _dpi(text: str) -> int:
+    if not text.isdecimal() or not 20 <= int(text) <= 1200:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 20 to 1200; found {text!r}")
+    return int(text)
+
+
+def _colour_map(name: str) -> str:
+    """The name of a colour map that matplotlib has, which is imported for a name that is given."""
+    if name == "viridis":
+        return name
+    import difflib
+
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        near = ", ".join(difflib.get_close_matches(name, list(colormaps), cutoff=0.5))
+        raise argparse.ArgumentTypeError(
+            f"matplotlib has no colour map {name!r}; "
+            + (f"did you mean one of {near}?" if near else "take one such as magma or Greys")
+        )
+    return name
 
 
 def add_shape(command: argparse.ArgumentParser) -> None:

@@ -8,13 +8,19 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from minivit.commands.explain_flags import add_explain
 from minivit.commands.explore_flags import add_explore
 from minivit.commands.inspect_flags import add_ablate, add_doctor
 from minivit.commands.model_flags import add_model
 from minivit.commands.score_flags import add_score
-from minivit.commands.shared_flags import add_model_flags, add_pictures, add_shape
+from minivit.commands.shared_flags import (
+    add_figure_flags,
+    add_model_flags,
+    add_pictures,
+    add_shape,
+)
 from minivit.commands.terminal import Parser, add_common_flags, program_name
 
 
@@ -69,9 +75,9 @@ def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--block",
         type=int,
-        default=-1,
         metavar="N",
-        help="which block; negative numbers count from the last (default: %(default)s)",
+        help="which block; negative numbers count from the last (default: the last; with --box or "
+        "--mask the table is of all blocks, and the figure of the one whose head gives most)",
     )
     command.add_argument(
         "--heads",
@@ -88,7 +94,25 @@ def _add_attention(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="ROW,COL",
         help="the patch that looks (default: the class token)",
     )
+    region = command.add_mutually_exclusive_group()
+    region.add_argument(
+        "--box",
+        type=_box,
+        metavar="X0,Y0,X1,Y1",
+        help="a part of the photo in its pixels, upright, from the top left: outlined, with the "
+        "share of each head inside it over its part of the picture; heads are ranked, ten printed "
+        "and all written to DIR/<image stem>.csv",
+    )
+    region.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="the same for the object of a mask: a PNG of the photo's size, read as those of "
+        "visualize.py score",
+    )
+    _add_shared_scale(command, "heads")
     add_shape(command)
+    add_figure_flags(command)
     add_common_flags(command)
 
 
@@ -106,6 +130,7 @@ def _add_positions(commands: argparse._SubParsersAction[Parser]) -> None:
         action="store_true",
         help="draw the maps of every patch of a large grid, to be zoomed into",
     )
+    add_figure_flags(command)
     add_common_flags(command)
 
 
@@ -119,6 +144,12 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     add_pictures(command)
     add_model_flags(command, "scenes_captioner")
+    command.add_argument(
+        "--text",
+        metavar="SENTENCE",
+        help="a sentence of your own instead of the captioner's: how likely it finds each word, "
+        "and where it looks",
+    )
     command.add_argument(
         "--beam-size",
         type=int,
@@ -163,13 +194,18 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         "--layer",
         dest="block",
         type=int,
-        default=-1,
         metavar="N",
-        help="which decoder block; negative numbers count from the last (default: %(default)s)",
+        help="which decoder block; negative numbers count from the last (default: block and head "
+        "that point best by the scores stored with the weights, which the title says; without "
+        "scores, or with --head, the last)",
     )
     command.add_argument(
-        "--head", type=int, metavar="N", help="which of its heads (default: the mean over all)"
+        "--head",
+        type=int,
+        metavar="N",
+        help="which of its heads (default: as for --block; with --block, the mean over all)",
     )
+    _add_shared_scale(command, "words")
     command.add_argument(
         "--relative",
         action="store_true",
@@ -189,7 +225,17 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         help="a page of so many places, such as 4x4 for the photo and 15 words; the figure names "
         "words that do not fit (default: as many as it takes)",
     )
+    add_figure_flags(command)
     add_common_flags(command)
+
+
+def _add_shared_scale(command: Parser, panels: str) -> None:
+    command.add_argument(
+        "--shared-scale",
+        action="store_true",
+        help=f"one scale of colours for all panels, so that {panels} can be compared by colour "
+        "(default: each panel from 0 to its own maximum)",
+    )
 
 
 # ---- values of flags -----------------------------------------------------------------------------
@@ -215,6 +261,19 @@ def _patch(text: str) -> tuple[int, int]:
             f"expected ROW,COL, both counted from 0, such as 3,5; found {text!r}"
         )
     return int(parts[0]), int(parts[1])
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    """ "300,40,420,180" -> (300.0, 40.0, 420.0, 180.0)."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 4 and all(part.isdecimal() for part in parts):
+        left, top, right, bottom = map(float, parts)
+        if left < right and top < bottom:
+            return left, top, right, bottom
+    raise argparse.ArgumentTypeError(
+        "expected X0,Y0,X1,Y1 in pixels, from 0, with X0 < X1 and Y0 < Y1, such as 300,40,420,180; "
+        f"found {text!r}"
+    )
 
 
 def _layout(text: str) -> tuple[int, int]:

@@ -21,6 +21,9 @@ from minivit.explain.maps import class_attention as class_attention
 from minivit.explain.maps import patch_map as patch_map
 from minivit.explain.maps import query_attention as query_attention
 from minivit.explain.methods.table import METHODS as METHODS
+from minivit.explain.region import HeadShare as HeadShare
+from minivit.explain.region import box_cells as box_cells
+from minivit.explain.region import heads_inside as heads_inside
 from minivit.explain.rollout import rollout as rollout
 from minivit.explain.scoring.examples import Example as Example
 from minivit.explain.scoring.examples import PhotoExamples as PhotoExamples
@@ -36,6 +39,7 @@ from minivit.explain.stored_attention import store_queries_keys as store_queries
 __all__ = [
     "METHODS",
     "Example",
+    "HeadShare",
     "MethodScores",
     "PhotoExamples",
     "PositionScores",
@@ -46,10 +50,12 @@ __all__ = [
     "attention_distance",
     "attention_entropy",
     "attention_parts",
+    "box_cells",
     "class_attention",
     "contributions",
     "diagnose",
     "filter_components",
+    "heads_inside",
     "intervene",
     "logit_lens",
     "logits_of_kept",

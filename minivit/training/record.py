@@ -61,6 +61,7 @@ class Record:
         curves = curves_figure(
             epochs,
             chance=self.plan.chance,
+            best_by=self.trainer.task.best_by,
             loss=loss,
             accuracy=accuracy,
             heading=f"run: {self.folder.path.absolute().name}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,14 +18,25 @@ from torch import Tensor
 
 from minivit.fields import renamed_arguments
 from minivit.preprocess import to_rgb
-from minivit.viz.page import MARGIN, NOTE_SIZE, PAGE_WIDTH, TITLE_SIZE, Page, Slot
+from minivit.viz.page import (
+    MARGIN,
+    NOTE_SIZE,
+    PAGE_WIDTH,
+    TITLE_SIZE,
+    Page,
+    Slot,
+    line_height,
+    wrap_lines,
+)
 from minivit.viz.panels import (
+    COLOUR_MAP,
     Box,
     add_scale,
     aspect_ratio,
     cell_box,
     is_cropped,
     outline,
+    outline_mask,
     overlay,
     region_pixels,
     require_finite,
@@ -33,7 +45,7 @@ from minivit.viz.panels import (
 )
 
 _GAP = 0.15  # inches, as all lengths here
-_HEADING, _TITLE, _FOOTER = 0.6, 0.42, 0.62  # height of two lines above the page, a panel, below
+_HEADING, _TITLE, _FOOTER = 0.6, 0.42, 0.62  # height of two lines above all, a panel, below all
 _TALLEST, _TALLEST_HEAD = 5.0, 3.5  # a panel of the first two, of a head
 _NARROWEST = 3.0  # a title has this much room, however slim the photo
 _NARROW_TITLE_SIZE = 7.5  # points, where a title has less room than that
@@ -41,6 +53,23 @@ _SCALE, _NOTES = 1.6, 2.2  # width of the bar of colours, and where the notes be
 
 
 # ---- attention -----------------------------------------------------------------------------------
+
+
+class Region(NamedTuple):
+    """A part of the photo that is outlined, and whose share of each map is given.
+
+    Attributes:
+        cells: Part of each cell that lies in it, (rows, cols): `explain.box_cells`.
+        place: Box in pixels of the photo, or mask (height, width) of all of it.
+    """
+
+    cells: Tensor
+    place: Box | Tensor
+
+    @property
+    def name(self) -> str:
+        """The word for it."""
+        return "mask" if isinstance(self.place, Tensor) else "box"
 
 
 @renamed_arguments(query="patch")
@@ -52,7 +81,10 @@ def attention_figure(
     num_tokens: int,
     heads: Sequence[int] | None = None,
     patch: tuple[int, int] | None = None,
+    region: Region | None = None,
+    shared_scale: bool = False,
     smooth: bool = False,
+    colour_map: str = COLOUR_MAP,
     heading: str = "",
     photo_title: str = "",
 ) -> Figure:
@@ -71,7 +103,12 @@ def attention_figure(
             prefix tokens.
         heads: Heads that get a panel; None: all. The average is of all in any case.
         patch: Patch (row, col) that looks, to be outlined; None for a prefix token.
+        region: Box or mask that is outlined; titles then give its share of each map, over its part
+            of the picture.
+        shared_scale: Whether the colours of all maps run to the highest value of them all, so that
+            heads can be compared by colour; otherwise each to its own maximum.
         smooth: Whether to interpolate between the middles of the patches.
+        colour_map: Name of matplotlib's colour map.
         heading: Text above the figure, at most two lines.
         photo_title: Text above the photo, at most two lines.
 
@@ -83,36 +120,43 @@ def attention_figure(
     heads = range(len(maps)) if heads is None else heads
     named = [("mean of all heads", maps.mean(0)), *((f"head {head}", maps[head]) for head in heads)]
 
-    page, places = _arrange(
-        _photo_rows(photo.width / photo.height, aspect_ratio(box))
-        + _head_rows(aspect_ratio(box), len(heads))
-    )
+    maximum = max(float(weights.max()) for _, weights in named) if shared_scale else None
+    notes = _notes(num_tokens, maximum, patch, region, is_cropped(photo, box))
+    rows = _photo_rows(photo.width / photo.height, aspect_ratio(box))
+    rows += _head_rows(aspect_ratio(box), len(heads))
+    title_height = _TITLE + (line_height(TITLE_SIZE) if region else 0)
+    page, places, footer = _arrange(rows, title_height, notes)
     page.write_heading(heading)
     panels = [page.axes(place.slot) for place in places]
-    titles = [photo_title, *(_describe(name, weights, num_tokens) for name, weights in named)]
+    titles = [photo_title]
+    titles += [_describe(name, weights, num_tokens, region) for name, weights in named]
     for place, title in zip(places, titles, strict=True):
         _write_title(page, place, title)
     show_veiled(panels[0], photo, box)
     ground = region_pixels(photo, box, grey=True)
     for axes, (_, weights) in zip(panels[1:], named, strict=True):
         show_pixels(axes, ground, box)
-        overlay(axes, weights, box, smooth=smooth)
+        overlay(axes, weights, box, smooth=smooth, maximum=maximum, colour_map=colour_map)
+    if region is not None:
+        _outline_region(panels, region.place)
     if patch is not None:
         _outline_patch(panels, cell_box(box, (maps.shape[1], maps.shape[2]), patch))
 
-    notes = "each map is of one query: what it looks at, as softmax gave it"
-    notes += "; outlined: the patch that looks" if patch is not None else ""
-    notes += "; veiled: outside of what the model saw" if is_cropped(photo, box) else ""
-    _write_footer(page, num_tokens, notes)
+    _draw_footer(page, footer, maximum, colour_map)
     return page.figure
 
 
-def _describe(name: str, weights: Tensor, num_tokens: int) -> str:
-    """Two lines: the map's name and what part went to patches, and its highest value."""
+def _describe(name: str, weights: Tensor, num_tokens: int, region: Region | None) -> str:
+    """The map's name and what part went to patches, its highest value, and a region's share."""
     largest, on_patches = float(weights.max()), 100 * float(weights.sum())
     ratio = largest * num_tokens
     times_uniform = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
-    return f"{name}: {on_patches:.0f} % on patches\nmax {largest:#.2g} = {times_uniform} × uniform"
+    text = f"{name}: {on_patches:.0f} % on patches\nmax {largest:#.2g} = {times_uniform} × uniform"
+    if region is None:
+        return text
+    inside = float((weights * region.cells).sum()) / max(float(weights.sum()), 1e-12)
+    times_area = inside / max(float(region.cells.mean()), 1e-12)
+    return f"{text}\n{region.name} {100 * inside:.{int(inside < 0.1)}f} % = {times_area:.1f} × area"
 
 
 def _write_title(page: Page, place: _Place, title: str) -> None:
@@ -128,16 +172,49 @@ def _outline_patch(panels: Sequence[Axes], patch_box: Box) -> None:
         outline(axes, patch_box, linewidth=1.0)
 
 
-def _write_footer(page: Page, num_tokens: int, notes: str) -> None:
-    """The bar of colours, and beside it two lines: what a colour is, and `notes`."""
-    top = page.height - _FOOTER
-    add_scale(page, Slot(MARGIN, top + 0.2, _SCALE, 0.13), {0: "0", 1: "maximum"})
-    colour = (
-        "colour: attention weight, from 0 to the maximum that the panel's title gives; uniform: "
-        f"{1 / num_tokens:.3g}, the same for all {num_tokens} tokens"
-    )
-    at = (MARGIN + _NOTES, top + 0.12)
-    page.write(f"{colour}\n{notes}", at, room=page.room - _NOTES, size=NOTE_SIZE, align="left")
+def _outline_region(panels: Sequence[Axes], place: Box | Tensor) -> None:
+    for index, axes in enumerate(panels):
+        linewidth = 1.5 if index < 2 else 1.0
+        if isinstance(place, Tensor):
+            outline_mask(axes, place, linewidth=linewidth)
+        else:
+            outline(axes, place, linewidth=linewidth, clip=True)
+
+
+def _notes(
+    num_tokens: int,
+    maximum: float | None,
+    patch: tuple[int, int] | None,
+    region: Region | None,
+    cropped: bool,
+) -> list[str]:
+    """What a colour is, and what else a reader has to know, one sentence each."""
+    scale = f"on one scale for all panels, from 0 to {maximum:#.2g}" if maximum is not None else ""
+    scale = scale or "from 0 to the maximum that the panel's title gives"
+    outlined = ["the patch that looks"] if patch is not None else []
+    if region:
+        area = 100 * float(region.cells.mean())
+        outlined.append(
+            f"the {region.name}, {area:.1f} % of the area, with its share of what is on patches"
+        )
+    others = "each map is of one query: what it looks at, as softmax gave it"
+    others += f"; outlined: {' and '.join(outlined)}" if outlined else ""
+    others += "; veiled: outside of what the model saw" if cropped else ""
+    return [
+        f"colour: attention weight, {scale}; uniform: {1 / num_tokens:.3g}, the same for all "
+        f"{num_tokens} tokens",
+        others,
+    ]
+
+
+def _draw_footer(page: Page, footer: _Footer, maximum: float | None, colour_map: str) -> None:
+    """The bar of colours, and the notes beside it."""
+    end = "maximum" if maximum is None else f"{maximum:#.2g}"
+    slot = Slot(MARGIN, footer.top + 0.2, _SCALE, 0.13)
+    add_scale(page, slot, {0: "0", 1: end}, colour_map=colour_map)
+    at = (MARGIN + _NOTES, footer.top + 0.12)
+    text = "\n".join(footer.lines)
+    page.write(text, at, room=page.room - _NOTES, size=NOTE_SIZE, align="left")
 
 
 # ---- its layout ----------------------------------------------------------------------------------
@@ -207,17 +284,29 @@ def _total_width(rooms: Sequence[float]) -> float:
     return sum(rooms) + _GAP * (len(rooms) - 1)
 
 
-def _arrange(rows: Sequence[_Row]) -> tuple[Page, list[_Place]]:
-    """A page with room for all rows, each in its middle, and the place of every panel."""
+class _Footer(NamedTuple):
+    """Lines below the panels, and the upper edge of their place."""
+
+    top: float
+    lines: list[str]
+
+
+def _arrange(
+    rows: Sequence[_Row], title_height: float, notes: Sequence[str]
+) -> tuple[Page, list[_Place], _Footer]:
+    """A page with room for all rows, each in its middle, the places of the panels, the footer."""
     page_width = max(PAGE_WIDTH, max(row.width for row in rows) + 2 * MARGIN)
     places = []
     top = _HEADING
     for row in rows:
-        top += _TITLE
+        top += title_height
         left = (page_width - row.width) / 2
         for width, room in zip(row.widths, row.rooms, strict=True):
             slot = Slot(left + (room - width) / 2, top, width, row.height)
             places.append(_Place(slot, room))
             left += room + _GAP
         top += row.height + _GAP
-    return Page(page_width, top + _FOOTER), places
+    room = page_width - 2 * MARGIN - _NOTES
+    lines = [line for note in notes for line in wrap_lines(note, room, NOTE_SIZE, 3)]
+    height = max(_FOOTER, 0.25 + len(lines) * line_height(NOTE_SIZE))
+    return Page(page_width, top + height), places, _Footer(top, lines)

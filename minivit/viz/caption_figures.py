@@ -20,9 +20,10 @@ from torch import Tensor
 
 from minivit.preprocess import to_rgb
 from minivit.viz.caption_pages import arrange, fit_photo
-from minivit.viz.caption_words import Footer, Sentence, Title
+from minivit.viz.caption_words import Colours, Footer, Sentence, Title
 from minivit.viz.page import Page, one_line
 from minivit.viz.panels import (
+    COLOUR_MAP,
     Box,
     aspect_ratio,
     is_cropped,
@@ -44,7 +45,9 @@ def caption_figure(
     *,
     layout: tuple[int, int] | None = None,
     relative: bool = False,
+    shared_scale: bool = False,
     show_end: bool = False,
+    colour_map: str = COLOUR_MAP,
     heading: str = "",
 ) -> Figure:
     """The photo under its caption, and for each word its map, laid over the photo.
@@ -65,7 +68,10 @@ def caption_figure(
             as many as it takes.
         relative: Whether to draw `relative_attention`, on one scale for all panels around 1,
             instead of the weights, each on its own scale from 0 to its maximum.
+        shared_scale: Whether the colours of all words run to the highest value of them all;
+            relative maps have one scale in any case.
         show_end: Whether to add a panel for the end of the sentence, if it came to one.
+        colour_map: Name of matplotlib's colour map; relative maps have one with a middle.
         heading: Text above the figure, at most two lines.
 
     Raises:
@@ -79,14 +85,16 @@ def caption_figure(
     photo = to_rgb(photo)
     maps, titles = _describe(caption, relative, show_end)
     limit = _limit(maps) if relative else None
+    maximum = float(maps.max()) if shared_scale and not relative and len(maps) else None
     maps, box = _reach_the_edges(maps, caption.box, photo.size)
     seen = _part_inside(box, photo)
 
     grid = arrange(len(maps), aspect_ratio(seen), layout)
     sentence = Sentence(caption.text or "(no word)", grid.photo.width)
     grid = fit_photo(grid, photo.width / photo.height, sentence.height)
-    notes = _notes(caption, len(maps), limit, show_end, is_cropped(photo, seen))
-    footer = Footer.below(grid, titles[len(grid.slots) :], notes, limit)
+    notes = _notes(caption, len(maps), limit, maximum, show_end, is_cropped(photo, seen))
+    colours = Colours(limit, maximum, colour_map)
+    footer = Footer.below(grid, titles[len(grid.slots) :], notes, colours)
     page = Page(grid.width, footer.bottom)
 
     page.write_heading(heading)
@@ -96,7 +104,7 @@ def caption_figure(
     for slot, title, weights in zip(grid.slots, titles, maps, strict=False):
         axes = page.axes(slot)
         show_pixels(axes, ground, seen)
-        overlay(axes, weights, box, ratios_to=limit)
+        overlay(axes, weights, box, **colours._asdict())
         title.write(page, slot, grid.room)
     footer.draw(page)
     return page.figure
@@ -140,14 +148,22 @@ def _limit(maps: Tensor) -> float:
 
 
 def _notes(
-    caption: Caption, num_maps: int, limit: float | None, show_end: bool, cropped: bool
+    caption: Caption,
+    num_maps: int,
+    limit: float | None,
+    maximum: float | None,
+    show_end: bool,
+    cropped: bool,
 ) -> list[str]:
     """Notes on colours, probabilities and the end of the sentence, one sentence each."""
     if limit is None:
         cells = max(caption.attention.shape[1:].numel(), 1)
+        scale = "each panel on its own scale from 0 to its maximum"
+        if maximum is not None:
+            scale = f"all panels on one scale, from 0 to {maximum:#.2g}"
         notes = [
-            "colour: attention weight, each panel on its own scale from 0 to its maximum; uniform: "
-            f"{1 / cells:.2g}, the same for all {cells} cells"
+            f"colour: attention weight, {scale}; uniform: {1 / cells:.2g}, the same for all "
+            f"{cells} cells"
         ]
     else:
         all_maps = "words and the end" if num_maps > len(caption.words) else "words"

@@ -17,6 +17,7 @@ _TALLEST = 3.4  # a word's panel
 _NARROWEST = 1.17  # a title has this much room, however slim the photo; eight fit on a page
 _PAGES = (8.5, 11.0, 14.0, 18.0, 24.0)  # heights that are tried until panels are large enough:
 _READABLE, _READABLE_LAYOUT = 1.25, 1.7  # the root of their area
+_NEARLY = 0.85  # part of the largest panels that others may have which fill their page better
 _LEGEND = 1.0  # about, of what stands below the panels
 
 
@@ -62,10 +63,13 @@ def arrange(count: int, aspect: float, layout: tuple[int, int] | None) -> Grid:
         return min(room / aspect, _TALLEST, max(left_for_row, 0.3))
 
     for page in _PAGES:
-        rows, cols, span = max(
-            shapes, key=lambda shape: (round(panel_height(shape[0], shape[1], page), 2), -shape[0])
+        heights = {shape: panel_height(shape[0], shape[1], page) for shape in shapes}
+        highest = max(heights.values())
+        rows, cols, span = min(
+            (shape for shape in shapes if heights[shape] >= _NEARLY * highest),
+            key=lambda shape: (_free_places(shape, count), -round(heights[shape], 2), shape[0]),
         )
-        height = panel_height(rows, cols, page)
+        height = heights[rows, cols, span]
         if height * math.sqrt(aspect) >= (_READABLE_LAYOUT if layout else _READABLE):
             break
 
@@ -86,6 +90,12 @@ def arrange(count: int, aspect: float, layout: tuple[int, int] | None) -> Grid:
         ],
         room=room,
     )
+
+
+def _free_places(shape: tuple[int, int, int], count: int) -> int:
+    """Places of (rows, cols, span) that neither the photo nor a word takes."""
+    rows, cols, span = shape
+    return rows * cols - span * span - count
 
 
 def fit_photo(grid: Grid, aspect: float, title: float) -> Grid:

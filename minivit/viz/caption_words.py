@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from minivit.viz.caption_pages import Grid
 from minivit.viz.page import MARGIN, NOTE_SIZE, TITLE_SIZE, Page, Slot, line_height, wrap_lines
@@ -69,6 +70,20 @@ def _fitting_size(room: float, sizes: tuple[tuple[float, float], ...]) -> float:
 # ---- below the panels ----------------------------------------------------------------------------
 
 
+class Colours(NamedTuple):
+    """How the maps are coloured: arguments of `overlay`, the same for all words.
+
+    Attributes:
+        ratios_to: End of a scale of ratios; None: the scale is that of weights.
+        maximum: End of a scale of weights that all words share; None: each has its own.
+        colour_map: Name of matplotlib's colour map for weights.
+    """
+
+    ratios_to: float | None
+    maximum: float | None
+    colour_map: str
+
+
 @dataclass(frozen=True)
 class Footer:
     """Words that have no panel, the bar of colours, and beside it what a reader has to know.
@@ -78,25 +93,23 @@ class Footer:
         legend: Place of the colours and the notes.
         left_out: Lines that name the words that have no panel.
         notes: Lines beside the bar of colours.
-        limit: End of a scale of ratios; None: the scale is that of weights.
+        colours: Colours that the bar shows.
     """
 
     top: float
     legend: float
     left_out: list[str]
     notes: list[str]
-    limit: float | None
+    colours: Colours
 
     @classmethod
-    def below(
-        cls, grid: Grid, left_out: list[Title], notes: list[str], limit: float | None
-    ) -> Footer:
+    def below(cls, grid: Grid, left_out: list[Title], notes: list[str], colours: Colours) -> Footer:
         """Breaks the words into lines that fit below the panels."""
         room = grid.width - 2 * MARGIN
         names = _name(left_out, room)
         lines = [line for note in notes for line in wrap_lines(note, room - _NOTES, NOTE_SIZE, 3)]
         height = 0.16 + len(names) * line_height(_LEFT_OUT_SIZE) if names else 0
-        return cls(grid.bottom + 0.08, grid.bottom + 0.12 + height, names, lines, limit)
+        return cls(grid.bottom + 0.08, grid.bottom + 0.12 + height, names, lines, colours)
 
     @property
     def bottom(self) -> float:
@@ -110,10 +123,12 @@ class Footer:
         at, room = (MARGIN + _NOTES, self.legend), page.room - _NOTES
         page.write("\n".join(self.notes), at, room=room, size=NOTE_SIZE, align="left")
         slot = Slot(MARGIN, self.legend + 0.07, _SCALE, 0.13)
-        if self.limit is None:
-            add_scale(page, slot, {0: "0", 1: "maximum"})
+        limit, maximum, colour_map = self.colours
+        if limit is None:
+            end = "maximum" if maximum is None else f"{maximum:#.2g}"
+            add_scale(page, slot, {0: "0", 1: end}, colour_map=colour_map)
         else:
-            add_scale(page, slot, _ratio_labels(self.limit), colour_map=DIVERGING_MAP)
+            add_scale(page, slot, _ratio_labels(limit), colour_map=DIVERGING_MAP)
 
 
 def _ratio_labels(limit: float) -> dict[float, str]:

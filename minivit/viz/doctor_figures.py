@@ -21,6 +21,7 @@ from minivit.viz.page import (
     wrap_lines,
 )
 from minivit.viz.panels import (
+    COLOUR_MAP,
     add_scale,
     overlay,
     region_pixels,
@@ -80,6 +81,7 @@ def doctor_figure(
     symptoms: Sequence[Shown],
     *,
     block: int,
+    colour_map: str = COLOUR_MAP,
     heading: str = "",
 ) -> Figure:
     """The picture as the model sees it, the class token's map, the lengths of tokens, and a text.
@@ -93,6 +95,7 @@ def doctor_figure(
         norms: (rows, cols), lengths of the patch tokens.
         symptoms: All that was measured, worst first.
         block: Number of the block after which the lengths were measured.
+        colour_map: Name of matplotlib's colour map.
         heading: Text above the figure, at most two lines.
 
     Raises:
@@ -135,9 +138,10 @@ def doctor_figure(
             show_pixels(axes, region_pixels(seen, box), box)
         else:
             show_pixels(axes, ground, box)
-            overlay(axes, (attention, norms)[index - 1].detach().float().cpu(), box)
+            values = (attention, norms)[index - 1].detach().float().cpu()
+            overlay(axes, values, box, colour_map=colour_map)
     scale = Slot(MARGIN, _TOP + height + 0.15, _SCALE, 0.13)
-    add_scale(page, scale, {0: "0", 1: "maximum"})
+    add_scale(page, scale, {0: "0", 1: "maximum"}, colour_map=colour_map)
     at = (MARGIN + _SCALE + 0.35, scale.top - 0.03)
     note = "colour: from 0 to the maximum that the panel's title gives"
     page.write(note, at, room=page.room - _SCALE - 0.35, size=NOTE_SIZE, align="left")

@@ -17,6 +17,7 @@ from minivit.preprocess import to_rgb
 from minivit.viz.caption_pages import arrange, fit_photo
 from minivit.viz.page import MARGIN, NOTE_SIZE, Page, Slot, line_height, wrap_lines
 from minivit.viz.panels import (
+    COLOUR_MAP,
     DIVERGING_MAP,
     Box,
     Scale,
@@ -36,8 +37,8 @@ _INDENT = 0.3  # the words below a bar reach beyond its ends
 _STEP = 0.42  # height of a bar with its labels
 
 _OWN_RANGE = (
-    "dark is the lowest value of the panel and bright its highest, which its title gives: compare "
-    "cells of a panel, not panels"
+    "from the lowest value of the panel to its highest, which its title gives: compare cells of a "
+    "panel, not panels"
 )
 _SIGNED = "red is above 0, blue below, pale is 0; full colour is the value farthest from 0"
 
@@ -49,6 +50,7 @@ def methods_figure(
     *,
     signed: Collection[str] = (),
     smooth: bool = False,
+    colour_map: str = COLOUR_MAP,
     heading: str = "",
     photo_title: str = "",
     notes: str = "",
@@ -68,6 +70,7 @@ def methods_figure(
             their colours run as far down as up from 0. Those of others run from their minimum to
             their maximum.
         smooth: Whether to interpolate between the middles of the patches.
+        colour_map: Name of matplotlib's colour map for maps that are not signed.
         heading: Text above the figure, at most two lines.
         photo_title: Text above the photo.
         notes: Lines below the figure, after those on colours.
@@ -103,11 +106,11 @@ def methods_figure(
         axes = page.axes(slot)
         show_pixels(axes, ground, box)
         scale: Scale = "signed" if name in signed else "own range"
-        overlay(axes, values, box, smooth=smooth, scale=scale)
+        overlay(axes, values, box, smooth=smooth, scale=scale, colour_map=colour_map)
         text = f"{name}\n{_number(values.min())} to {_number(values.max())}"
         foot = (slot.center, slot.top - 0.04)
         page.write(text, foot, room=grid.room, size=_TITLE_SIZE, above=True)
-    _write_legend(page, bottom, scales, lines)
+    _write_legend(page, bottom, scales, lines, colour_map)
     return page.figure
 
 
@@ -115,10 +118,13 @@ def _number(value: Tensor) -> str:
     return f"{float(value):.2g}".replace("-", "−", 1) if value < 0 else f"{float(value):.2g}"
 
 
-def _write_legend(page: Page, top: float, scales: Collection[bool], lines: list[str]) -> None:
+def _write_legend(
+    page: Page, top: float, scales: Collection[bool], lines: list[str], colour_map: str
+) -> None:
     """Bars of the colours that are used, what they mean, and other lines."""
     if False in scales:
-        add_scale(page, Slot(MARGIN + _INDENT, top, _SCALE, 0.13), {0: "lowest", 1: "highest"})
+        slot = Slot(MARGIN + _INDENT, top, _SCALE, 0.13)
+        add_scale(page, slot, {0: "lowest", 1: "highest"}, colour_map=colour_map)
         _write_note(page, _OWN_RANGE, top)
         top += _STEP
     if True in scales:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minivit.viz.page import DPI, MARGIN, NOTE_SIZE, TITLE_SIZE, Page, Slot, line_height
-from minivit.viz.panels import require_finite
+from minivit.viz.page import DPI, MARGIN, NOTE_SIZE, TITLE_SIZE, Page, Slot, line_height, wrap_lines
+from minivit.viz.panels import COLOUR_MAP, require_finite
 from minivit.viz.position_figures import draw_tiles, position_tiles
 
 _WIDTH = 13.2
@@ -39,6 +39,7 @@ def model_figure(
     uniform_distance: float,
     num_tokens: int,
     positions: str = "learned",
+    colour_map: str = COLOUR_MAP,
     heading: str = "",
     notes: str = "",
 ) -> Figure:
@@ -57,6 +58,7 @@ def model_figure(
         uniform_distance: Distance of a head that looks at all patches alike.
         num_tokens: Number N of tokens; log N is the entropy of a head that looks at all alike.
         positions: Kind of the position embeddings, for the title.
+        colour_map: Name of matplotlib's colour map for the positions.
         heading: Text above the figure, at most two lines.
         notes: Lines below the figure.
 
@@ -91,12 +93,12 @@ def model_figure(
     rows, cols = tiles.grid_size
     title = f"Position embeddings ({positions}), {rows} × {cols} patches: similarity of each to all"
     _write_title(page, title, _RIGHT, _TOP)
-    drawn = draw_tiles(page.axes(slot), tiles)
+    drawn = draw_tiles(page.axes(slot), tiles, colour_map=colour_map)
     scale = page.axes(Slot(slot.left + slot.width + 0.15, _TOP, 0.15, max(slot.height, _BAR)))
     page.figure.colorbar(drawn, cax=scale, label="cosine similarity")
-    if tiles.note:
-        at = (slot.left, _TOP + max(slot.height, _BAR) + 0.47)
-        page.write(tiles.note, at, room=_PANEL, size=NOTE_SIZE, align="left")
+    at = (slot.left, _TOP + max(slot.height, _BAR) + 0.47)
+    lines = "\n".join(wrap_lines(tiles.note, _PANEL, NOTE_SIZE, 2))
+    page.write(lines, at, room=_PANEL, size=NOTE_SIZE, align="left")
 
     _write_title(page, "How far each head looks: mean attention distance", _LEFT, second)
     axes = page.axes(Slot(_LEFT, second, _PANEL, _LOW_PANEL))

@@ -21,6 +21,7 @@ from matplotlib.text import Text
 DPI = 140
 PAGE_WIDTH, MARGIN = 11.0, 0.3  # inches
 HEADING_SIZE, TITLE_SIZE, NOTE_SIZE = 12.0, 10.0, 8.0  # points
+_HEADING = 0.45  # inches that a heading of two lines takes
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Page:
     Attributes:
         figure: The page as a matplotlib figure that pyplot does not know.
         width: Width in inches.
-        height: Height in inches.
+        height: Height in inches, the room for a heading counted.
         room: Width between the margins, in inches.
     """
 
@@ -60,12 +61,17 @@ class Page:
         FigureCanvasAgg(self.figure)
         self.width, self.height = width, height
         self.room = width - 2 * MARGIN
+        self._cut = 0.0
 
     def axes(self, slot: Slot) -> Axes:
         """New axes that fill a slot."""
-        bottom = 1 - (slot.top + slot.height) / self.height
-        width, height = slot.width / self.width, slot.height / self.height
-        return self.figure.add_axes((slot.left / self.width, bottom, width, height))
+        bottom, top = self.from_bottom(slot.top + slot.height), self.from_bottom(slot.top)
+        left, width = slot.left / self.width, slot.width / self.width
+        return self.figure.add_axes((left, bottom, width, top - bottom))
+
+    def from_bottom(self, y: float) -> float:
+        """A distance in inches from the page's top as matplotlib has it: part of the figure."""
+        return 1 - (y - self._cut) / (self.height - self._cut)
 
     def write(
         self,
@@ -98,7 +104,7 @@ class Page:
             for index, line in enumerate(reversed(lines) if above else lines):
                 drawn = self.figure.text(
                     x / self.width,
-                    1 - (y + index * step) / self.height,
+                    self.from_bottom(y + index * step),
                     _printable(line),
                     size=size,
                     ha=align,
@@ -110,8 +116,15 @@ class Page:
         return texts
 
     def write_heading(self, text: str) -> None:
-        """Writes at most two lines at the top of the page."""
-        self.write(text, (self.width / 2, 0.1), room=self.room, size=HEADING_SIZE)
+        """Writes at most two lines at the top of the page, before all else.
+
+        Of no text the room is cut off: what stands below comes nearer to the edge of the paper.
+        """
+        if text:
+            self.write(text, (self.width / 2, 0.1), room=self.room, size=HEADING_SIZE)
+        else:
+            self._cut = _HEADING
+            self.figure.set_size_inches(self.width, self.height - self._cut)
 
 
 def wrap_lines(text: str, room: float, size: float, most: int) -> list[str]:

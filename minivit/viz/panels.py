@@ -7,20 +7,23 @@ at the middle of the first pixel; with edges, cell (r, c) of a map that fills a 
     x: left + (right - left) · c / cols  …  (c + 1) / cols        y: the same with top, bottom, r
 
 which is the patch that the model cut out. Photos are grey under a map, so that a colour always
-means attention; the map is a perceptually uniform one whose hue alone tells the value. Where values
-have a middle, as ratios have, it is a diverging one that is pale there.
+means attention, and dark ones are lifted, or the map would swallow them; the map is a perceptually
+uniform one whose hue alone tells the value. Where values have a middle, as ratios have, it is a
+diverging one that is pale there.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
+import matplotlib
 import numpy as np
 import torch.nn.functional as F
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -38,7 +41,7 @@ Scale = Literal["from zero", "own range", "signed"]
 COLOUR_MAP = "viridis"
 DIVERGING_MAP = "RdBu_r"
 OPACITY = 0.5  # of a map: the photo stays readable below it
-_LONGEST = 1000  # pixels of a photo in a figure
+_LONGEST, _LONGEST_PHOTO = 1000, 3000  # pixels of a photo below maps, of one that stands alone
 
 
 # ---- boxes ---------------------------------------------------------------------------------------
@@ -87,13 +90,32 @@ def region_pixels(photo: Image.Image, box: Box, *, grey: bool = False) -> NDArra
     Args:
         photo: The photo, in any mode and size.
         box: Region of the photo, not necessarily of whole pixels.
-        grey: Whether to drop the colours, for the ground of a map.
+        grey: Whether to drop the colours and to lift what is dark, for the ground of a map.
     """
     left, top, right, bottom = box
-    scale = _LONGEST / max(right - left, bottom - top)
+    side = max(right - left, bottom - top)
+    scale = _LONGEST / side if grey else min(max(_LONGEST / side, 1), _LONGEST_PHOTO / side)
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     region = to_rgb(photo).resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    return np.asarray(region.convert("L").convert("RGB") if grey else region)
+    return np.asarray(_lift(region.convert("L")).convert("RGB") if grey else region)
+
+
+def _lift(grey: Image.Image) -> Image.Image:
+    """Makes the brightest hundredth white and half of the pixels brighter than middle grey.
+
+    A photo of which half is brighter already stays as it is. Of ways to draw over night photos this
+    one leaves both to be seen: where colours take the photo's own brightness they glow or drown,
+    and outlines of a fine grid hide more of the photo than they show of the map.
+    """
+    counts = np.cumsum(grey.histogram())
+    middle, white = np.searchsorted(counts, (0.5 * counts[-1], 0.99 * counts[-1]))
+    if middle >= 128:
+        return grey
+    levels = np.arange(256) / max(int(white), 1)
+    # The power that takes the median to 1/2, at most the one that takes 1/7 there.
+    power = max(0.35, math.log(0.5) / math.log(min(max(levels[middle], 1e-3), 0.999)))
+    lifted = np.rint(255 * np.minimum(levels, 1) ** min(power, 1)).astype(int)
+    return grey.point(lifted.tolist())
 
 
 def show_pixels(axes: Axes, pixels: NDArray[np.uint8], box: Box) -> None:
@@ -143,7 +165,9 @@ def overlay(
     *,
     smooth: bool = False,
     scale: Scale = "from zero",
+    maximum: float | None = None,
     ratios_to: float | None = None,
+    colour_map: str = COLOUR_MAP,
 ) -> AxesImage:
     """Lays a map over a photo, coloured from 0 to its own maximum unless another scale is chosen.
 
@@ -157,8 +181,10 @@ def overlay(
             rectangle, which is all that the model knows.
         scale: "from zero" to the maximum; "own range", from the minimum to the maximum; or
             "signed", over 0, which is pale, as far down as up, to the value farthest from 0.
+        maximum: End of a scale "from zero" that several maps share; None: the map's own maximum.
         ratios_to: Limit L, above 1, for maps of ratios: colours lie on a logarithmic scale from 1/L
             over 1, which is pale, to L. A value outside takes the colour of its end.
+        colour_map: Name of matplotlib's colour map, for scales without a middle.
 
     Returns:
         The map as matplotlib draws it, with the colour scale.
@@ -172,7 +198,7 @@ def overlay(
             weights[None, None].float(), scale_factor=finer, mode="bilinear", align_corners=False
         )[0, 0]
     left, top, right, bottom = box
-    norm: Normalize = Normalize(0, largest or 1)
+    norm: Normalize = Normalize(0, (largest if maximum is None else maximum) or 1)
     if scale == "own range":
         norm = Normalize(lowest, largest)
     elif scale == "signed":
@@ -183,14 +209,24 @@ def overlay(
         weights = weights.clamp(1 / ratios_to, ratios_to)  # or the logarithm of 0 would be a hole
     return axes.imshow(
         weights.cpu().numpy(),
-        cmap=COLOUR_MAP if ratios_to is None and scale != "signed" else DIVERGING_MAP,
+        cmap=_translucent(colour_map if ratios_to is None and scale != "signed" else DIVERGING_MAP),
         norm=norm,
-        alpha=OPACITY,
         interpolation="nearest",
         extent=(left, right, bottom, top),
         origin="upper",
         aspect="auto",
     )
+
+
+def _translucent(colour_map: str) -> ListedColormap:
+    """A colour map of matplotlib whose colours let the photo through.
+
+    The opacity of an image (`alpha=`) is applied twice in SVG and PDF files (matplotlib 3.11), and
+    the map would be paler there than in PNG.
+    """
+    colours = matplotlib.colormaps[colour_map](np.linspace(0, 1, 256))
+    colours[:, 3] = OPACITY
+    return ListedColormap(colours, name=colour_map)
 
 
 def add_scale(
@@ -208,8 +244,7 @@ def add_scale(
     axes.set_facecolor("0.5")
     axes.imshow(
         np.linspace(0, 1, 256)[None],
-        cmap=colour_map,
-        alpha=OPACITY,
+        cmap=_translucent(colour_map),
         aspect="auto",
         extent=(0, 1, 0, 1),
     )
@@ -227,8 +262,29 @@ def require_finite(name: str, values: Tensor, shape: str, num_dimensions: int) -
         raise ValueError(f"{name}: found values that are not finite; the weights are damaged")
 
 
-def outline(axes: Axes, box: Box, *, linewidth: float = 1.5) -> None:
-    """Draws a frame that shows on dark and on bright photos."""
+def outline_mask(axes: Axes, mask: Tensor, *, linewidth: float = 1.0) -> None:
+    """Draws the border of a mask (height, width) of the whole photo, as `outline` does of a box."""
+    height, width = mask.shape
+    step = max(1, max(height, width) // _LONGEST)
+    # A pixel of nothing all around: without it a border along the photo's edge would be left open.
+    pixels = F.pad(mask[::step, ::step].float(), (1, 1, 1, 1)).cpu().numpy()
+    x = (np.arange(pixels.shape[1]) - 0.5) * step
+    y = (np.arange(pixels.shape[0]) - 0.5) * step
+    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
+    border = axes.contour(x, y, pixels, levels=[0.5], colors="white", linewidths=linewidth)
+    border.set_path_effects([patheffects.withStroke(linewidth=2 * linewidth, foreground="black")])
+    axes.set(**limits)
+
+
+def outline(axes: Axes, box: Box, *, linewidth: float = 1.5, clip: bool = False) -> None:
+    """Draws a frame that shows on dark and on bright photos.
+
+    Args:
+        axes: Axes that show the photo.
+        box: Box to frame.
+        linewidth: Width of the white line in points.
+        clip: Whether the frame ends at the panel's edges; one along them would lose half of itself.
+    """
     left, top, right, bottom = box
     frame = Rectangle(
         (left, top),
@@ -237,7 +293,7 @@ def outline(axes: Axes, box: Box, *, linewidth: float = 1.5) -> None:
         fill=False,
         edgecolor="white",
         linewidth=linewidth,
-        clip_on=False,
+        clip_on=clip,
     )
     frame.set_path_effects([patheffects.withStroke(linewidth=2 * linewidth, foreground="black")])
     axes.add_patch(frame)

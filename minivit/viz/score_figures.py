@@ -141,7 +141,7 @@ def _write_legend(
     for index, (row, look) in enumerate(zip(rows, looks, strict=True)):
         column, line = divmod(index, legend_rows)
         left, y = MARGIN + column * room, top + line * _LEGEND_STEP
-        middle = 1 - (y + 0.45 * line_height(_LEGEND_SIZE)) / page.height
+        middle = page.from_bottom(y + 0.45 * line_height(_LEGEND_SIZE))
         sample = Line2D([left / page.width, (left + 0.4) / page.width], [middle] * 2, **look)
         page.figure.add_artist(sample)
         below = f"  ▼ {', '.join(row.below_chance)}" if row.below_chance else ""

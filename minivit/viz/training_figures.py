@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,16 +17,18 @@ from minivit.fields import renamed_arguments
 from minivit.viz.page import (
     DPI,
     MARGIN,
+    NOTE_SIZE,
     PAGE_WIDTH,
     TITLE_SIZE,
     Page,
     Slot,
     line_height,
     one_line,
+    stack_rows,
     text_width,
     wrap_lines,
 )
-from minivit.viz.panels import overlay, show_photo, whole_box
+from minivit.viz.panels import add_scale, overlay, show_photo, whole_box
 
 
 class EpochFigures(Protocol):
@@ -46,15 +48,20 @@ def curves_figure(
     epochs: Sequence[EpochFigures],
     *,
     chance: float | None = None,
+    best_by: Literal["loss", "accuracy"] | None = None,
     loss: str = "Loss of the class",
     accuracy: str = "right answers (%)",
     heading: str = "",
 ) -> Figure:
     """Loss of both splits on the left, validation accuracy on the right.
 
+    The axis of the accuracy runs to 100 %; where nothing reaches half of that, to a quarter above
+    the highest value.
+
     Args:
         epochs: Epochs in order, at least one.
         chance: Accuracy of guessing, drawn as a line; None: no line.
+        best_by: What the best epoch has the best of; that epoch is marked. None: no mark.
         loss: Title on the left.
         accuracy: Label of the axis on the right.
         heading: Text above the figure, at most three lines.
@@ -69,20 +76,30 @@ def curves_figure(
     left.plot(numbers, [epoch.train_loss for epoch in epochs], label="training", marker=marker)
     left.plot(numbers, [epoch.val_loss for epoch in epochs], label="validation", marker=marker)
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)", title=loss, ylim=(0, None))
-    left.legend(frameon=False)
     accuracies = [100 * epoch.val_accuracy for epoch in epochs]
+    highest = max(value for value in (*accuracies, 100 * (chance or 0)) if math.isfinite(value))
+    top = 100.0 if highest >= 50 else max(1.25 * highest, 1.0)
     right.plot(numbers, accuracies, color="tab:green", marker=marker)
     right.annotate(
         f"{accuracies[-1]:.1f} %",
         (numbers[-1], accuracies[-1]),
-        xytext=(-4, -14 if accuracies[-1] > 20 else 6),  # near the bottom above the line
+        xytext=(-4, -14 if accuracies[-1] > top / 5 else 6),  # near the bottom above
         textcoords="offset points",
         ha="right",
     )
-    right.set(xlabel="epoch", ylabel=accuracy, title="Validation", ylim=(0, 100))
+    right.set(xlabel="epoch", ylabel=accuracy, title="Validation", ylim=(0, top))
     if chance is not None:
         label = f"chance {100 * chance:.1f} %"
         right.axhline(100 * chance, color="grey", linestyle=":", label=label)
+    if best_by is not None:
+        scores = [-epoch.val_loss if best_by == "loss" else epoch.val_accuracy for epoch in epochs]
+        best = max(index for index, score in enumerate(scores) if score == max(scores))
+        curve = {"loss": (left, epochs[best].val_loss), "accuracy": (right, accuracies[best])}
+        axes, value = curve[best_by]
+        label = f"best: epoch {numbers[best]}"
+        axes.plot(numbers[best], value, "*", color="black", markersize=9, label=label)
+    left.legend(frameon=False)
+    if right.get_legend_handles_labels()[1]:
         right.legend(frameon=False, loc="best")
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -90,6 +107,9 @@ def curves_figure(
     return figure
 
 
+# Lengths of dashes and gaps in widths of the line, of all but the first run's, which lies below.
+_DASHES = ((4, 2), (2, 1), (1, 2), (6, 2, 1, 2), (6, 2, 1, 2, 1, 2), (1, 4))
+_MARKS = "osD^vPX"
 _LEGEND_SIZE = 9.0  # points
 _LEGEND_STEP = 1.15 * line_height(_LEGEND_SIZE)  # inches
 
@@ -98,7 +118,8 @@ def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Fig
     """Validation loss and accuracy of several runs, and the best accuracy of each.
 
     The loss has a logarithmic axis where one value is more than twenty times another: a run that
-    failed would press the others to the floor.
+    failed would press the others to the floor. Lines have dashes of their own, and marks at epochs
+    of their own, so that of lines that coincide all are seen.
 
     Args:
         runs: Name and epochs of each run; one without an epoch is named below and has no line.
@@ -117,8 +138,10 @@ def comparison_figure(runs: Sequence[tuple[str, Sequence[EpochFigures]]]) -> Fig
             outcome = f": best {100 * best:.2f} %"
             numbers = [epoch.epoch for epoch in epochs]
             line = _legend_line(page, at, index, few=len(epochs) < 3)
-            _plot_like(line, loss, numbers, [epoch.val_loss for epoch in epochs])
-            _plot_like(line, accuracy, numbers, [100 * epoch.val_accuracy for epoch in epochs])
+            _plot_like(line, index, loss, numbers, [epoch.val_loss for epoch in epochs])
+            _plot_like(
+                line, index, accuracy, numbers, [100 * epoch.val_accuracy for epoch in epochs]
+            )
         _write_legend(page, at, one_line(name), outcome, room)
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Validation loss")
     accuracy.set(xlabel="epoch", ylabel="right answers (%)", title="Validation accuracy")
@@ -136,21 +159,27 @@ def _legend_line(page: Page, at: tuple[float, float], index: int, *, few: bool) 
     """A sample of a run's line; of few points, whose line would hardly be seen, with a dot."""
     left, top = at
     line = Line2D(
-        [left / page.width, (left + 0.4) / page.width],
-        [1 - (top + 0.45 * line_height(_LEGEND_SIZE)) / page.height] * 2,
+        [(left + part) / page.width for part in (0, 0.2, 0.4)],
+        [page.from_bottom(top + 0.45 * line_height(_LEGEND_SIZE))] * 3,
         color=f"C{index % 10}",
-        linestyle=("-", "--", ":")[index // 10 % 3],
-        marker="o" if few else "",
+        linestyle=(0, _DASHES[index % len(_DASHES)]) if index else "-",
+        linewidth=1.6 if index else 2.2,
+        marker="o" if few else _MARKS[index % len(_MARKS)],
+        markevery=[1],
         markersize=4,
     )
     page.figure.add_artist(line)
     return line
 
 
-def _plot_like(sample: Line2D, axes: Axes, x: Sequence[int], y: Sequence[float]) -> None:
+def _plot_like(
+    sample: Line2D, index: int, axes: Axes, x: Sequence[int], y: Sequence[float]
+) -> None:
     (curve,) = axes.plot(x, y, markersize=4)
-    curve.set(color=sample.get_color(), linestyle=sample.get_linestyle())
-    curve.set(marker=sample.get_marker())
+    curve.update_from(sample)
+    # Marks of lines that coincide stand at different epochs, as far as there are enough.
+    curve.set_markevery((index % len(x), len(_MARKS)) if len(x) > 2 else None)
+    curve.set_transform(axes.transData)
 
 
 def _write_legend(
@@ -165,7 +194,9 @@ def _write_legend(
 
 
 _PAIRS_IN_ROW = 4
-_PAIR_TITLE_SIZE = 7.0  # points
+_PAIR_TITLE_SIZE = 8.0  # points
+_GAP, _BETWEEN = 0.05, 0.2  # inches, between picture and overlay, and between pairs
+_SCALE, _NOTES = 1.6, 2.2  # width of the bar of colours, and where the note beside it begins
 
 
 @renamed_arguments(images="pictures")
@@ -174,30 +205,38 @@ def gallery_figure(
 ) -> Figure:
     """Pairs of pictures: what the model was given, and the same under its attention map.
 
+    Panels are `figure.axes`, picture and overlay of the first pair first, the bar of colours last.
+
     Args:
         pictures: Pictures of one size, whole as the model saw them.
         maps: Maps (n, rows, cols), one a picture.
-        titles: Titles, one short line a picture.
-        heading: Text above the figure.
+        titles: Titles, one a picture; at most two lines of each are shown.
+        heading: Text above the figure, at most two lines.
     """
-    rows = math.ceil(len(pictures) / _PAIRS_IN_ROW)
-    width, height = pictures[0].size
-    figure = Figure(
-        figsize=(2.6 * _PAIRS_IN_ROW, 0.4 + rows * (1.3 * height / width + 0.2)),
-        dpi=DPI,
-        layout="constrained",
+    pair = (PAGE_WIDTH - 2 * MARGIN + _BETWEEN) / _PAIRS_IN_ROW - _BETWEEN
+    width = (pair - _GAP) / 2
+    height = width * pictures[0].height / pictures[0].width
+    lines = [wrap_lines(title, pair, _PAIR_TITLE_SIZE, 2) for title in titles]
+    tops, bottom = stack_rows(
+        [len(title) * line_height(_PAIR_TITLE_SIZE) for title in lines],
+        [height] * len(pictures),
+        columns=_PAIRS_IN_ROW,
+        top=0.6,
+        gap=0.1,
     )
-    figure.suptitle(heading, fontsize=TITLE_SIZE)
-    grid = figure.subplots(rows, 2 * _PAIRS_IN_ROW, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for index, (picture, weights, title) in enumerate(zip(pictures, maps, titles, strict=True)):
-        row, pair = divmod(index, _PAIRS_IN_ROW)
-        plain, painted = grid[row, 2 * pair], grid[row, 2 * pair + 1]
-        show_photo(plain, picture, whole_box(picture))
-        plain.set_title(title, fontsize=_PAIR_TITLE_SIZE, loc="left")
+    page = Page(PAGE_WIDTH, bottom + 0.55)
+    page.write_heading(heading)
+    for index, (picture, weights) in enumerate(zip(pictures, maps, strict=True)):
+        left = MARGIN + index % _PAIRS_IN_ROW * (pair + _BETWEEN)
+        top = tops[index // _PAIRS_IN_ROW]
+        at, words = (left, top - 0.03), "\n".join(lines[index])
+        page.write(words, at, room=pair, size=_PAIR_TITLE_SIZE, above=True, align="left")
+        show_photo(page.axes(Slot(left, top, width, height)), picture, whole_box(picture))
+        painted = page.axes(Slot(left + width + _GAP, top, width, height))
         show_photo(painted, picture, whole_box(picture), grey=True)
         overlay(painted, weights, whole_box(picture))
-        for axes in (plain, painted):
-            axes.set_aspect("equal")
-    return figure
+    note = "colour: attention weight, each picture from 0 to its own maximum"
+    at = (MARGIN + _NOTES, bottom + 0.09)
+    page.write(note, at, room=page.room - _NOTES, size=NOTE_SIZE, align="left")
+    add_scale(page, Slot(MARGIN, bottom + 0.1, _SCALE, 0.13), {0: "0", 1: "maximum"})
+    return page.figure

@@ -6,15 +6,20 @@ another patch is the one that is looked at. The photo's pixels come from the axe
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from minivit.files import save_figure
 from minivit.preprocess import Preprocess
 from minivit.viz import attention_figure
-from minivit.viz.panels import overlay
+from minivit.viz.attention_figures import Region
+from minivit.viz.panels import overlay, region_pixels
 from tests.viz.rendered import assert_words_fit, highlighted, pixels, screen_pixel
 
 GRID = 14
@@ -221,3 +226,77 @@ def test_no_figure_is_left_with_pyplot() -> None:
 
     attention_figure(Image.new("RGB", (6, 4)), (0, 0, 6, 4), planted(2, 2, (0, 0)), num_tokens=5)
     assert pyplot.get_fignums() == []
+
+
+def test_heads_share_a_scale_that_the_legend_gives() -> None:
+    maps = torch.tensor([[[0.1, 0.2]], [[0.5, 0.01]]])
+    photo = Image.new("RGB", (80, 40))
+    for shared, tops in ((False, [0.3, 0.2, 0.5]), (True, [0.5, 0.5, 0.5])):
+        figure = attention_figure(
+            photo, (0, 0, 80, 40), maps, num_tokens=3, shared_scale=shared, colour_map="magma"
+        )
+        drawn = [axes.images[1] for axes in figure.axes[1:4]]
+        assert [image.get_clim()[1] for image in drawn] == pytest.approx(tops)
+        assert {image.get_cmap().name for image in drawn} == {"magma"}
+        scale = figure.axes[-1]
+        assert scale.images[0].get_cmap().name == "magma"
+        words = " ".join(text.get_text() for text in figure.texts)
+        end = [label.get_text() for label in scale.get_xticklabels()][1]
+        assert end == ("0.50" if shared else "maximum")
+        assert ("one scale for all panels, from 0 to 0.50" in words) is shared
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_a_region_is_outlined_where_it_lies_and_titles_give_its_share(kind: str) -> None:
+    """Cell (1, 2) of 2 x 4 in a photo of 400 x 200, of which all is seen."""
+    maps = torch.full((2, 2, 4), 0.1)
+    maps[1, 1, 2] = 0.2
+    cells = torch.zeros(2, 4)
+    cells[1, 2] = 1
+    place: tuple[float, ...] | torch.Tensor = (200.0, 100.0, 300.0, 200.0)
+    if kind == "mask":
+        place = torch.zeros(200, 400, dtype=torch.bool)
+        place[100:200, 200:300] = True
+    photo, box = Image.new("RGB", (400, 200), "gray"), (0, 0, 400, 200)
+    region = Region(cells, place)
+    figure = attention_figure(photo, box, maps, num_tokens=9, region=region)
+    assert_words_fit(figure)
+    texts = [text.get_text() for text in figure.texts]
+    for share, ratio in ((12, 1.0), (22, 1.8), (18, 1.4)):  # 1/8, 2/9, 1.5/8.5; each over 1/8
+        assert any(t.startswith(f"{kind} {share} % = {ratio}") for t in texts), texts
+    plain = attention_figure(photo, box, maps, num_tokens=9, region=Region(cells, (0, 0, 0.1, 0.1)))
+    for panel in (1, 2):
+        left, top, right, bottom = highlighted(figure, plain, panel)
+        near = 4 * screen_pixel(figure.axes[panel])
+        assert (right, bottom) == pytest.approx((300, 200), abs=near)
+        assert left <= 200 + near and top <= 100 + near  # the other outline is at the corner
+
+
+def test_dark_photos_are_lifted_below_maps_and_bright_ones_stay() -> None:
+    grey = np.random.default_rng(0).integers(40, 256, (60, 90)).astype(np.uint8)
+    bright = Image.fromarray(np.maximum(grey, 130))
+    dark = Image.fromarray((grey * 0.08).astype(np.uint8))
+    box = (0, 0, 90, 60)
+    small = dark.resize((1000, 667), Image.Resampling.BICUBIC)
+    assert np.median(region_pixels(dark, box, grey=True)) == pytest.approx(128, abs=16)
+    assert np.asarray(small).max() < 25 < 250 < region_pixels(dark, box, grey=True).max()
+    as_is = bright.resize((1000, 667), Image.Resampling.BICUBIC)
+    assert np.array_equal(region_pixels(bright, box, grey=True)[..., 0], np.asarray(as_is))
+    lifted, order = region_pixels(dark, box, grey=True)[..., 0], np.asarray(small)
+    assert np.all(np.diff(lifted.ravel()[np.argsort(order.ravel())].astype(int)) >= 0)
+    black = Image.new("RGB", (90, 60))
+    assert region_pixels(black, box, grey=True).max() == 0
+    assert np.array_equal(region_pixels(dark, box)[..., 0], np.asarray(small))  # the photo itself
+
+
+def test_the_map_is_as_strong_in_vector_files_as_in_pixels(tmp_path: Path) -> None:
+    """matplotlib applies the opacity of an image twice there; that of its colours only once."""
+    figure = attention_figure(
+        Image.new("RGB", (40, 40)), (0, 0, 40, 40), torch.rand(1, 2, 2), num_tokens=5
+    )
+    for axes in figure.axes:
+        for image in axes.images:
+            assert image.get_alpha() is None
+    save_figure(figure, tmp_path / "a.svg")
+    images = re.findall(r"<image[^>]*>", (tmp_path / "a.svg").read_text("utf-8"))
+    assert len(images) >= 4 and not any("opacity" in image for image in images)

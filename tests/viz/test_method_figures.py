@@ -62,7 +62,7 @@ def test_scales_run_over_the_own_range_or_evenly_about_zero() -> None:
     for line in ("2 to 3", "−1 to 4", "0.5 to 0.5", "0 to 0"):
         assert line in texts
     words = " ".join(texts)
-    assert "dark is the lowest value" in words and "red is above 0, blue below" in words
+    assert "from the lowest value of the panel" in words and "red is above 0, blue below" in words
     plain = methods_figure(photo, (0, 0, 60, 40), {"plain": maps["plain"]}, signed={"signed"})
     assert "red is above" not in " ".join(text.get_text() for text in plain.texts)
 

@@ -71,3 +71,18 @@ def test_wrapped_lines_fit_and_nothing_is_lost(text: str, room: float) -> None:
         assert " ".join(lines) == text and len(lines) <= 4
     short = wrap_lines(text, room, 9, 2)
     assert len(short) <= 2 and "".join(short).replace(" ", "") == text.replace(" ", "")
+
+
+def test_without_a_heading_its_room_is_cut_off_and_the_rest_stays_as_large() -> None:
+    boxes = []
+    for heading in ("one line\nand another", ""):
+        page = Page(4.0, 3.0)
+        page.write_heading(heading)
+        axes = page.axes(Slot(0.5, 1.0, 2.0, 1.5))
+        (below,) = page.write("word", (1.0, 2.6), room=2, size=9)
+        frame = axes.get_window_extent()
+        boxes.append((page.figure.bbox.height / DPI, frame, below.get_window_extent()))
+    (high, frame, word), (low, same_frame, same_word) = boxes
+    assert high == 3.0 and low == pytest.approx(2.55)
+    for one, other in ((frame, same_frame), (word, same_word)):
+        assert one.bounds == pytest.approx(other.bounds)  # from the bottom: nothing moved

@@ -5,6 +5,8 @@ As in the tests of attention, what is drawn is measured in pixels: which ones ch
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -17,10 +19,11 @@ from tests.viz.rendered import assert_words_fit, highlighted, pixels, screen_pix
 def test_every_small_map_is_in_its_place_and_readable(grid: tuple[int, int]) -> None:
     rows, cols = grid
     similarity = torch.zeros(rows, cols, rows, cols)
+    similarity[0, 0, 0, 1], similarity[0, 0, 1, 0] = 0, 1  # both figures have these colours
     row, col, seen_row, seen_col = 1, cols - 1, rows - 1, 2
+    plain = positions_figure(similarity, all_patches=True)
     similarity[row, col, seen_row, seen_col] = 1  # one of rows² · cols² values
     figure = positions_figure(similarity, all_patches=True)
-    plain = positions_figure(torch.zeros_like(similarity), all_patches=True)
     axes = figure.axes[0]
 
     # In units of cells, with a line of one cell between maps; pixels are edges half a cell lower.
@@ -45,13 +48,16 @@ def test_every_small_map_is_in_its_place_and_readable(grid: tuple[int, int]) -> 
 def test_a_large_grid_has_maps_of_some_rows_and_columns() -> None:
     rows, cols = 37, 20
     similarity = torch.zeros(rows, cols, rows, cols)
+    similarity[0, 0, 0, 1] = 1
     plain = positions_figure(similarity)
     axes = plain.axes[0]
     shown_rows = [int(label.get_text()) for label in axes.get_yticklabels()]
     shown_cols = [int(label.get_text()) for label in axes.get_xticklabels()]
     assert len(shown_rows) == len(shown_cols) == 14
-    note = "maps of 14 of 37 rows × 14 of 20 columns, each of all 37 × 20 patches"
-    assert note in [text.get_text() for text in plain.texts]
+    note = (
+        "maps of 14 of 37 rows × 14 of 20 columns, each of all 37 × 20 patches; black: the patch "
+    )
+    assert f"{note}itself" in [text.get_text() for text in plain.texts]
 
     # The label of a place tells whose map stands there, and the map has all cells of the grid.
     place = (5, 12)
@@ -80,7 +86,7 @@ def test_a_small_grid_is_drawn_whole(grid: tuple[int, int]) -> None:
     figure, whole = positions_figure(similarity), positions_figure(similarity, all_patches=True)
     assert np.array_equal(pixels(figure), pixels(whole))
     assert figure.axes[0].images[0].get_array().shape == tuple(n * (n + 1) - 1 for n in grid)
-    assert not any(text.get_text() for text in figure.texts)
+    assert [text.get_text() for text in figure.texts] == ["black: the patch itself"]
 
 
 @pytest.mark.parametrize("all_patches", [False, True])
@@ -94,11 +100,42 @@ def test_words_fit_and_cells_are_whole_pixels(grid: tuple[int, int], all_patches
     assert round(cell) >= 1 and cell == pytest.approx(round(cell), abs=1e-6)
 
 
-def test_the_scale_of_similarities_starts_below_the_lowest() -> None:
-    similarity = torch.full((2, 3, 2, 3), 0.64)
-    assert positions_figure(similarity).axes[0].images[0].get_clim() == pytest.approx((0.6, 1))
-    assert positions_figure(-similarity).axes[0].images[0].get_clim() == pytest.approx((-0.7, 1))
-    assert positions_figure(similarity / 0.64).axes[0].images[0].get_clim() == (0.9, 1)
+@pytest.mark.parametrize(
+    ("lowest", "highest", "limits"),
+    [
+        (-0.64, 0.31, (-0.7, 0.4)),
+        (0.62, 0.68, (0.6, 0.7)),
+        (0.5, 0.5, (0.4, 0.5)),
+        (1, 1, (0.9, 1)),
+    ],
+)
+def test_the_scale_is_that_of_the_pairs_and_a_patch_itself_is_black(
+    lowest: float, highest: float, limits: tuple[float, float]
+) -> None:
+    similarity = torch.full((2, 3, 2, 3), highest)
+    similarity[1, 0, 0, 2] = lowest
+    similarity.view(6, 6).fill_diagonal_(1)
+    drawn = positions_figure(similarity).axes[0].images[0]
+    assert drawn.get_clim() == pytest.approx(limits)
+    colours = drawn.to_rgba(drawn.get_array())
+    black = np.argwhere((colours == (0, 0, 0, 1)).all(axis=2)).tolist()
+    # Patch (r, c) stands at (r, c) of its own map, and maps are 2 x 3 cells and a line apart.
+    assert black == [[3 * r + r, 4 * c + c] for r in range(2) for c in range(3)]
+
+
+@pytest.mark.parametrize("grid", [(3, 24), (24, 3), (1, 30), (2, 14)])
+def test_numbers_of_a_flat_grid_do_not_collide(grid: tuple[int, int]) -> None:
+    figure = positions_figure(torch.zeros(*grid, *grid), heading="Positions\nof a flat grid")
+    figure.canvas.draw()
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
+        assert boxes
+        for one, other in itertools.pairwise(boxes):
+            assert not one.padded(-0.5).overlaps(other)
+
+
+def test_similarity_of_a_patch_with_itself_is_left_out_of_one_patch_too() -> None:
+    assert positions_figure(torch.ones(1, 1, 1, 1)).axes[0].images[0].get_clim() == (0.9, 1)
 
 
 def test_the_scale_is_that_of_the_whole_grid() -> None:

@@ -1,6 +1,7 @@
 """Figures of runs: the numbers that they show, and pictures of their own shape."""
 
 import io
+import itertools
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from minivit.viz import comparison_figure, curves_figure, gallery_figure
 from tests.viz.rendered import assert_all_words_are_on_the_page, assert_words_fit
 
 LONG = "wheaten american staffordshire bull terrier of the north"
+BEST = [(1, 2.0, 0.2), (2, 1.5, 0.6), (3, 1.7, 0.5), (4, 1.6, 0.6)]  # of equals the last counts
 EPOCHS = [Epoch(1, 0.1, 3.0, 2.5, 0.25, 10.0), Epoch(2, 0.0, 2.0, 2.25, 0.5, 20.0)]
 
 
@@ -40,6 +42,30 @@ def test_curves_name_their_run_whatever_it_is_called(name: str) -> None:
     assert all(axes.get_window_extent().height > 150 for axes in figure.axes)
 
 
+@pytest.mark.parametrize(("best", "top"), [(0.06, 7.5), (0.3, 37.5), (0.5, 100), (0.97, 100)])
+def test_the_axis_of_accuracies_fits_a_run_that_learns_little(best: float, top: float) -> None:
+    run = [Epoch(1, 0.1, 3.0, 3.0, best / 2, 1.0), Epoch(2, 0.0, 2.9, 3.0, best, 2.0)]
+    assert curves_figure(run, chance=0.03).axes[1].get_ylim() == pytest.approx((0, top))
+
+
+def test_the_best_epoch_is_marked_where_it_is_the_best() -> None:
+    run = [Epoch(n, 0.1, 3.0, loss, accuracy, 1.0) for n, loss, accuracy in BEST]
+    for best_by, epoch, value in (("loss", 2, 1.5), ("accuracy", 4, 60.0)):
+        figure = curves_figure(run, best_by=best_by)
+        marks = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "*"]
+        assert [(mark.get_xdata()[0], mark.get_ydata()[0]) for mark in marks] == [(epoch, value)]
+        assert marks[0].get_label() == f"best: epoch {epoch}"
+    assert not any(line.get_marker() == "*" for line in curves_figure(run).axes[0].lines)
+
+
+def test_lines_that_coincide_can_be_told_apart() -> None:
+    figure = comparison_figure([(f"seed {number}", epochs(5, 0.5)) for number in range(12)])
+    looks = {(str(line._dash_pattern), line.get_color()) for line in figure.axes[0].lines}
+    assert len(looks) == 12
+    for one, other in itertools.pairwise(figure.axes[0].lines):
+        assert one._dash_pattern != other._dash_pattern  # the upper one has gaps of its own
+
+
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_gallery_keeps_the_shape_of_the_pictures_and_the_order_of_the_maps(count: int) -> None:
     images = [Image.new("RGB", (90, 60), (40 * index, 0, 0)) for index in range(count)]
@@ -48,11 +74,15 @@ def test_gallery_keeps_the_shape_of_the_pictures_and_the_order_of_the_maps(count
         maps[index, index % 2, index % 3] = 1.0
     figure = gallery_figure(images, maps, [f"picture {index}" for index in range(count)])
     figure.savefig(io.BytesIO())  # lays the page out
-    used = [axes for axes in figure.axes if axes.images]
-    assert len(used) == 2 * count
+    *used, scale = figure.axes
+    assert len(used) == 2 * count and all(axes.images for axes in used)
+    assert [label.get_text() for label in scale.get_xticklabels()] == ["0", "maximum"]
+    assert_words_fit(figure)
+    titles = {text.get_text(): text.get_window_extent() for text in figure.texts}
     for index in range(count):
         plain, overlay = used[2 * index], used[2 * index + 1]
-        assert plain.get_title(loc="left") == f"picture {index}"
+        title, below = titles[f"picture {index}"], plain.get_window_extent()
+        assert title.x0 == pytest.approx(below.x0, abs=2) and 0 < title.y0 - below.y1 < 12
         for axes in (plain, overlay):
             box = axes.get_window_extent()
             assert box.width / box.height == pytest.approx(1.5, rel=0.03)

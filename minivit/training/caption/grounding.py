@@ -17,7 +17,7 @@ from torch import Tensor
 from minivit.captioner import Captioner
 from minivit.data.scenes.dataset import COLOURS, SHAPES, SIZES, Scene
 from minivit.explain.pointing import covered, pointing_game
-from minivit.word_maps import FIRST_ROW, decoder_input
+from minivit.word_maps import FIRST_ROW, BestMap, decoder_input
 
 KINDS = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "size": tuple(SIZES)}
 
@@ -128,6 +128,32 @@ def _object_words(scenes: Sequence[Scene], grid: tuple[int, int]) -> _ObjectWord
                 masks.append(torch.from_numpy(scene.objects[thing].mask))
     indices, words, kinds = torch.tensor(places).unbind(1)  # (n, 3) -> 3 of (n,)
     return _ObjectWords(indices, words, kinds, covered(torch.stack(masks), grid))
+
+
+def best_maps(rows: Sequence[Grounding]) -> tuple[BestMap, ...]:
+    """For each alignment the map that points best: at all words together, and at each kind."""
+    maps = []
+    for align in FIRST_ROW:
+        own = [row for row in rows if row.align == align]
+        by_map: dict[tuple[int, int | None], list[Grounding]] = {}
+        for row in own:
+            by_map.setdefault((row.block, row.head), []).append(row)
+        means = [
+            BestMap(
+                "all",
+                align,
+                block,
+                head,
+                hits=sum(row.hits * row.words for row in each) / sum(row.words for row in each),
+                chance=sum(row.chance * row.words for row in each) / sum(row.words for row in each),
+            )
+            for (block, head), each in by_map.items()
+        ]
+        maps.append(max(means, key=lambda mean: mean.hits))
+        for kind in dict.fromkeys(row.kind for row in own):
+            row = best(rows, kind, align)
+            maps.append(BestMap(kind, align, row.block, row.head, row.hits, row.chance))
+    return tuple(maps)
 
 
 def best(rows: Sequence[Grounding], kind: str, align: str = "predicts") -> Grounding:

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from minivit.captioner import Captioner
-from minivit.checkpoint import load_model
+from minivit.checkpoint import load_model, save_model
 from minivit.data.captions.dataset import CaptionSet
 from minivit.data.scenes.dataset import TEST_SEED, VALIDATION_SEED, Scene, make_scene
 from minivit.generation import generate
 from minivit.preprocess import open_image
-from minivit.training.caption.grounding import Grounding, best, ground
+from minivit.training.caption.grounding import Grounding, best, best_maps, ground
 from minivit.training.caption.scene_truth import scene_scores
 from minivit.training.caption.scores import MissingPackageError, caption_scores
 from minivit.training.task import Bar, Report
@@ -41,7 +41,8 @@ def write_captions(
 def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Report:
     """Tests the best checkpoint on new scenes: are captions true, do words look at what they name?
 
-    The block and head of the pointing game are chosen on the validation scenes.
+    The block and head of the pointing game are chosen on the validation scenes, and stored with the
+    weights.
 
     Args:
         folder: Run folder.
@@ -67,11 +68,19 @@ def scene_report(folder: Path, device: torch.device, *, num_scenes: int) -> Repo
         f"word), {shares['whole']} of captions right as a whole ({100 * nearly['whole']:.1f} %)"
     ]
     chosen = ground(captioner, draw(VALIDATION_SEED))
+    _store_best_maps(folder / "best.safetensors", chosen)
     rows = ground(captioner, test)
     for kind in ("shape", "colour", "size"):
         for align in ("predicts", "reads"):
             lines.append(_pointing_line(_same(rows, best(chosen, kind, align))))
     return Report(lines)
+
+
+def _store_best_maps(path: Path, rows: Sequence[Grounding]) -> None:
+    """Writes into a checkpoint which of its maps point best; its tensors stay bit for bit."""
+    stored = load_model(path, dtype=None, expected=Captioner)
+    stored.best_maps = best_maps(rows)
+    save_model(stored, path)
 
 
 def _same(rows: Sequence[Grounding], row: Grounding) -> Grounding:

@@ -173,12 +173,12 @@ def evaluate_photos(
             on_logits=write and partial(_write_answers, write, iter(photos.names), class_names),
             count=len(photos),
         )
+        kept = truth != LOST
+        if not kept.any():
+            raise BadDataError.about(location, "all photos went away", "put them back")
     seconds = time.perf_counter() - start
     lines = [photos.description, *remarks]
-    kept = truth != LOST
     logits, truth = logits[kept], truth[kept]
-    if not len(truth):
-        raise BadDataError.about(location, "all photos went away", "put them back")
     if photos.labels and class_names:
         lines += _scores(logits, truth, class_names)
     if predictions:

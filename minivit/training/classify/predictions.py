@@ -152,6 +152,8 @@ def growing_predictions(
 
         def write(names: Sequence[str], answers: Sequence[str]) -> None:
             nonlocal count
+            if not names:
+                return
             header = [] if count else [("filename", "label")]
             write_rows([*header, *zip(names, answers, strict=True)])
             file.flush()

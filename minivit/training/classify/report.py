@@ -136,8 +136,8 @@ def gallery(
         [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images],
         attention_maps(model, inputs),
         titles,
-        heading="Held-out scenes and what the class token looks at: last block, mean over heads; "
-        f"title: what the model says\n{weights}",
+        heading="Held-out scenes and what the class token looks at: last block, mean over heads\n"
+        f"title: what the model says; {weights}",
     )
 
 

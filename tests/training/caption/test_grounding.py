@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minivit.captioner import Captioner, Memory
 from minivit.data.scenes.dataset import COLOURS, SHAPES, SIZES, Scene, make_scene
-from minivit.training.caption.grounding import best, ground
+from minivit.training.caption.grounding import best, best_maps, ground
 from minivit.training.caption.plan import make_captioner
 from minivit.training.recipes import CaptionRecipe, make_recipe
 
@@ -108,3 +108,24 @@ def test_the_best_row_is_the_one_with_most_hits() -> None:
         row = best(rows, "shape", align)
         assert (row.kind, row.block, row.head, row.align) == ("shape", 1, 2, align)
         assert row.hits > 0
+
+
+def test_the_best_map_of_all_words_counts_each_word_once() -> None:
+    """Head 2 of block 1 points at every object; head 0 of block 0 only at the shape's step."""
+    scene = make_scene(4, 0, image_size=8 * SIDE)
+    shapes = [number for number, _ in object_cells(scene, "shape")]
+    cells = sum(cells for _, cells in object_cells(scene, "shape"))
+    assert isinstance(cells, Tensor)
+    good, bad = int(cells.argmax()), int(cells.argmin())
+
+    def place(block: int, head: int, row: int) -> int:
+        always = (block, head) == (1, 2)
+        at_shapes = (block, head) == (0, 0) and row in shapes
+        return good if always or at_shapes else bad
+
+    maps = best_maps(ground(make_pointer(place), [scene]))
+    by_key = {(each.align, each.words): each for each in maps}
+    assert len(by_key) == len(maps) == 2 * (1 + len({"shape", "colour", "size"} & set(WORDS)))
+    for align in ("predicts", "reads"):
+        overall = by_key[align, "all"]
+        assert (overall.block, overall.head) == (1, 2) and 0 < overall.chance < overall.hits <= 1

@@ -330,7 +330,7 @@ def test_titles_name_the_run_of_the_weights_and_those_that_are_shipped(
     out = tmp_path / "out"
     assert attention(photo, "--weights", best, "--out", out) == 0
     assert capsys.readouterr().out == f"{out / 'photo.png'}\n"
-    assert attention(photo, "--out", out) == 0
+    assert attention(photo, "--out", out, "--overwrite") == 0
     shipped = "scenes.safetensors, shipped with minivit"
     assert capsys.readouterr().out == f"{out / 'photo.png'}: drawn by {shipped}\n"
     ours, theirs = (call.heading.splitlines()[-1] for call in drawn)
@@ -821,7 +821,7 @@ def test_the_map_is_the_one_that_the_weights_recommend(
     )
     path = tmp_path / "measured.safetensors"
     minivit.save_model(captioner, path)
-    words = [photo, "--weights", path, "--out", tmp_path / "out"]
+    words = [photo, "--weights", path, "--out", tmp_path / "out", "--overwrite"]
     for flags, options, title in (
         ([], {"block": 0, "head": 1}, "head 1 (best by its scores: 75% of words hit)"),
         (["--align", "reads"], {"align": "reads", "block": 1, "head": 0}, "head 0 (best by its"),

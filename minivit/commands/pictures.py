@@ -112,7 +112,8 @@ def draw_pictures(
     targets = name_targets(paths or ["scene"], out, file_format)
     marks = [outputs.mark(path) for path in paths] or [outputs.mark()]
     for target, mark in zip(targets, marks, strict=True):
-        outputs.claim({target: mark}, beside=[target.with_suffix(".csv")] * with_tables)
+        with contextlib.suppress(OSError):  # of one file: named when it is its turn
+            outputs.claim({target: mark}, beside=[target.with_suffix(".csv")] * with_tables)
     write = partial(_write, dpi=dpi)
     if paths:
         return _draw_photos(paths, targets, marks, draw, write, debug=debug)

@@ -72,7 +72,7 @@ def test_the_shares_are_those_of_the_patches_below_the_region(
     assert f"the {by} is 25.0% of what the model sees" in lines[2]
     assert f"block {order[0][0]}, head {order[0][1]}" in lines[3]
 
-    assert visualize_(*words, "--block", "1", "--patch", "0,3") == 0
+    assert visualize_(*words, "--block", "1", "--patch", "0,3", "--overwrite") == 0
     table = shares(tmp_path / "out" / "dog.csv")
     assert {row["block"] for row in table} == {"1"} and len(table) == 2
     with torch.no_grad():

@@ -5,6 +5,7 @@ The tensors carry the names of `state_dict()`. Everything else is one JSON text 
 
     {"version": 1, "architecture": "VisionTransformer" | "ResNet" | "Captioner",
      "config": {…}, "preprocess": {…}, "labels": […] or null, "tokenizer": {…} or null,
+     "data_labels": […], where photos were labelled by other words, and
      "best_maps": […], of a captioner whose maps were measured}
 
 Loading maps the file into memory and takes no copy of it. The weights are read once to see that
@@ -79,6 +80,8 @@ def save_model(
     }
     if isinstance(model, Captioner) and model.best_maps:
         description["best_maps"] = [asdict(each) for each in model.best_maps]
+    if isinstance(model, VisionTransformer) and model.data_labels:
+        description["data_labels"] = model.data_labels
     tensors = {
         name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
@@ -176,7 +179,15 @@ def _new_model(kind: str, description: dict[str, Any], names: Collection[str]) -
     check_sizes(config, preprocess, names)
     if labels is not None and not isinstance(labels, list):
         raise ValueError(f"labels are {shown(labels)}, expected a list of texts, or null")
-    return VisionTransformer(config, preprocess=preprocess, labels=labels)
+    model = VisionTransformer(config, preprocess=preprocess, labels=labels)
+    if (written := description.get("data_labels")) is not None:
+        texts = isinstance(written, list) and all(isinstance(each, str) for each in written)
+        if not texts or len(written) != config.num_classes:
+            raise ValueError(
+                f"data_labels are {shown(written)}, expected {config.num_classes} texts"
+            )
+        model.data_labels = tuple(written)
+    return model
 
 
 def _best_maps(values: object, config: CaptionerConfig) -> tuple[BestMap, ...]:

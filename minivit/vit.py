@@ -47,6 +47,8 @@ class VisionTransformer(nn.Module):
         labels: Names of the classes.
 
     Attributes:
+        data_labels: Labels of the classes as the training data wrote them, such as "29" for
+            "Samoyed", where they are other words than `labels`; None: they are the same.
         gradient_checkpointing: Set it to True to compute blocks again in the backward pass instead
             of keeping what they computed: less memory, about a third more time.
 
@@ -68,6 +70,7 @@ class VisionTransformer(nn.Module):
             raise ValueError(f"{len(labels)} labels for {config.num_classes} classes")
         self.config = config
         self.labels = None if labels is None else tuple(labels)
+        self.data_labels: tuple[str, ...] | None = None
         half = (0.5,) if config.in_channels == 1 else (0.5, 0.5, 0.5)
         self.preprocess = preprocess or Preprocess(
             image_size=config.image_size, mode="crop", filter="bicubic", mean=half, std=half

@@ -139,8 +139,8 @@ def _add_evaluate(commands: Commands[Parser]) -> None:
         "--predictions",
         type=Path,
         metavar="OUT.csv",
-        help="write filename,label, one row a photo, names as given (29 instead of Samoyed: with "
-        "--labels numbers)",
+        help="write filename,label, one row a photo, labels as the training photos had them (29); "
+        "with --labels FILE the names in it (Samoyed)",
     )
     command.add_argument(
         "--batch-size", type=positive, default=8, metavar="N", help="default: %(default)s"

@@ -113,7 +113,7 @@ def split_idx(folder: Path, *, seed: int, held_out: float, limit: int = 0) -> Ph
         f"IDX files: {len(train):,} pictures of {len(names)} classes to train on, "
         f"{len(validation):,} held out (seed {seed}), {len(test):,} to test on"
     )
-    return PhotoSplits(train, validation, names, description, test)
+    return PhotoSplits(train, validation, names, description, names, test)
 
 
 def idx_part(folder: Path, split: Split) -> tuple[PhotoSet, tuple[str, ...]]:

@@ -79,6 +79,7 @@ class PhotoSplits:
             numbers.
         description: One line: the layout, the number of photos, the source of the split, what was
             left out.
+        data_labels: Labels of these classes as the data write them, in the same order.
         test: Photos to test on, where there are some beside those for validation.
         unreadable: "path: reason" of each photo that was left out.
     """
@@ -87,6 +88,7 @@ class PhotoSplits:
     validation: PhotoSet
     class_names: tuple[str, ...]
     description: str
+    data_labels: tuple[str, ...]
     test: PhotoSet | None = None
     unreadable: tuple[str, ...] = ()
 

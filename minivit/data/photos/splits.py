@@ -109,6 +109,7 @@ def read_photos(
         train=photo_set(parts["train"], index).first(limit),
         validation=photo_set(parts["validation"], index),
         class_names=names,
+        data_labels=tuple(class_names),
         description=f"{layout.title}: {size}, {sizes}{left_out(notes, len(unreadable))}"
         f"{_named_by(file)}",
         test=photo_set(parts["test"], index) if parts["test"] else None,

@@ -140,9 +140,12 @@ def evaluate_photos(
     class_names, remarks = _class_names(model, weights, labels, location)
     labelled = recognise(location) != "flat"
     if labelled:
+        written = model.data_labels if not labels else None
+        if written and not set(class_names_in(location)) <= set(written):
+            written = None  # the photos are labelled by names, as those of another set may be
         photos = read_labelled(
             location,
-            class_names,
+            written or class_names,
             split=split,
             strict=strict,
             workers=workers,
@@ -157,6 +160,8 @@ def evaluate_photos(
             raise ValueError(f"{remarks[-1]}; or give --predictions OUT.csv for the numbers")
         problem = f"{photos.description}, without labels"
         raise BadDataError.about(location, problem, "give --predictions OUT.csv for the answers")
+    # Answers are in the words of the training data, which whoever labelled it can read.
+    answers = class_names if labels else (model.data_labels or class_names)
     start, on_batch = time.perf_counter(), bar("classifying", len(photos))
     data = PhotoData(plain_photos(photos, model.preprocess, stops=False), workers)
     with contextlib.ExitStack() as files:
@@ -170,7 +175,7 @@ def evaluate_photos(
             device=device,
             bf16=bf16,
             on_batch=on_batch,
-            on_logits=write and partial(_write_answers, write, iter(photos.names), class_names),
+            on_logits=write and partial(_write_answers, write, iter(photos.names), answers),
             count=len(photos),
         )
         kept = truth != LOST
@@ -200,14 +205,14 @@ def _why_lost(path: Path) -> str:
 def _write_answers(
     write: Callable[[Sequence[str], Sequence[str]], None],
     names: Iterator[str],
-    class_names: Sequence[str] | None,
+    words: Sequence[str] | None,
     logits: Tensor,
     labels: Tensor,
 ) -> None:
     """Writes the answers for the next photos, whose logits are (photos, classes), but the lost."""
     kept = (labels != LOST).tolist()
     numbers = itertools.compress(logits.argmax(dim=1).tolist(), kept)
-    answers = [class_names[number] if class_names else str(number) for number in numbers]
+    answers = [words[number] if words else str(number) for number in numbers]
     write(list(itertools.compress(itertools.islice(names, len(kept)), kept)), answers)
 
 

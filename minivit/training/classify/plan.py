@@ -94,6 +94,8 @@ def plan_photos(start: VisionTransformer | None, recipe: ClassifyRecipe, bar: Ba
         labels=recipe.labels,
     )
     model, model_line = make_classifier(recipe, splits.class_names, start)
+    if splits.data_labels != splits.class_names:
+        model.data_labels = splits.data_labels
     augmentation = make_augmentation(recipe, model.preprocess)
     left_out = [f"left out: {reason}" for reason in splits.unreadable]
     validation = plain_photos(splits.validation, model.preprocess)

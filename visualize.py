@@ -289,7 +289,7 @@ def draw_caption(
         )
     depth = captioner.config.decoder_depth
     heads = "mean over heads" if head is None else f"head {head}"
-    how = ", sentence given by --text" if arguments.text is not None else ""
+    how = "; --text" if arguments.text is not None else ""
     how += "".join(f", {name.replace('_', '-')} {value}" for name, value in drawing.items())
     figure = caption_figure(
         picture.photo,
@@ -301,7 +301,7 @@ def draw_caption(
         heading=heading(
             arguments,
             f"{picture.name}; weights: {weights_title(arguments.weights)}{how}\n"
-            f"decoder block {block % depth} (of 0–{depth - 1}), {heads}{why}, at the step that "
+            f"block {block % depth} (of 0–{depth - 1}), {heads}{why}, the step that "
             f"{arguments.align} the word",
         ),
     )
@@ -315,7 +315,7 @@ def choose_map(captioner: Captioner, arguments: argparse.Namespace) -> tuple[int
     best = captioner.best_map(arguments.align)
     if best is None:
         return -1, None, " (no scores stored)"
-    return best.block, best.head, f" (best by its scores: {best.hits:.0%} of words hit)"
+    return best.block, best.head, f" (its best: {best.hits:.0%} of words hit)"
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:

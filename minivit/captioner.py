@@ -527,7 +527,7 @@ class Captioner(nn.Module):
     @torch.inference_mode()
     def caption_text(
         self,
-        pictures: Sequence[Image.Image],
+        pictures: Picture | Sequence[Picture],
         text: str,
         *,
         align: Align = "predicts",
@@ -540,7 +540,7 @@ class Captioner(nn.Module):
         is given the photo and the words before it.
 
         Args:
-            pictures: Photos of any sizes.
+            pictures: Photos of any sizes or their files, or one: then the list has one sentence.
             text: The sentence, the same for all photos.
             align: As in `caption`, like the next two.
             block: Decoder block of the maps, negative numbers from the last.
@@ -553,6 +553,7 @@ class Captioner(nn.Module):
         """
         self.check_map(block, head)
         ids = self.known_words(text)
+        pictures = opened(pictures)
         memory = self.encode_photos(pictures)
         tokens = decoder_input([ids] * len(pictures), self.tokenizer).to(memory.tokens.device)
         log_probs = self.decode(tokens, memory)[0].float().log_softmax(dim=-1)  # (B, T, vocabulary)

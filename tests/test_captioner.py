@@ -505,7 +505,7 @@ def test_reading_a_caption_gives_what_writing_it_gave(options: dict[str, Any]) -
     pictures = [small_picture(0), small_picture(1)]
     written = captioner.caption(pictures, **options)
     for index, photo in enumerate(pictures):
-        (read,) = captioner.caption_text([photo], written[index].text, **options)
+        (read,) = captioner.caption_text(photo, written[index].text, **options)
         count = len(read.tokens)
         assert read.tokens == written[index].tokens[:count] and count
         close(torch.tensor(read.log_probs), torch.tensor(written[index].log_probs[:count]), 1e-4)

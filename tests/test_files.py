@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -363,3 +364,19 @@ def test_words_in_vector_files_are_text(tmp_path: Path) -> None:
 def test_an_unknown_ending_is_png(tmp_path: Path) -> None:
     save_figure(drawn(), tmp_path / "page.picture")
     assert (tmp_path / "page.picture").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("dpi", [50, 80, 90, 300])
+def test_a_line_is_as_long_whatever_the_dots_per_inch(dpi: int, tmp_path: Path) -> None:
+    """Notes are broken into lines for 140 dots per inch, and must fit on the page by all others."""
+    from PIL import Image
+
+    ends = []
+    for dots in (None, dpi):
+        figure = Figure(figsize=(10, 1), dpi=140)
+        figure.text(0, 0.5, "uniform: 0.0069, the same for all 144 cells " * 3, size=8)
+        save_figure(figure, tmp_path / "a.png", dpi=dots)
+        with Image.open(tmp_path / "a.png") as picture:
+            dark = np.asarray(picture.convert("L")) < 128
+        ends.append(dark.any(axis=0).nonzero()[0].max() / (dots or 140))
+    assert ends[1] <= ends[0] + 1 / dpi

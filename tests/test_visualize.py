@@ -746,7 +746,7 @@ def test_a_caption_is_drawn_and_printed_beside_the_name_of_its_picture(
 @pytest.mark.parametrize(
     ("flags", "options", "heading"),
     [
-        ([], {}, "block 1 (of 0–1), mean over heads (no scores stored), at the step that predicts"),
+        ([], {}, "block 1 (of 0–1), mean over heads (no scores stored), the step that predicts"),
         (["--block", "0", "--head", "1"], {"block": 0, "head": 1}, "block 0 (of 0–1), head 1,"),
         (["--layer", "0"], {"block": 0}, "block 0 (of 0–1), mean"),
         (["--align", "reads"], {"align": "reads"}, "the step that reads the word"),
@@ -823,10 +823,10 @@ def test_the_map_is_the_one_that_the_weights_recommend(
     minivit.save_model(captioner, path)
     words = [photo, "--weights", path, "--out", tmp_path / "out", "--overwrite"]
     for flags, options, title in (
-        ([], {"block": 0, "head": 1}, "head 1 (best by its scores: 75% of words hit)"),
-        (["--align", "reads"], {"align": "reads", "block": 1, "head": 0}, "head 0 (best by its"),
-        (["--block", "0"], {"block": 0}, "mean over heads, at"),
-        (["--head", "0"], {"head": 0}, "head 0, at"),
+        ([], {"block": 0, "head": 1}, "head 1 (its best: 75% of words hit)"),
+        (["--align", "reads"], {"align": "reads", "block": 1, "head": 0}, "head 0 (its best: 50%"),
+        (["--block", "0"], {"block": 0}, "mean over heads, the step"),
+        (["--head", "0"], {"head": 0}, "head 0, the step"),
     ):
         assert caption(*words, *flags) == 0
         (expected,) = captioner.caption([Image.open(photo)], **options)

@@ -858,7 +858,7 @@ def test_without_a_picture_a_scene_is_captioned_by_the_shipped_captioner(
     assert call.caption.text == expected.text and call.photo.size == (512, 512)
     assert expected.box == (0, 0, 64, 64) and call.caption.box == (0, 0, 512, 512)
     assert call.heading.startswith("built-in scene 3: ")
-    path = Path("runs/visualize/scene.png")
+    path = Path("runs/visualize/caption/scene.png")
     assert capsys.readouterr().out == f"{path}: {expected.text}\n" and path.is_file()
 
 

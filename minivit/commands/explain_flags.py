@@ -41,7 +41,7 @@ def add_explain(commands: argparse._SubParsersAction[Parser]) -> None:
         "--target 'tabby, tabby cat' --weights W --out runs/explain",
     )
     add_pictures(command)
-    add_model_flags(command)
+    add_model_flags(command, folder="explain")
     command.add_argument(
         "--methods",
         type=method_names,

@@ -23,7 +23,7 @@ def add_ablate(commands: argparse._SubParsersAction[Parser]) -> None:
         "matter.",
     )
     add_pictures(command)
-    add_model_flags(command, kinds=" of a Vision Transformer or a captioner")
+    add_model_flags(command, kinds=" of a Vision Transformer or a captioner", folder="ablate")
     command.add_argument(
         "--target",
         type=_target,
@@ -59,7 +59,7 @@ def add_doctor(commands: argparse._SubParsersAction[Parser]) -> None:
         "numbers that were looked at are given.",
     )
     add_pictures(command)
-    add_model_flags(command)
+    add_model_flags(command, folder="doctor")
     command.add_argument(
         "--dtype",
         choices=("stored", "bf16", "fp16"),

@@ -26,7 +26,7 @@ def add_score(commands: argparse._SubParsersAction[Parser]) -> None:
         "with the patches that the map ranks first, does the map go when blocks become random, "
         "which maps agree. A random map, a blob in the centre and edges are always scored too.",
         epilog="Example: visualize.py score --weights W --data PHOTOS --masks MASKS --heads "
-        "--limit 50 --out runs/score",
+        "--limit 50 --out runs/pets_score",
     )
     command.add_argument(
         "--weights",

@@ -25,7 +25,7 @@ def add_pictures(command: argparse.ArgumentParser) -> None:
 
 
 def add_model_flags(
-    command: argparse.ArgumentParser, weights: str = "scenes", *, kinds: str = ""
+    command: argparse.ArgumentParser, weights: str = "scenes", *, kinds: str = "", folder: str = ""
 ) -> None:
     """Adds --weights, with shipped ones as the default, --out and --overwrite.
 
@@ -33,6 +33,8 @@ def add_model_flags(
         command: Parser that gets the flags.
         weights: Name of the shipped weights.
         kinds: Words that say which models the command takes, where there are several.
+        folder: Folder below runs/visualize for a command whose figures are called like those of
+            `attention`, so that none is in another's way.
     """
     command.add_argument(
         "--weights",
@@ -45,7 +47,7 @@ def add_model_flags(
     command.add_argument(
         "--out",
         type=Path,
-        default=Path("runs/visualize"),
+        default=Path("runs/visualize", folder),
         metavar="DIR",
         help="folder of the files, made when it is not there; or the name of a figure, where there "
         "is one alone, whose ending says the format: FILE.pdf, .svg or .png (default: %(default)s)",

@@ -143,7 +143,7 @@ def _add_caption(commands: argparse._SubParsersAction[Parser]) -> None:
         "are counted from 0.",
     )
     add_pictures(command)
-    add_model_flags(command, "scenes_captioner")
+    add_model_flags(command, "scenes_captioner", folder="caption")
     command.add_argument(
         "--text",
         metavar="SENTENCE",

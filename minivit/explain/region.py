@@ -8,12 +8,14 @@ picture; `on_patches` says how much is left of a head's attention without it.
 
 Three lines answer "which head looks at the dog's face?"::
 
-    _, attentions = model(images, return_attention=AttentionRows(blocks=range(12), queries=[0]))
-    cells = box_cells((300, 40, 420, 180), attentions.grid_size, within=crop_box)
+    rows = AttentionRows(blocks=range(model.config.depth), queries=[0])
+    _, attentions = model(images[:1], return_attention=rows)
+    cells = box_cells(
+        (300, 40, 420, 180), attentions.grid_size, within=model.preprocess.crop_box(*photo.size)
+    )
     for head in heads_inside(attentions, cells): ...  # best first: head.block, .head, .ratio
 
-`crop_box` is `model.preprocess.crop_box(*photo.size)`: the part of the photo that the model saw.
-For a mask, `minivit.data.photos.masks.cell_shares` gives the cells.
+`crop_box` is the part of the photo that the model saw. For a mask, `minivit.data.photos.masks.cell_shares` gives the cells.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ SHORTER = {
     "python train.py evaluate": "--workers 0",
     "python train.py preview": "",
     "python train.py recipes": "",
+    "python train.py report": "",
+    "python train.py keys": "",
     "python visualize.py score": "--limit 2 --methods attention,random",
     "python visualize.py explain": "--methods attention,relevance",
 }

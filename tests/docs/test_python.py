@@ -100,7 +100,8 @@ def test_a_page_opens_what_a_clone_has(page: str) -> None:
 
 
 def test_docstrings_hold_examples() -> None:
-    assert [name for name, _ in docstring_examples()] == ["minivit/explain/inside/intervene.py"]
+    rooms = [name.removeprefix("minivit/explain/") for name, _ in docstring_examples()]
+    assert rooms == ["inside/intervene.py", "region.py"]
 
 
 @pytest.mark.parametrize(("name", "code"), docstring_examples())
@@ -111,7 +112,7 @@ def test_an_example_of_a_docstring_runs(name: str, code: str, clone: Path) -> No
     images = torch.stack([model.preprocess(photo) for photo in photos])
     scope: dict[str, Any] = {public: getattr(minivit, public) for public in minivit.__all__}
     scope |= {public: getattr(minivit.explain, public) for public in minivit.explain.__all__}
-    scope |= {"model": model, "images": images, "others": images.flip(0)}
+    scope |= {"model": model, "images": images, "others": images.flip(0), "photo": photos[0]}
     before = model(images)
     exec(compile(code, name, "exec"), scope)
     assert torch.equal(model(images), before)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import minivit
+from minivit.training.state_file import write_state
 from tests.training.photo_runs import (
     ROOT,
     call,
@@ -126,7 +127,7 @@ def test_killed_right_after_a_state_was_saved(
     assert other.returncode == 2 and "lr was 0.002 in that run" in other.stderr
     state = torch.load(out / "state.pt")
     assert state["run_seconds"] > state["seconds"] > 0  # the photos were read before the training
-    torch.save({**state, "run_seconds": state["run_seconds"] + 70 * 60}, out / "state.pt")
+    write_state(out / "state.pt", {**state, "run_seconds": state["run_seconds"] + 70 * 60})
     done = call(*words, "--out", out, "--resume")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resumed after step" in done.stdout

@@ -15,7 +15,8 @@ Three lines answer "which head looks at the dog's face?"::
     )
     for head in heads_inside(attentions, cells): ...  # best first: head.block, .head, .ratio
 
-`crop_box` is the part of the photo that the model saw. For a mask, `minivit.data.photos.masks.cell_shares` gives the cells.
+`crop_box` is the part of the photo that the model saw. For a mask,
+`minivit.data.photos.masks.cell_shares` gives the cells.
 """
 
 from __future__ import annotations

@@ -494,7 +494,7 @@ def test_the_command_and_a_notebook_make_the_same_page(
     options: dict[str, Any] = {
         "beam_size": 2,
         "max_length": 5,
-        "name": "scenes_captioner.safetensors",
+        "name": "scenes_captioner.safetensors, shipped with minivit",
     }
     shown = show(captioner, [photo], **options)._repr_html_()
     page, _, mark = path.read_text(encoding="utf-8").rpartition("<!-- minivit:")
@@ -513,7 +513,7 @@ def test_flags_of_the_other_kind_of_model_are_refused(
     for flags, says in (
         (["--weights", "scenes_captioner", "--whole"], "--whole: only for a Vision Transformer"),
         (["--weights", "scenes_captioner", "--methods", "rollout"], "--methods: only for"),
-        (["--weights", "scenes_captioner", "--scores", "scores.csv"], "--scores: only for"),
+        (["--weights", "scenes_captioner", "--scores", "README.md"], "--scores: only for"),
         (["--beam-size", "2"], "only a captioner writes sentences"),
     ):
         assert visualize.main(["explore", *flags, "--out", str(tmp_path / "page.html")]) == 2

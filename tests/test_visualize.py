@@ -800,7 +800,7 @@ def test_a_sentence_of_ones_own_is_drawn(
     (call,) = captioned
     assert call.caption.log_probs == expected.log_probs and call.caption.text == "the red star"
     assert torch.equal(call.caption.attention, expected.attention)
-    assert "sentence given by --text" in call.heading
+    assert "; --text" in call.heading
     assert capsys.readouterr().out.endswith(": the red star\n")
     for flags, message in (
         (["--text", "a red umbrella"], "no word of this captioner: umbrella"),

@@ -221,8 +221,8 @@ def overlay(
 def _translucent(colour_map: str) -> ListedColormap:
     """A colour map of matplotlib whose colours let the photo through.
 
-    The opacity of an image (`alpha=`) counts twice in SVG files, where matplotlib puts the images of
-    an axes together (findings/matplotlib_composite_applies_alpha_twice.sh).
+    The opacity of an image (`alpha=`) counts twice in SVG files, where matplotlib puts the images
+    of an axes together (findings/matplotlib_composite_applies_alpha_twice.sh).
     """
     colours = matplotlib.colormaps[colour_map](np.linspace(0, 1, 256))
     colours[:, 3] = OPACITY

@@ -44,7 +44,8 @@ from minivit.word_maps import BestMap
 
 VERSION = 1
 _MOST_PIXELS = 2**26  # of a model's pictures: 8,192 × 8,192
-_MOST_TIMES = 64  # as many pixels as the position embeddings were made for
+_MOST_TIMES = 64  # as many pixels as the position embeddings were made for, or
+_USUAL_PIXELS = 2**20  # 1,024 × 1,024, which any model may be shown
 Model = VisionTransformer | ResNet | Captioner
 Kind = TypeVar("Kind", VisionTransformer, ResNet, Captioner)
 _KINDS: dict[str, type[Model]] = {
@@ -230,7 +231,7 @@ def check_sizes(
     vit = config.backbone if isinstance(config, CaptionerConfig) else config
     most, sizes = _MOST_PIXELS, {"preprocess": preprocess.image_size} if preprocess else {}
     if isinstance(vit, ViTConfig):
-        most = min(most, _MOST_TIMES * math.prod(vit.image_size))
+        most = min(most, max(_USUAL_PIXELS, _MOST_TIMES * math.prod(vit.image_size)))
         sizes = {"config": vit.image_size} | sizes
     for what, (height, width) in sizes.items():
         if height * width > most:

@@ -43,7 +43,8 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     outputs = outputs_of(arguments)
     mark = outputs.mark()
     tables = [arguments.out / name for name in ("scores.md", "scores.csv", "curves.csv")]
-    outputs.claim({arguments.out / "curves.png": mark}, beside=tables)
+    curves = arguments.out / f"curves.{arguments.format or 'png'}"
+    outputs.claim({curves: mark}, beside=tables)
     if arguments.crop_fraction is not None:
         model.preprocess = replace(model.preprocess, crop_fraction=arguments.crop_fraction)
     with progress_bars() as bar:
@@ -69,7 +70,7 @@ def score(model: VisionTransformer, arguments: argparse.Namespace) -> None:
     above = heading(arguments, f"{description}\nweights: {weights_title(arguments.weights)}")
     figure = scores_figure(rows, heading=above)
     text = markdown(rows, heading=_heading(model, arguments, description), draws=arguments.draws)
-    for path in _write(arguments, text, rows, figure, mark):
+    for path in _write(curves, text, rows, figure, mark=mark, dpi=arguments.dpi):
         say(path)
 
 
@@ -126,19 +127,20 @@ def _heading(model: VisionTransformer, arguments: argparse.Namespace, descriptio
 
 
 def _write(
-    arguments: argparse.Namespace,
+    curves: Path,
     text: str,
     rows: Sequence[MethodScores],
     figure: Figure,
+    *,
     mark: str,
+    dpi: int | None,
 ) -> list[Path]:
     """Writes all four files, or none of them."""
     texts = {"scores.md": text, "scores.csv": scores_csv(rows), "curves.csv": curves_csv(rows)}
-    curves = f"curves.{arguments.format or 'png'}"
-    targets = [arguments.out / name for name in (*texts, curves)]
+    targets = [*(curves.with_name(name) for name in texts), curves]
     with contextlib.ExitStack() as files:
         paths = [files.enter_context(replacing(target)) for target in targets]
         for path, content in zip(paths, texts.values(), strict=False):
             path.write_text(content, encoding="utf-8", newline="")
-        save_figure(figure, paths[-1], mark=mark, dpi=arguments.dpi)
+        save_figure(figure, paths[-1], mark=mark, dpi=dpi)
     return targets

@@ -138,6 +138,7 @@ def test_answers_may_lie_beside_the_photos_and_be_written_again(place: Path) -> 
 # ---- drawings that are there ---------------------------------------------------------------------
 
 PHOTO = "data/cat/0.png --weights w.safetensors --out out"
+SCORE = "visualize score --weights w.safetensors --limit 2 --methods attention,random"
 DRAWINGS = [
     (f"visualize attention {PHOTO}", "--block 0", "out/0.png"),
     ("visualize attention --weights w.safetensors --out out", "--seed 3", "out/scene.png"),
@@ -146,6 +147,7 @@ DRAWINGS = [
     (f"visualize model {PHOTO}", "--seed 1", "out/model.png"),
     (f"visualize ablate {PHOTO}", "--replace mean", "out/0.png"),
     (f"visualize doctor {PHOTO}", "--dtype bf16", "out/0.png"),
+    (f"{SCORE} --format svg --out out", "--seed 1", "out/curves.svg"),
     ("visualize explore data/cat/0.png --out out/page.html", "--whole", "out/page.html"),
     (f"{PREVIEW} --data data --out out/p.png".replace("--overwrite", ""), "--seed 4", "out/p.png"),
 ]

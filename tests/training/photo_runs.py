@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +85,24 @@ def call(
         text=True,
         timeout=timeout,
     )
+
+
+def start(*words: object, processes: int = 1) -> subprocess.Popen[str]:
+    """Starts it in a session of its own."""
+    return subprocess.Popen(
+        command(*words, processes=processes),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Waits until it holds, as long as the process is at work."""
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert condition()

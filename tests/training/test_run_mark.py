@@ -10,19 +10,17 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from minivit.training.run_mark import NAME, RunFolderError, RunMark
 from tests.training.photo_runs import (
     ROOT,
-    command,
-    environment,
     make_photos,
     make_recipe_file,
+    start,
+    wait_for,
 )
 
 HOLD = """
@@ -128,25 +126,6 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     photos = make_photos(place / "photos")
     recipe = make_recipe_file(place / "small.toml", "save_every = 1\n")
     return ["classify", "--data", photos, "--recipe", recipe, "--workers", "0"]
-
-
-def start(*words: object, **how: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*words, **how),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

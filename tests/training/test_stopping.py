@@ -6,9 +6,6 @@ import csv
 import os
 import re
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +15,10 @@ from PIL import Image
 import minivit
 import train
 from tests.training.photo_runs import (
-    ROOT,
-    command,
-    environment,
     make_photos,
     make_recipe_file,
+    start,
+    wait_for,
 )
 
 LEFT = {
@@ -49,25 +45,6 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
             "--set", "mixup=0"]  # fmt: skip
 
 
-def start(words: list[object]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*words),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    assert condition()
-
-
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return minivit.load_model(path).state_dict()
 
@@ -87,7 +64,7 @@ def test_what_was_learned_is_left_and_the_run_goes_on_to_the_same_bits(
 ) -> None:
     """Pressed in the first epoch and, once resumed, in the second."""
     out, whole = tmp_path / "run", tmp_path / "whole"
-    process = start([*words, "--out", out])
+    process = start(*words, "--out", out)
     wait_for((out / "state.pt").exists, process)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does: all processes of the group
     printed, errors = process.communicate(timeout=120)
@@ -108,7 +85,7 @@ def test_what_was_learned_is_left_and_the_run_goes_on_to_the_same_bits(
         with Image.open(out / name) as image:
             image.load()
 
-    process = start([*words, "--out", out, "--resume"])
+    process = start(*words, "--out", out, "--resume")
     wait_for(lambda: place_of(out / "state.pt")[3] > 125, process)
     os.killpg(process.pid, signal.SIGINT)
     printed, errors = process.communicate(timeout=120)
@@ -133,7 +110,7 @@ def test_a_second_interrupt_ends_the_report_with_nothing_half_written(
     words: list[object], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    process = start([*words, "--out", out])
+    process = start(*words, "--out", out)
     wait_for((out / "state.pt").exists, process)
     os.killpg(process.pid, signal.SIGINT)
     wait_for((out / "curves.png").exists, process)
